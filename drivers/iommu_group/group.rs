@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One group, its node and its way through containers.
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex,
+        UniqueArc, //
+    },
+};
+use vfio_kernel::iommu;
+
+use crate::{
+    container::Container,
+    pci::Device, //
+};
+
+/// A group that users can open.
+#[pin_data]
+pub(crate) struct Group {
+    id: i32,
+    #[pin]
+    state: Mutex<State>,
+    /// The devices of the group that are bound to the driver.
+    #[pin]
+    devices: Mutex<KVec<Arc<Device>>>,
+}
+
+struct State {
+    /// Gone when the last device was unbound: then the node is an empty shell.
+    iommu_group: Option<ARef<iommu::Group>>,
+    /// Whether a file is open; there may be one.
+    opened: bool,
+    container: Option<Arc<Container>>,
+    /// How often devices of the group are open.
+    users: usize,
+}
+
+/// What `VFIO_GROUP_GET_STATUS` tells.
+pub(crate) struct Status {
+    /// No driver uses a device of the group for the kernel.
+    pub(crate) viable: bool,
+    /// The group is in a container.
+    pub(crate) container_set: bool,
+}
+
+impl Group {
+    /// A group without devices.
+    pub(super) fn new(iommu_group: ARef<iommu::Group>) -> Result<Arc<Self>> {
+        let id = iommu_group.id();
+        let state = State {
+            iommu_group: Some(iommu_group),
+            opened: false,
+            container: None,
+            users: 0,
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                id,
+                state <- new_mutex!(state, "Group::state"),
+                devices <- new_mutex!(KVec::new(), "Group::devices"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The number users know the group by.
+    pub(crate) fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// Makes a device one that `GET_DEVICE_FD` finds.
+    pub(crate) fn add_device(&self, device: Arc<Device>) -> Result {
+        self.devices.lock().push(device, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Undoes [`add_device`](Self::add_device).
+    pub(crate) fn remove_device(&self, device: &Device) {
+        self.devices
+            .lock()
+            .retain(|other| !core::ptr::eq(&**other, device));
+    }
+
+    /// Takes the group from its user for good; no device of it is open.
+    pub(super) fn revoke(&self) {
+        let mut state = self.state.lock();
+        state.leave_container();
+        state.iommu_group = None;
+    }
+
+    /// What `VFIO_GROUP_GET_STATUS` tells.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the last device was unbound.
+    pub(crate) fn status(&self) -> Result<Status> {
+        let state = self.state.lock();
+        let iommu_group = state.iommu_group.as_ref().ok_or(ENODEV)?;
+        let container_set = state.container.is_some();
+        Ok(Status {
+            viable: container_set || !iommu_group.dma_owner_claimed(),
+            container_set,
+        })
+    }
+
+    /// `VFIO_GROUP_SET_CONTAINER`; `container` is asked when the group's own checks are passed.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the group is in a container, `ENODEV` if its last device was unbound, what
+    /// `container` and the container itself say.
+    pub(crate) fn set_container(
+        &self,
+        container: impl FnOnce() -> Result<Arc<Container>>,
+    ) -> Result {
+        let mut state = self.state.lock();
+        if state.container.is_some() {
+            return Err(EINVAL);
+        }
+        let iommu_group = state.iommu_group.as_ref().ok_or(ENODEV)?;
+        let container = container()?;
+        container.attach_group(iommu_group)?;
+        state.container = Some(container);
+        Ok(())
+    }
+
+    /// `VFIO_GROUP_UNSET_CONTAINER`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the group is in no container, `EBUSY` if a device of it is open.
+    pub(crate) fn unset_container(&self) -> Result {
+        let mut state = self.state.lock();
+        if state.container.is_none() {
+            return Err(EINVAL);
+        }
+        if state.users != 0 {
+            return Err(EBUSY);
+        }
+        state.leave_container();
+        Ok(())
+    }
+
+    /// Finds the device that `name` of `VFIO_GROUP_GET_DEVICE_FD` means, and counts an open of it
+    /// so that it is not unbound meanwhile. The caller undoes that by [`Device::put`].
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is none, `EINVAL` for options that the device does not take.
+    pub(crate) fn find_device(&self, name: &[u8]) -> Result<Arc<Device>> {
+        for device in self.devices.lock().iter() {
+            if device.matches(name)? {
+                device.get()?;
+                return Ok(device.clone());
+            }
+        }
+        Err(ENODEV)
+    }
+
+    /// Runs `open`, which opens a device of the group, if the container is ready for it.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` without a container or a backend; what `open` says.
+    pub(crate) fn open_device<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut state = self.state.lock();
+        let container = state.container.as_ref().ok_or(EINVAL)?;
+        container.backend().ok_or(EINVAL)?;
+        let opened = open()?;
+        state.users = state.users.saturating_add(1);
+        Ok(opened)
+    }
+
+    /// Runs `close`, which undoes what [`open_device`](Self::open_device) ran.
+    pub(crate) fn close_device(&self, close: impl FnOnce()) {
+        let mut state = self.state.lock();
+        close();
+        state.users = state.users.saturating_sub(1);
+    }
+}
+
+impl State {
+    fn leave_container(&mut self) {
+        if let (Some(container), Some(group)) = (self.container.take(), &self.iommu_group) {
+            container.detach_group(group);
+        }
+    }
+}
+
+/// `/dev/vfio/N`, opened. Closing it takes the group out of its container.
+///
+/// Each open device holds the file, so it is closed after them.
+pub(crate) struct GroupFile {
+    group: Arc<Group>,
+}
+
+impl GroupFile {
+    /// Opens the node.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the last device was unbound, `EBUSY` if the node is open.
+    pub(crate) fn open(group: &Arc<Group>) -> Result<Arc<Self>> {
+        let file = UniqueArc::new_uninit(GFP_KERNEL)?;
+        let mut state = group.state.lock();
+        if state.iommu_group.is_none() {
+            return Err(ENODEV);
+        }
+        if state.opened {
+            return Err(EBUSY);
+        }
+        state.opened = true;
+        Ok(file
+            .write(Self {
+                group: group.clone(),
+            })
+            .into())
+    }
+
+    /// The group.
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+}
+
+impl Drop for GroupFile {
+    fn drop(&mut self) {
+        let mut state = self.group.state.lock();
+        state.leave_container();
+        state.opened = false;
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! All groups that have a device bound to the driver.
+
+use kernel::{
+    c_str,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    },
+};
+use vfio_kernel::{
+    chardev::{
+        CharNode,
+        NodeClass,
+        NodeRegistration, //
+    },
+    iommu,
+};
+
+use super::Group;
+use crate::uapi;
+
+/// See the module's documentation.
+#[pin_data]
+pub(crate) struct Registry {
+    // Before the class, whose nodes they have.
+    #[pin]
+    entries: Mutex<KVec<Entry>>,
+    class: NodeClass,
+}
+
+struct Entry {
+    group: Arc<Group>,
+    /// How many of the group's devices are bound.
+    devices: usize,
+    _node: NodeRegistration<Arc<Group>>,
+}
+
+impl Registry {
+    /// An empty registry, with the class `vfio` and the folder `/dev/vfio`.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if there is such a class.
+    pub(crate) fn new() -> Result<impl PinInit<Self>> {
+        let class = NodeClass::register(c_str!("vfio"), c_str!("vfio"))?;
+        Ok(pin_init!(Self {
+            entries <- new_mutex!(KVec::new(), "Registry::entries"),
+            class,
+        }))
+    }
+
+    /// The group for a device that is being bound; its node is made for the first one.
+    ///
+    /// To be undone by [`leave`](Self::leave).
+    pub(crate) fn join(&self, iommu_group: ARef<iommu::Group>) -> Result<Arc<Group>> {
+        let id = iommu_group.id();
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.group.id() == id) {
+            entry.devices = entry.devices.saturating_add(1);
+            return Ok(entry.group.clone());
+        }
+        entries.reserve(1, GFP_KERNEL)?;
+        let group = Group::new(iommu_group)?;
+        let node = CharNode::register(
+            &self.class,
+            id.try_into()?,
+            fmt!("{id}"),
+            &uapi::group::FILE_OPS,
+            group.clone(),
+        )?;
+        let entry = Entry {
+            group: group.clone(),
+            devices: 1,
+            _node: node,
+        };
+        entries.push(entry, GFP_KERNEL)?;
+        Ok(group)
+    }
+
+    /// Undoes a [`join`](Self::join); with the last device of a group its node goes.
+    pub(crate) fn leave(&self, group: &Group) {
+        let mut entries = self.entries.lock();
+        let Some(at) = entries
+            .iter()
+            .position(|entry| core::ptr::eq(&*entry.group, group))
+        else {
+            return;
+        };
+        let Some(entry) = entries.get_mut(at) else {
+            return;
+        };
+        entry.devices = entry.devices.saturating_sub(1);
+        if entry.devices == 0 {
+            // The node goes under the lock, as the same name may come again at once.
+            if let Ok(entry) = entries.remove(at) {
+                entry.group.revoke();
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Groups coming to an address space and leaving it.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use vfio_kernel::{
+    iommu::{
+        DmaOwner,
+        Geometry,
+        Group,
+        ResvKind,
+        ResvRegion, //
+    },
+    params,
+};
+
+use super::{
+    maps::{
+        cpu_pgsizes,
+        wait_idle,
+        Entry,
+        Maps,
+        Member, //
+    },
+    Type1,
+};
+use crate::iova::{
+    Allowed,
+    IovaRange, //
+};
+
+impl Type1 {
+    /// Lets a group see everything that is mapped, and will be.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if something is mapped that the group's IOMMU cannot translate or reserves, or if
+    /// nothing could be mapped any more; `EPERM` if interrupts of the group are not isolated and
+    /// nobody opted in to that; what the IOMMU driver says.
+    pub(super) fn attach(&self, owner: Arc<DmaOwner>) -> Result {
+        let resv = owner.group().resv_regions()?;
+        let mut maps = self.maps.lock();
+        // With the lock held no range becomes busy, so what is ready is all there is.
+        wait_idle(&mut maps, &self.idle, IovaRange::ALL);
+        maps.members.reserve(1, GFP_KERNEL)?;
+
+        let isolated = owner.group().has_isolated_msi();
+        let attachment = self.space.attach(
+            owner,
+            |geometry| {
+                let allowed = allowed_for(geometry, &resv)?;
+                if maps.ranges.iter().any(|(range, _)| !allowed.contains(&range)) {
+                    return Err(EINVAL);
+                }
+                if !isolated && !params::allow_unsafe_interrupts() {
+                    pr_warn!(
+                        "No interrupt remapping support.  Use the module param \
+                         \"allow_unsafe_interrupts\" to enable VFIO IOMMU support on this \
+                         platform\n"
+                    );
+                    return Err(EPERM);
+                }
+                Ok(())
+            },
+            |replay| {
+                for (_, entry) in maps.ranges.iter() {
+                    if let Entry::Ready(mapped) = entry {
+                        replay.add(&mapped.io)?;
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        let allowed = allowed_for(attachment.geometry(), &resv)?;
+        maps.allowed = maps.allowed_with(Some(&allowed))?;
+        let member = Member {
+            attachment,
+            allowed,
+        };
+        maps.members.push(member, GFP_KERNEL)?;
+        maps.pgsizes = cpu_pgsizes(self.space.pgsize_bitmap());
+        Ok(())
+    }
+
+    /// Cuts a group off. What it alone forbade may be mapped again.
+    pub(super) fn detach(&self, group: &Group) {
+        let mut maps = self.maps.lock();
+        let at = maps
+            .members
+            .iter()
+            .position(|member| member.attachment.owner().group().id() == group.id());
+        if let Some(member) = at.and_then(|at| maps.members.remove(at).ok()) {
+            drop(member);
+            // Without memory for the new list the old, stricter one stays.
+            if let Ok(allowed) = maps.allowed_with(None) {
+                maps.allowed = allowed;
+            }
+            maps.pgsizes = cpu_pgsizes(self.space.pgsize_bitmap());
+        }
+    }
+}
+
+impl Maps {
+    /// What may be mapped with the present groups, and one more if there is `new`.
+    fn allowed_with(&self, new: Option<&Allowed>) -> Result<Option<Allowed>> {
+        let mut all: Option<Allowed> = None;
+        let present = self.members.iter().map(|member| &member.allowed);
+        for allowed in Iterator::chain(present, new) {
+            let so_far = all.as_ref().unwrap_or(allowed);
+            all = Some(so_far.intersection(allowed)?);
+        }
+        Ok(all)
+    }
+}
+
+/// What a group can have mapped: what its IOMMU translates and nothing reserves.
+fn allowed_for(geometry: Geometry, resv: &[ResvRegion]) -> Result<Allowed> {
+    let aperture = IovaRange::from_last(geometry.start, geometry.last).ok_or(EINVAL)?;
+    let mut reserved = KVec::with_capacity(resv.len(), GFP_KERNEL)?;
+    for region in resv {
+        if region.kind == ResvKind::DirectRelaxable {
+            continue;
+        }
+        if let Ok(range) = IovaRange::from_size(region.start, region.len) {
+            reserved.push(range, GFP_KERNEL)?;
+        }
+    }
+    Allowed::new(aperture, &reserved)
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `VFIO_IOMMU_GET_INFO`: page sizes and limits.
+
+use kernel::prelude::*;
+use vfio_kernel::{
+    argsz::UserArg,
+    uapi, //
+};
+use zerocopy::IntoBytes;
+
+use super::Type1;
+use crate::uapi::{
+    caps::CapChain,
+    offset_of_end, //
+};
+
+type Info = uapi::vfio_iommu_type1_info;
+
+impl Type1 {
+    /// The ioctl.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`, `EINVAL` (size of the struct), `ENOMEM`.
+    pub(super) fn get_info(&self, arg: UserArg) -> Result {
+        const MIN: usize = offset_of_end!(Info, iova_pgsizes);
+
+        let user: Info = arg.read_min(MIN)?;
+        if (user.argsz as usize) < MIN {
+            return Err(EINVAL);
+        }
+        let mut caps = CapChain::after(size_of::<Info>());
+        let maps = self.maps.lock();
+        let pgsizes = maps.pgsizes as u64;
+        caps.push(
+            uapi::VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,
+            1,
+            &[maps.avail.as_bytes()],
+        )?;
+        let mut ranges = KVec::new();
+        for range in maps.allowed.iter().flat_map(|allowed| allowed.ranges()) {
+            let range = uapi::vfio_iova_range {
+                start: range.start(),
+                end: range.last(),
+            };
+            ranges.push(range, GFP_KERNEL)?;
+        }
+        drop(maps);
+        if !ranges.is_empty() {
+            let count: u32 = ranges.len().try_into()?;
+            // `nr_iovas`, `reserved`, `iova_ranges`
+            caps.push(
+                uapi::VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
+                1,
+                &[count.as_bytes(), 0u32.as_bytes(), ranges.as_bytes()],
+            )?;
+        }
+        caps.write(arg, user.argsz, user.argsz as usize, |argsz, cap_offset| Info {
+            argsz,
+            flags: uapi::VFIO_IOMMU_INFO_PGSIZES | uapi::VFIO_IOMMU_INFO_CAPS,
+            iova_pgsizes: pgsizes,
+            cap_offset,
+            pad: 0,
+        })
+    }
+}

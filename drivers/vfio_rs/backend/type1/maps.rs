@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which ranges of the address space are taken, and which may be.
+
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::CondVar, //
+};
+use vfio_kernel::{
+    iommu::{
+        Attachment,
+        IoMapping, //
+    },
+    locked_vm::LockedVm,
+    params,
+};
+
+use crate::iova::{
+    Allowed,
+    IovaRange,
+    Map, //
+};
+
+/// A mutex guard over [`Maps`].
+pub(super) type Guard<'a> = kernel::sync::lock::mutex::MutexGuard<'a, Maps>;
+
+/// What a taken range holds.
+pub(super) enum Entry {
+    /// Somebody is filling or emptying it, without the lock.
+    Busy,
+    /// Pinned, mapped and accounted memory.
+    Ready(Mapped),
+}
+
+/// Memory that devices reach. Unmapped and unpinned first, then no longer accounted.
+pub(super) struct Mapped {
+    pub(super) io: IoMapping,
+    pub(super) _locked: LockedVm,
+}
+
+/// A group in the address space, with what it can have mapped.
+pub(super) struct Member {
+    pub(super) attachment: Attachment,
+    pub(super) allowed: Allowed,
+}
+
+/// The state of an address space.
+pub(super) struct Maps {
+    pub(super) ranges: Map<Entry>,
+    /// How many ranges are busy.
+    pub(super) busy: usize,
+    /// How many more ranges the user may take.
+    pub(super) avail: u32,
+    /// What may be mapped: what all groups translate and none reserves; nothing without a group.
+    pub(super) allowed: Option<Allowed>,
+    /// The page sizes of the address space, one bit each.
+    pub(super) pgsizes: usize,
+    pub(super) members: KVec<Member>,
+}
+
+impl Maps {
+    pub(super) fn new() -> Self {
+        Self {
+            ranges: Map::new(),
+            busy: 0,
+            avail: params::dma_entry_limit(),
+            allowed: None,
+            pgsizes: cpu_pgsizes(usize::MAX),
+            members: KVec::new(),
+        }
+    }
+
+    /// What addresses and sizes must be a multiple of.
+    pub(super) fn granule(&self) -> u64 {
+        1u64.checked_shl(self.pgsizes.trailing_zeros())
+            .unwrap_or(PAGE_SIZE as u64)
+    }
+
+    /// Whether `value` is a multiple of the granule.
+    pub(super) fn aligned(&self, value: u64) -> bool {
+        value & self.granule().wrapping_sub(1) == 0
+    }
+
+    /// Whether a busy range has an address in `range`.
+    fn is_busy(&self, range: IovaRange) -> bool {
+        if self.busy == 0 {
+            return false;
+        }
+        let mut left = Some(range);
+        while let Some(found) = left.and_then(|left| self.ranges.first_overlap(left)) {
+            if matches!(self.ranges.get(found), Some(Entry::Busy)) {
+                return true;
+            }
+            left = range.above(&found);
+        }
+        false
+    }
+}
+
+/// Sizes below the CPU's page cannot be pinned; say so by the page size itself.
+pub(super) fn cpu_pgsizes(pgsizes: usize) -> usize {
+    let below = PAGE_SIZE.wrapping_sub(1);
+    if pgsizes & below != 0 {
+        (pgsizes & !below) | PAGE_SIZE
+    } else {
+        pgsizes
+    }
+}
+
+/// Waits until no range with an address in `range` is busy.
+pub(super) fn wait_idle(maps: &mut Guard<'_>, idle: &CondVar, range: IovaRange) {
+    while maps.is_busy(range) {
+        idle.wait(maps);
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! type1: a flat I/O address space that users fill with their own memory.
+//!
+//! Bookkeeping and work are apart: [`Maps`] says which ranges are taken, under a mutex that is
+//! held for look-ups only; memory is pinned and mapped without it, while the range is marked busy.
+//! Calls on different ranges so run side by side, and a call that meets a busy range waits.
+//!
+//! | file          | has                                                |
+//! |---------------|----------------------------------------------------|
+//! | `maps.rs`     | the ranges, their limits, and who waits for whom   |
+//! | `map.rs`      | `VFIO_IOMMU_MAP_DMA`                               |
+//! | `unmap.rs`    | `VFIO_IOMMU_UNMAP_DMA`, release                    |
+//! | `attach.rs`   | groups coming and going                            |
+//! | `info.rs`     | `VFIO_IOMMU_GET_INFO`                              |
+//!
+//! Locks: `maps`, then `IoSpace::domains`. Stands for drivers/vfio/vfio_iommu_type1.c.
+
+mod attach;
+mod info;
+mod map;
+mod maps;
+mod unmap;
+
+use kernel::{
+    new_condvar,
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        CondVar,
+        Mutex, //
+    },
+};
+use vfio_kernel::{
+    argsz::UserArg,
+    iommu::{
+        DmaOwner,
+        Group,
+        IoSpace, //
+    },
+    uapi,
+};
+
+use self::maps::Maps;
+use super::Backend;
+use crate::uapi::container_nr as nr;
+
+/// How `VFIO_IOMMU_UNMAP_DMA` treats a range that ends inside a mapping.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// A mapping goes whole if its first address is in the range, else nothing happens.
+    V1,
+    /// `EINVAL`.
+    V2,
+}
+
+/// See the module's documentation.
+#[pin_data]
+pub(super) struct Type1 {
+    version: Version,
+    space: Arc<IoSpace>,
+    #[pin]
+    maps: Mutex<Maps>,
+    /// Notified when a range is no longer busy.
+    #[pin]
+    idle: CondVar,
+}
+
+impl Type1 {
+    /// An empty address space.
+    pub(super) fn new(version: Version) -> Result<Arc<Self>> {
+        let space = IoSpace::new()?;
+        Arc::pin_init(
+            pin_init!(Self {
+                version,
+                space,
+                maps <- new_mutex!(Maps::new(), "Type1::maps"),
+                idle <- new_condvar!("Type1::idle"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+}
+
+/// The extensions that do not depend on a group.
+pub(super) fn check_extension(extension: u32) -> bool {
+    matches!(
+        extension,
+        uapi::VFIO_TYPE1_IOMMU | uapi::VFIO_TYPE1v2_IOMMU | uapi::VFIO_UNMAP_ALL
+    )
+}
+
+impl Backend for Type1 {
+    fn check_extension(&self, extension: u32) -> bool {
+        match extension {
+            uapi::VFIO_DMA_CC_IOMMU => self.space.enforced_coherency(),
+            _ => check_extension(extension),
+        }
+    }
+
+    fn attach_group(&self, owner: Arc<DmaOwner>) -> Result {
+        self.attach(owner)
+    }
+
+    fn detach_group(&self, group: &Group) {
+        self.detach(group);
+    }
+
+    fn release(&self) {
+        self.unmap_all();
+    }
+
+    fn ioctl(&self, cmd: u32, arg: UserArg) -> Result<isize> {
+        match cmd {
+            nr::IOMMU_GET_INFO => self.get_info(arg),
+            nr::IOMMU_MAP_DMA => self.map_dma(arg),
+            nr::IOMMU_UNMAP_DMA => self.unmap_dma(arg),
+            _ => Err(ENOTTY),
+        }
+        .map(|()| 0)
+    }
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A container: groups that share one I/O address space, and the backend that manages it.
+//!
+//! States: *unset* (no group), *set* (groups, no backend), *ready* (groups and backend). The last
+//! group to leave takes the backend with it. Opening a container needs no privilege; what it can
+//! do comes from the groups in it.
+//!
+//! Lock: `state`, inside a group's `state`, outside of a backend's locks. Not held while the
+//! backend works for an ioctl: that holds a reference to it.
+//!
+//! Stands for drivers/vfio/container.c.
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    },
+};
+use vfio_kernel::iommu::{
+    self,
+    DmaOwner, //
+};
+
+use crate::backend::{
+    self,
+    Backend, //
+};
+
+/// See the module's documentation.
+#[pin_data]
+pub(crate) struct Container {
+    #[pin]
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The groups in the container, all owned by it.
+    groups: KVec<Arc<DmaOwner>>,
+    backend: Option<Arc<dyn Backend>>,
+}
+
+impl Container {
+    /// An empty container.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let state = State {
+            groups: KVec::new(),
+            backend: None,
+        };
+        Arc::pin_init(
+            pin_init!(Self { state <- new_mutex!(state, "Container::state") }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// `VFIO_CHECK_EXTENSION`: 1 if the backend, or any if there is none yet, has `extension`.
+    pub(crate) fn check_extension(&self, extension: usize) -> u8 {
+        let Ok(extension) = u32::try_from(extension) else {
+            return 0;
+        };
+        match self.backend() {
+            Some(backend) => backend.check_extension(extension),
+            None => backend::check_extension(extension),
+        }
+        .into()
+    }
+
+    /// `VFIO_SET_IOMMU`: gives the container a backend and attaches its groups.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` without a group or with a backend; `ENODEV` for a number that names nothing;
+    /// `EINVAL` for an extension that is no backend; what the backend says of the groups.
+    pub(crate) fn set_iommu(&self, kind: usize) -> Result {
+        let mut state = self.state.lock();
+        if state.groups.is_empty() || state.backend.is_some() {
+            return Err(EINVAL);
+        }
+        let kind = u32::try_from(kind).map_err(|_| ENODEV)?;
+        if !backend::check_extension(kind) {
+            return Err(ENODEV);
+        }
+        let backend = backend::open(kind)?;
+        // Dropping the backend on failure detaches what was attached.
+        for owner in &state.groups {
+            backend.attach_group(owner.clone())?;
+        }
+        state.backend = Some(backend);
+        Ok(())
+    }
+
+    /// The backend, if the container is ready.
+    pub(crate) fn backend(&self) -> Option<Arc<dyn Backend>> {
+        self.state.lock().backend.clone()
+    }
+
+    /// Lets a group in: from here on its devices belong to the user.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if the group is in use by a driver, or what the backend says.
+    pub(crate) fn attach_group(&self, group: &ARef<iommu::Group>) -> Result {
+        let mut state = self.state.lock();
+        state.groups.reserve(1, GFP_KERNEL)?;
+        let owner = DmaOwner::claim(group)?;
+        if let Some(backend) = &state.backend {
+            backend.attach_group(owner.clone())?;
+        }
+        state.groups.push(owner, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Takes a group out, and the backend after the last one.
+    pub(crate) fn detach_group(&self, group: &iommu::Group) {
+        let mut state = self.state.lock();
+        let Some(at) = state
+            .groups
+            .iter()
+            .position(|owner| owner.group().id() == group.id())
+        else {
+            return;
+        };
+        if let Some(backend) = &state.backend {
+            backend.detach_group(group);
+        }
+        let _ = state.groups.remove(at);
+        if state.groups.is_empty() {
+            // An ioctl that still runs has a reference, but no group left to serve.
+            if let Some(backend) = state.backend.take() {
+                backend.release();
+            }
+        }
+    }
+}

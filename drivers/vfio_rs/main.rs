@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! VFIO in Rust: gives PCI devices to userspace drivers, fenced by the IOMMU.
+//!
+//! This file wires the parts together and holds no logic. Layers, from users down:
+//!
+//! - [`uapi`]: ioctl numbers, user structs, one file per kind of file descriptor;
+//! - [`container`] and [`iommu_group`]: who shares an I/O address space, and who may;
+//! - [`backend`]: what the ioctls of a container mean; [`iova`] is its bookkeeping;
+//! - [`pci`]: the device behind a device descriptor;
+//! - `vfio_kernel`, a crate of its own: safe wrappers of the kernel's C interfaces.
+//!
+//! Lock order: Documentation/locking.md.
+
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+use kernel::{
+    c_str,
+    prelude::*,
+    sync::Arc, //
+};
+use vfio_kernel::{
+    chardev::MiscNode,
+    pci::Registration, //
+};
+
+mod backend;
+mod container;
+#[path = "../iommu_group/mod.rs"]
+mod iommu_group;
+mod iova;
+mod pci;
+mod uapi;
+
+module! {
+    type: VfioRs,
+    name: "vfio_rs",
+    authors: ["The vfio-rs developers"],
+    description: "VFIO device assignment",
+    license: "GPL",
+}
+
+/// The module; its fields are dropped in this order.
+struct VfioRs {
+    _driver: Registration<pci::Device>,
+    _container_node: MiscNode,
+}
+
+impl kernel::Module for VfioRs {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let container_node = MiscNode::register(
+            uapi::VFIO_MINOR,
+            c_str!("vfio"),
+            c_str!("vfio/vfio"),
+            0o666,
+            &uapi::container::FILE_OPS,
+        )
+        .inspect_err(beside_c_vfio)?;
+        let registry = Arc::pin_init(iommu_group::Registry::new()?, GFP_KERNEL)?;
+        let driver = Registration::new::<Self>(c_str!("vfio-pci"), registry)
+            .inspect_err(beside_c_vfio)?;
+        Ok(Self {
+            _driver: driver,
+            _container_node: container_node,
+        })
+    }
+}
+
+/// Tells why a name that VFIO is known by is taken.
+fn beside_c_vfio(err: &Error) {
+    if *err == EBUSY || *err == EEXIST {
+        pr_err!(
+            "Linux's own VFIO is loaded: first unload it with \
+             'modprobe -r vfio-pci vfio_iommu_type1 vfio'\n"
+        );
+    }
+}

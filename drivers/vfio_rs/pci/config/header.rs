@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The type 0 header: BARs that can be sized but not moved, COMMAND, and recovery from resets that
+//! nobody told us of.
+//!
+//! The user's BARs are private: they hold what the user wrote, cut to the size of the real ones,
+//! so that the usual sizing by writing ones works. The device's BARs stay as the host set them.
+//! Stands for `vfio_basic_config_{read,write}()` and `vfio_bar_{fixup,restore}()`.
+
+use super::{
+    access::Piece,
+    regs::header::*,
+    shadow::Shadow,
+    Bar,
+    BarSpace,
+    ConfigSpace,
+    Effects,
+    Facts,
+    Findings,
+    Hardware,
+    IntxLine,
+    Width, //
+};
+use kernel::prelude::*;
+
+/// Offsets of the BAR registers.
+const BARS: [u16; 6] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24];
+/// The same and the expansion ROM.
+const BARS_AND_ROM: [u16; 7] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, ROM_ADDRESS];
+
+/// Adapts the freshly filled copy of the header to what is known of the function. Returns the
+/// device's BAR and ROM registers for a later restore.
+pub(super) fn init(shadow: &mut Shadow, facts: &Facts, findings: &mut Findings) -> [u32; 7] {
+    let mut bars = [0; 7];
+    for (bar, offset) in bars.iter_mut().zip(BARS_AND_ROM) {
+        *bar = shadow.get(offset, Width::Dword);
+    }
+    if facts.is_virtfn {
+        shadow.set(VENDOR_ID, Width::Word, facts.vendor.into());
+        shadow.set(DEVICE_ID, Width::Word, facts.device.into());
+        let pin = shadow.get(INTERRUPT_PIN, Width::Byte) as u8;
+        findings.vf_pin = (pin != 0).then_some(pin);
+    }
+    if facts.is_virtfn || facts.intx != IntxLine::Usable {
+        shadow.set(INTERRUPT_PIN, Width::Byte, 0);
+    }
+    if facts.no_command_memory {
+        // As after pci_enable_device() of a function that has the bit.
+        let on = u32::from(COMMAND_MEMORY);
+        shadow.update(COMMAND, Width::Word, on, on);
+    }
+    size_bars(shadow, facts);
+    bars
+}
+
+/// Bits of a register that read as set whatever the device says.
+///
+/// COMMAND of a function without a working memory enable bit shows what the user wrote.
+pub(super) fn always_on(space: &ConfigSpace, piece: &Piece) -> u32 {
+    if piece.offset == COMMAND && space.facts.no_command_memory {
+        u32::from(space.shadow.word(COMMAND) & COMMAND_MEMORY)
+    } else {
+        0
+    }
+}
+
+/// Cuts the private BARs to size, as hardware does with what is written to it.
+fn size_bars(shadow: &mut Shadow, facts: &Facts) {
+    let mut upper_half = None;
+    for (offset, bar) in BARS.into_iter().zip(facts.bars) {
+        let (mask, flags) = match (upper_half.take(), bar) {
+            (Some(mask), _) => (mask, 0),
+            (None, Some(bar)) => {
+                let mask = size_mask(bar.size);
+                if bar.space == BarSpace::Memory64 {
+                    upper_half = Some((mask >> 32) as u32);
+                }
+                (mask as u32, bar_flags(&bar))
+            }
+            (None, None) => (0, 0),
+        };
+        let value = shadow.get(offset, Width::Dword) & mask | flags;
+        shadow.set(offset, Width::Dword, value);
+    }
+    let mask = match facts.rom_size.checked_next_power_of_two() {
+        Some(size) if facts.rom_size != 0 => size_mask(size) as u32 | ROM_ENABLE,
+        _ => 0,
+    };
+    shadow.update(ROM_ADDRESS, Width::Dword, !mask, 0);
+}
+
+/// Address bits that a BAR of `size` bytes has.
+fn size_mask(size: u64) -> u64 {
+    !size.wrapping_sub(1)
+}
+
+/// The bits of a BAR that say what it is.
+fn bar_flags(bar: &Bar) -> u32 {
+    let prefetch = if bar.prefetch { BAR_PREFETCH } else { 0 };
+    match bar.space {
+        BarSpace::Io => BAR_IO,
+        BarSpace::Memory32 => prefetch,
+        BarSpace::Memory64 => BAR_MEM_64 | prefetch,
+    }
+}
+
+impl ConfigSpace {
+    /// COMMAND's memory enable bit as the user set it.
+    pub(super) fn command_memory(&self) -> bool {
+        self.facts.no_command_memory || self.shadow.word(COMMAND) & COMMAND_MEMORY != 0
+    }
+
+    /// The interrupt pin the user sees.
+    pub(super) fn interrupt_pin(&self) -> u32 {
+        self.shadow.get(INTERRUPT_PIN, Width::Byte)
+    }
+}
+
+/// Writes a piece of the header.
+pub(super) fn write(
+    space: &mut ConfigSpace,
+    hw: &impl Hardware,
+    piece: &Piece,
+    value: u32,
+) -> Result<Effects> {
+    let mut effects = Effects::default();
+    if piece.offset == COMMAND {
+        effects.bars_restored = prepare_command(space, hw, value as u16)?;
+    }
+    space.write_bits(hw, piece, value)?;
+    if piece.offset == COMMAND {
+        // Kept for the comparison next time; these bits are not virtual.
+        let decode = u32::from(COMMAND_MEMORY | COMMAND_IO);
+        space.shadow.update(COMMAND, Width::Word, decode, value);
+        effects.memory = Some(space.command_memory());
+    }
+    if piece.covers(COMMAND) || piece.covers(COMMAND | 1) {
+        let disabled = space.shadow.word(COMMAND) & COMMAND_INTX_DISABLE != 0;
+        if disabled != space.intx_disabled {
+            space.intx_disabled = disabled;
+            effects.intx_disable = Some(disabled);
+        }
+    }
+    if BARS_AND_ROM.contains(&(piece.offset & !3)) {
+        size_bars(&mut space.shadow, &space.facts);
+    }
+    Ok(effects)
+}
+
+/// What comes before a write to COMMAND: no mapping may outlive memory decoding, and no decoding
+/// may be switched on while the BARs have lost their addresses. Returns whether they had.
+///
+/// A bit that the user believes set and the device has not, or a BAR that changed, means that the
+/// device was reset by a register of its own.
+fn prepare_command(space: &ConfigSpace, hw: &impl Hardware, new: u16) -> Result<bool> {
+    let real = hw.read(COMMAND, Width::Word)? as u16;
+    let known = space.shadow.word(COMMAND);
+    if new & COMMAND_MEMORY == 0 {
+        hw.revoke();
+    }
+    let mut lost = new & known & !real & (COMMAND_MEMORY | COMMAND_IO);
+    if space.facts.no_command_memory {
+        lost &= !COMMAND_MEMORY;
+    }
+    let restore = lost != 0 || needs_bar_restore(space, hw);
+    if restore {
+        restore_bars(space, hw);
+    }
+    Ok(restore && !space.facts.is_virtfn)
+}
+
+/// See [`ConfigSpace::needs_bar_restore`].
+pub(super) fn needs_bar_restore(space: &ConfigSpace, hw: &impl Hardware) -> bool {
+    BARS.into_iter()
+        .zip(space.bars)
+        .filter(|&(_, bar)| bar != 0)
+        .any(|(offset, bar)| !matches!(hw.read(offset, Width::Dword), Ok(real) if real == bar))
+}
+
+/// See [`ConfigSpace::restore_bars`].
+pub(super) fn restore_bars(space: &ConfigSpace, hw: &impl Hardware) {
+    if space.facts.is_virtfn {
+        return;
+    }
+    for (offset, bar) in BARS_AND_ROM.into_iter().zip(space.bars) {
+        let _ = hw.write(offset, Width::Dword, bar);
+    }
+    if space.facts.intx == IntxLine::Broken {
+        if let Ok(command) = hw.read(COMMAND, Width::Word) {
+            let command = command | u32::from(COMMAND_INTX_DISABLE);
+            let _ = hw.write(COMMAND, Width::Word, command);
+        }
+    }
+}
+
+#[cfg(any(test, CONFIG_VFIO_RS_KUNIT_TEST))]
+#[cfg_attr(not(test), kernel::prelude::kunit_tests(vfio_rs_config_header))]
+mod tests {
+    use super::super::mock::Mock;
+    use super::*;
+
+    /// A device with addresses in its BARs and decoding on.
+    fn device() -> Result<Mock> {
+        let mock = Mock::new(256)?;
+        let bars = [0xfe00_0000, 0xc001, 0x0000_000c, 0x38, 0, 0];
+        for (offset, bar) in BARS.into_iter().zip(bars) {
+            mock.set(offset, Width::Dword, bar);
+        }
+        mock.set(ROM_ADDRESS, Width::Dword, 0xfd00_0000);
+        mock.set(INTERRUPT_PIN, Width::Byte, 1);
+        mock.set(COMMAND, Width::Word, 0x3);
+        Ok(mock)
+    }
+
+    fn virtual_function(mock: &Mock) -> Facts {
+        Facts {
+            is_virtfn: true,
+            no_command_memory: true,
+            vendor: 0x8086,
+            device: 0x10ca,
+            ..mock.facts()
+        }
+    }
+
+    #[test]
+    fn bars_can_be_sized() -> Result {
+        let mock = device()?;
+        let mut user = mock.open()?;
+        let expected = [
+            (0x10, 0xfffe_0000),
+            (0x14, 0xffff_ffe1),
+            (0x18, 0x0000_000c),
+            (0x1c, 0xffff_fffe),
+            (0x20, 0),
+            (0x24, 0),
+            (0x30, 0xffff_0001),
+        ];
+
+        for (offset, size) in expected {
+            user.write(offset, Width::Dword, 0xffff_ffff)?;
+            assert_eq!(user.read(offset, Width::Dword)?, size);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn bars_of_the_device_do_not_move() -> Result {
+        let mock = device()?;
+        let mut user = mock.open()?;
+
+        assert_eq!(user.read(0x10, Width::Dword)?, 0xfe00_0000);
+        user.write(0x10, Width::Dword, 0xe000_0000)?;
+        user.write(0x13, Width::Byte, 0xd0)?;
+        assert_eq!(user.read(0x10, Width::Dword)?, 0xd000_0000);
+        assert_eq!(mock.get(0x10, Width::Dword), 0xfe00_0000);
+        Ok(())
+    }
+
+    #[test]
+    fn io_bars_are_not_taken_for_wide_ones() -> Result {
+        let mock = device()?;
+        let bar = |size, space| {
+            let prefetch = false;
+            Some(Bar {
+                size,
+                space,
+                prefetch,
+            })
+        };
+        let mut facts = mock.facts();
+        facts.bars = [None; 6];
+        let [first, second, ..] = &mut facts.bars;
+        *first = bar(4, BarSpace::Io);
+        *second = bar(0x1000, BarSpace::Memory32);
+        let mut user = mock.open_as(&facts)?;
+
+        user.write(0x10, Width::Dword, 0xffff_ffff)?;
+        user.write(0x14, Width::Dword, 0xffff_ffff)?;
+        assert_eq!(user.read(0x10, Width::Dword)?, 0xffff_fffd);
+        assert_eq!(user.read(0x14, Width::Dword)?, 0xffff_f000);
+        Ok(())
+    }
+
+    #[test]
+    fn a_rom_is_sized_to_a_power_of_two() -> Result {
+        let mock = device()?;
+        for (rom_size, expected) in [(0, 0), (0xc200, 0xffff_0001), (u64::MAX, 0)] {
+            let facts = Facts {
+                rom_size,
+                ..mock.facts()
+            };
+            let mut user = mock.open_as(&facts)?;
+            user.write(ROM_ADDRESS, Width::Dword, 0xffff_ffff)?;
+            assert_eq!(user.read(ROM_ADDRESS, Width::Dword)?, expected);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn command_reaches_the_device() -> Result {
+        let mock = device()?;
+        let mut user = mock.open()?;
+
+        let effects = user.write(COMMAND, Width::Word, 0x0006)?;
+        assert_eq!(mock.get(COMMAND, Width::Word), 0x0006);
+        assert_eq!(effects.memory, Some(true));
+        assert_eq!(effects.intx_disable, None);
+        assert_eq!(mock.revoked.get(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn memory_off_revokes_first() -> Result {
+        let mock = device()?;
+        let mut user = mock.open()?;
+
+        assert!(user.space.memory_enabled());
+        let effects = user.write(COMMAND, Width::Byte, 0)?;
+        assert_eq!(effects.memory, Some(false));
+        assert_eq!(mock.revoked.get(), 1);
+        assert!(!user.space.memory_enabled());
+
+        mock.broken.set(Some(COMMAND));
+        assert_eq!(user.write(COMMAND, Width::Word, 0), Err(EIO));
+        assert_eq!(mock.revoked.get(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn intx_disable_is_private() -> Result {
+        let mock = device()?;
+        let mut user = mock.open()?;
+
+        let effects = user.write(COMMAND, Width::Word, 0x0403)?;
+        assert_eq!(effects.intx_disable, Some(true));
+        assert!(user.space.intx_disabled());
+        assert_eq!(mock.get(COMMAND, Width::Word), 0x0003);
+        assert_eq!(user.read(COMMAND, Width::Word)?, 0x0403);
+
+        let effects = user.write(COMMAND | 1, Width::Byte, 0)?;
+        assert_eq!(effects.intx_disable, Some(false));
+        assert_eq!(effects.memory, None);
+        assert_eq!(user.read(COMMAND, Width::Word)?, 0x0003);
+        Ok(())
+    }
+
+    #[test]
+    fn lost_bars_are_restored_before_decoding() -> Result {
+        let mock = device()?;
+        let mut user = mock.open()?;
+
+        // A reset by a register of the device's own.
+        mock.set(COMMAND, Width::Word, 0);
+        mock.set(0x10, Width::Dword, 0);
+        mock.set(ROM_ADDRESS, Width::Dword, 0);
+        assert!(user.space.needs_bar_restore(&mock));
+
+        let effects = user.write(COMMAND, Width::Word, 0x0007)?;
+        assert!(effects.bars_restored);
+        assert_eq!(mock.get(0x10, Width::Dword), 0xfe00_0000);
+        assert_eq!(mock.get(ROM_ADDRESS, Width::Dword), 0xfd00_0000);
+        assert_eq!(mock.get(COMMAND, Width::Word), 0x0007);
+        Ok(())
+    }
+
+    #[test]
+    fn lost_enable_bits_tell_of_a_reset_too() -> Result {
+        let mock = device()?;
+        let mut user = mock.open()?;
+
+        for lost in [0x1, 0x2] {
+            mock.set(COMMAND, Width::Word, 0x3 & !lost);
+            assert!(user.write(COMMAND, Width::Word, 0x3)?.bars_restored);
+        }
+        assert!(!user.write(COMMAND, Width::Word, 0x3)?.bars_restored);
+        Ok(())
+    }
+
+    #[test]
+    fn a_broken_intx_line_stays_disabled() -> Result {
+        let mock = device()?;
+        let facts = Facts {
+            intx: IntxLine::Broken,
+            ..mock.facts()
+        };
+        let user = mock.open_as(&facts)?;
+
+        assert!(!user.space.has_intx());
+        user.space.restore_bars(&mock);
+        assert_eq!(mock.get(COMMAND, Width::Word), 0x0403);
+        Ok(())
+    }
+
+    #[test]
+    fn an_unusable_intx_line_is_hidden() -> Result {
+        let mock = device()?;
+        let facts = Facts {
+            intx: IntxLine::Unusable,
+            ..mock.facts()
+        };
+        let mut user = mock.open_as(&facts)?;
+
+        assert_eq!(user.read(INTERRUPT_PIN, Width::Byte)?, 0);
+        user.write(INTERRUPT_PIN, Width::Byte, 1)?;
+        assert_eq!(user.read(INTERRUPT_PIN, Width::Byte)?, 0);
+        assert!(mock.open()?.space.has_intx());
+        Ok(())
+    }
+
+    #[test]
+    fn virtual_functions_look_like_others() -> Result {
+        let mock = Mock::new(256)?;
+        mock.set(0, Width::Dword, 0xffff_ffff);
+        mock.set(INTERRUPT_PIN, Width::Byte, 2);
+        let mut user = mock.open_as(&virtual_function(&mock))?;
+
+        assert_eq!(user.read(0, Width::Dword)?, 0x10ca_8086);
+        assert_eq!(user.space.findings().vf_pin, Some(2));
+        assert!(!user.space.has_intx());
+        assert!(user.space.memory_enabled());
+        assert_eq!(user.read(COMMAND, Width::Word)?, 0x0002);
+
+        mock.set(COMMAND, Width::Word, 0);
+        let effects = user.write(COMMAND, Width::Word, 0x0006)?;
+        assert!(!effects.bars_restored);
+        mock.set(COMMAND, Width::Word, 0x0004);
+        assert_eq!(user.read(COMMAND, Width::Dword)? & 0xffff, 0x0006);
+        user.space.restore_bars(&mock);
+        assert_eq!(mock.get(0x10, Width::Dword), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn harmless_and_fixed_registers() -> Result {
+        let mock = device()?;
+        let mut user = mock.open()?;
+
+        user.write(0x0c, Width::Dword, 0xffff_ffff)?;
+        assert_eq!(mock.get(0x0c, Width::Dword), 0xff00_ffff);
+        for offset in [0x00, 0x08, 0x28, 0x2c, 0x34, 0x38] {
+            let before = mock.get(offset, Width::Dword);
+            user.write(offset, Width::Dword, 0x5555_5555)?;
+            assert_eq!(mock.get(offset, Width::Dword), before);
+            assert_eq!(user.read(offset, Width::Dword)?, before);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A user's reads and writes of the configuration space, on the real device.
+
+use kernel::{
+    prelude::*,
+    uaccess::UserSlice, //
+};
+use vfio_kernel::pci::ConfigWidth;
+
+use super::{
+    config::{
+        Effects,
+        Hardware,
+        PowerState,
+        Vpd,
+        Width, //
+    },
+    Device,
+    Open, //
+};
+
+/// The device's own configuration space.
+pub(super) struct RealConfig<'a> {
+    pub(super) device: &'a Device,
+}
+
+impl From<Width> for ConfigWidth {
+    fn from(width: Width) -> Self {
+        match width {
+            Width::Byte => Self::Byte,
+            Width::Word => Self::Word,
+            Width::Dword => Self::Dword,
+        }
+    }
+}
+
+impl Hardware for RealConfig<'_> {
+    fn read(&self, offset: u16, width: Width) -> Result<u32> {
+        self.device.pci().user_read_config(offset, width.into())
+    }
+
+    fn write(&self, offset: u16, width: Width, value: u32) -> Result {
+        self.device
+            .pci()
+            .user_write_config(offset, width.into(), value)
+    }
+
+    fn revoke(&self) {
+        self.device.zap_bars();
+    }
+}
+
+/// Accesses up to this size, which is nearly all, need no allocation.
+const SMALL: usize = 8;
+
+impl Open {
+    /// Reads `offset` bytes into the configuration space; all of `buf` or nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` beyond the end or if the user's memory is not there.
+    pub(super) fn config_read(&self, offset: u64, buf: UserSlice) -> Result<usize> {
+        let mut writer = buf.writer();
+        let len = writer.len();
+        self.check_config_range(offset, len)?;
+        let mut small = [0; SMALL];
+        let mut large = KVec::new();
+        let data = match small.get_mut(..len) {
+            Some(data) => data,
+            None => {
+                large.resize(len, 0, GFP_KERNEL)?;
+                large.as_mut_slice()
+            }
+        };
+        let hw = RealConfig {
+            device: &self.device,
+        };
+        self.config.lock().read(&hw, offset, data)?;
+        writer.write_slice(data)?;
+        Ok(len)
+    }
+
+    /// Writes `offset` bytes into the configuration space, and does what the user asks for by it.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` beyond the end or if the user's memory is not there.
+    pub(super) fn config_write(&self, offset: u64, buf: UserSlice) -> Result<usize> {
+        let mut reader = buf.reader();
+        let len = reader.len();
+        self.check_config_range(offset, len)?;
+        let mut data = KVec::from_elem(0, len, GFP_KERNEL)?;
+        reader.read_slice(&mut data)?;
+
+        let hw = RealConfig {
+            device: &self.device,
+        };
+        let mut config = self.config.lock();
+        let mut memory = self.memory.write();
+        let mut done = 0usize;
+        while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+            let at = offset.checked_add(done as u64).ok_or(EFAULT)?;
+            let written = config.write(&hw, at, rest)?;
+            if let Some((vpd, data)) = self.perform(&written.effects) {
+                config.vpd_done(vpd, data);
+            }
+            *memory = config.memory_enabled();
+            done = done.checked_add(written.len.max(1)).ok_or(EFAULT)?;
+        }
+        Ok(len)
+    }
+
+    fn check_config_range(&self, offset: u64, len: usize) -> Result {
+        match offset.checked_add(len as u64) {
+            Some(end) if end <= self.pci().cfg_size() as u64 => Ok(()),
+            // ERRNO: EFAULT, as vfio_config_do_rw().
+            _ => Err(EFAULT),
+        }
+    }
+
+    /// Does what a write asks for beyond storing bits. `memory` is held for writing. A failure is
+    /// the device's, and the user finds out as on real hardware.
+    fn perform(&self, effects: &Effects) -> Option<(Vpd, u32)> {
+        let pci = self.pci();
+        if effects.bars_restored {
+            dev_info!(pci.device(), "Reset recovery - restoring BARs\n");
+        }
+        if let Some(power) = effects.power {
+            let state = match power {
+                PowerState::D0 => 0,
+                PowerState::D1 => 1,
+                PowerState::D2 => 2,
+                PowerState::D3hot => {
+                    self.device.zap_bars();
+                    3
+                }
+            };
+            let _ = pci.set_power_state(state);
+        }
+        if effects.reset {
+            self.device.zap_bars();
+            let _ = self.reset_locked();
+        }
+        if let Some(bytes) = effects.read_request {
+            pci.set_readrq_at_least_mps(bytes);
+        }
+        let vpd = effects.vpd?;
+        let data = match vpd {
+            Vpd::Read { address, .. } => pci.read_vpd(address),
+            Vpd::Write { address, data, .. } => pci.write_vpd(address, data).map(|()| 0),
+        };
+        data.ok().map(|data| (vpd, data))
+    }
+}

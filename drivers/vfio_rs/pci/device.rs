@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device that is bound to the driver.
+
+use kernel::{
+    new_condvar,
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow,
+        CondVar,
+        CondVarTimeoutResult,
+        Mutex, //
+    },
+    time::msecs_to_jiffies, //
+};
+use vfio_kernel::{
+    eventfd::EventFd,
+    iommu,
+    mapping::{
+        Mapping,
+        PseudoFs, //
+    },
+    pci::{
+        Driver,
+        PciDevice, //
+    },
+};
+
+use super::Open;
+use crate::iommu_group::{
+    Group,
+    Registry, //
+};
+
+/// The address spaces of all devices' files.
+static FS: PseudoFs<crate::VfioRs> = PseudoFs::new(c"vfio");
+
+/// How long a user may take to answer a request for the device before it is repeated.
+const REQUEST_MS: u32 = 10_000;
+
+/// See the module's documentation.
+#[pin_data]
+pub(crate) struct Device {
+    pci: PciDevice,
+    registry: Arc<Registry>,
+    group: Arc<Group>,
+    mapping: Mapping,
+    #[pin]
+    users: Mutex<Users>,
+    /// Notified when nobody uses the device any more.
+    #[pin]
+    unused: CondVar,
+    /// What the user wants to be told by; kept while the device is open.
+    #[pin]
+    pub(super) signals: Mutex<Signals>,
+}
+
+struct Users {
+    /// Open descriptors, and opens under way.
+    count: usize,
+    /// Descriptors that are open.
+    opened: usize,
+    /// Being unbound: no more opens.
+    removed: bool,
+    open: Option<Arc<Open>>,
+}
+
+/// Eventfds for what is no interrupt of the device.
+#[derive(Default)]
+pub(super) struct Signals {
+    /// The device reported an error.
+    pub(super) err: Option<EventFd>,
+    /// The device is wanted back.
+    pub(super) req: Option<EventFd>,
+}
+
+impl Driver for Device {
+    type Shared = Arc<Registry>;
+
+    fn probe(pci: PciDevice, registry: &Arc<Registry>) -> Result<Arc<Self>> {
+        if !pci.is_endpoint() {
+            return Err(EINVAL);
+        }
+        if pci.num_vf() != 0 {
+            dev_warn!(pci.device(), "Cannot bind to PF with SR-IOV enabled\n");
+            return Err(EBUSY);
+        }
+        let iommu_group = iommu::Group::of(pci.device()).ok_or(EINVAL)?;
+        if !pci.cache_coherent() {
+            return Err(EINVAL);
+        }
+        let mapping = FS.new_mapping()?;
+        let group = registry.join(iommu_group)?;
+        let joined = group.clone();
+        let users = Users {
+            count: 0,
+            opened: 0,
+            removed: false,
+            open: None,
+        };
+        let device = pin_init!(Self {
+            pci,
+            registry: registry.clone(),
+            group: joined,
+            mapping,
+            users <- new_mutex!(users, "Device::users"),
+            unused <- new_condvar!("Device::unused"),
+            signals <- new_mutex!(Signals::default(), "Device::signals"),
+        });
+        Arc::pin_init(device, GFP_KERNEL)
+            .and_then(|device| {
+                group.add_device(device.clone())?;
+                Ok(device)
+            })
+            .inspect_err(|_| registry.leave(&group))
+    }
+
+    fn remove(this: ArcBorrow<'_, Self>) {
+        this.group.remove_device(&this);
+        this.wait_unused();
+        this.registry.leave(&this.group);
+    }
+
+    fn error_detected(this: ArcBorrow<'_, Self>) {
+        if let Some(eventfd) = &this.signals.lock().err {
+            eventfd.signal();
+        }
+    }
+}
+
+impl Device {
+    /// The PCI device.
+    pub(crate) fn pci(&self) -> &PciDevice {
+        &self.pci
+    }
+
+    /// The group.
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    /// The address space of the device's files.
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// Whether `VFIO_GROUP_GET_DEVICE_FD` means this device by `name`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for options behind the name: the device takes none.
+    pub(crate) fn matches(&self, name: &[u8]) -> Result<bool> {
+        match name.strip_prefix(self.pci.name().to_bytes()) {
+            Some([]) => Ok(true),
+            Some([b' ', options @ ..]) if options.iter().all(|c| *c == b' ') => Ok(true),
+            Some([b' ', ..]) => Err(EINVAL),
+            _ => Ok(false),
+        }
+    }
+
+    /// Keeps the device from being unbound.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if it is being unbound.
+    pub(crate) fn get(&self) -> Result {
+        let mut users = self.users.lock();
+        if users.removed {
+            return Err(ENODEV);
+        }
+        users.count = users.count.saturating_add(1);
+        Ok(())
+    }
+
+    /// Undoes [`get`](Self::get).
+    pub(crate) fn put(&self) {
+        let mut users = self.users.lock();
+        users.count = users.count.saturating_sub(1);
+        if users.count == 0 {
+            self.unused.notify_all();
+        }
+    }
+
+    /// Opens the device: switches it on for the first user, shares it with further ones.
+    pub(crate) fn open(self: &Arc<Self>) -> Result<Arc<Open>> {
+        let mut users = self.users.lock();
+        let open = match &users.open {
+            Some(open) => open.clone(),
+            None => Open::enable(self)?,
+        };
+        users.open = Some(open.clone());
+        users.opened = users.opened.saturating_add(1);
+        Ok(open)
+    }
+
+    /// Undoes [`open`](Self::open): switches the device off after the last user.
+    pub(crate) fn close(&self) {
+        let mut users = self.users.lock();
+        users.opened = users.opened.saturating_sub(1);
+        if users.opened != 0 {
+            return;
+        }
+        if let Some(open) = users.open.take() {
+            open.disable();
+        }
+        *self.signals.lock() = Signals::default();
+    }
+
+    /// Waits until the device is not in use, asking its users to close it.
+    fn wait_unused(&self) {
+        let mut users = self.users.lock();
+        users.removed = true;
+        let mut count = 0u32;
+        let mut interrupted = false;
+        while users.count != 0 {
+            drop(users);
+            self.request(count);
+            count = count.wrapping_add(1);
+            users = self.users.lock();
+            if users.count == 0 {
+                break;
+            }
+            if interrupted {
+                self.unused.wait(&mut users);
+                continue;
+            }
+            let waited = self
+                .unused
+                .wait_interruptible_timeout(&mut users, msecs_to_jiffies(REQUEST_MS));
+            if let CondVarTimeoutResult::Signal { .. } = waited {
+                dev_warn!(
+                    self.pci.device(),
+                    "Device is currently in use, task {} blocked until device is released\n",
+                    current!().pid()
+                );
+                interrupted = true;
+            }
+        }
+    }
+
+    /// Tells the user that the device is wanted back.
+    fn request(&self, count: u32) {
+        match &self.signals.lock().req {
+            Some(eventfd) => {
+                if count.is_multiple_of(10) {
+                    dev_notice!(self.pci.device(), "Relaying device request to user (#{count})\n");
+                }
+                eventfd.signal();
+            }
+            None if count == 0 => dev_warn!(
+                self.pci.device(),
+                "No device request channel registered, blocked until released by user\n"
+            ),
+            None => {}
+        }
+    }
+}

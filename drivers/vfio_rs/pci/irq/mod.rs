@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Interrupts: `VFIO_DEVICE_SET_IRQS`, one file for each kind that behaves alike.
+//!
+//! | file        | has                                                   |
+//! |-------------|-------------------------------------------------------|
+//! | `msi.rs`    | MSI and MSI-X                                         |
+//! | `signal.rs` | error and request, which are no interrupts of the device |
+//!
+//! Lock: `Open::irqs` for the first, `Device::signals` for the second.
+
+mod msi;
+mod signal;
+
+use kernel::prelude::*;
+use vfio_kernel::{
+    pci::MsiKind,
+    uapi, //
+};
+
+use super::Open;
+
+/// How many vectors each kind of message signalled interrupt has.
+#[derive(Clone, Copy)]
+pub(crate) struct Vectors {
+    pub(crate) msi: u32,
+    pub(crate) msix: u32,
+}
+
+/// What to do with a range of interrupts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IrqAction {
+    /// Stop delivering.
+    Mask,
+    /// Deliver again.
+    Unmask,
+    /// Deliver to, or deliver now.
+    Trigger,
+}
+
+/// What `VFIO_DEVICE_SET_IRQS` carries.
+pub(crate) enum IrqData {
+    /// Nothing: act on all, or disable if there is none.
+    None,
+    /// Act on those that are not 0.
+    Bool(KVec<u8>),
+    /// Deliver to these eventfds; -1 for none.
+    EventFd(KVec<i32>),
+}
+
+impl Open {
+    /// How many interrupts an index has.
+    pub(crate) fn irq_count(&self, index: u32) -> u32 {
+        let vectors = self.vectors();
+        match index {
+            uapi::VFIO_PCI_MSI_IRQ_INDEX => vectors.msi,
+            uapi::VFIO_PCI_MSIX_IRQ_INDEX => vectors.msix,
+            uapi::VFIO_PCI_ERR_IRQ_INDEX => self.pci().is_pcie().into(),
+            uapi::VFIO_PCI_REQ_IRQ_INDEX => 1,
+            _ => 0,
+        }
+    }
+
+    /// What can be done with an index, `VFIO_IRQ_INFO_*`.
+    pub(crate) fn irq_flags(&self, index: u32) -> u32 {
+        let eventfd = uapi::VFIO_IRQ_INFO_EVENTFD;
+        match index {
+            uapi::VFIO_PCI_INTX_IRQ_INDEX => {
+                eventfd | uapi::VFIO_IRQ_INFO_MASKABLE | uapi::VFIO_IRQ_INFO_AUTOMASKED
+            }
+            uapi::VFIO_PCI_MSIX_IRQ_INDEX if self.pci().msix_can_alloc_dyn() => eventfd,
+            _ => eventfd | uapi::VFIO_IRQ_INFO_NORESIZE,
+        }
+    }
+
+    /// `VFIO_DEVICE_SET_IRQS`, after the range was checked against [`irq_count`](Self::irq_count).
+    ///
+    /// Returns 0, or how many vectors could be had where not all could.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` for an action that the index does not have; what the index says.
+    pub(crate) fn set_irqs(
+        &self,
+        index: u32,
+        action: IrqAction,
+        start: u32,
+        count: u32,
+        data: &IrqData,
+    ) -> Result<isize> {
+        let mut signals;
+        let slot = match (index, action) {
+            (uapi::VFIO_PCI_MSI_IRQ_INDEX, IrqAction::Trigger) => {
+                return self.set_msi(MsiKind::Msi, start, count, data)
+            }
+            (uapi::VFIO_PCI_MSIX_IRQ_INDEX, IrqAction::Trigger) => {
+                return self.set_msi(MsiKind::MsiX, start, count, data)
+            }
+            (uapi::VFIO_PCI_ERR_IRQ_INDEX, IrqAction::Trigger) => {
+                signals = self.device.signals.lock();
+                &mut signals.err
+            }
+            (uapi::VFIO_PCI_REQ_IRQ_INDEX, IrqAction::Trigger) => {
+                signals = self.device.signals.lock();
+                &mut signals.req
+            }
+            _ => return Err(ENOTTY),
+        };
+        signal::set_signal(slot, count, data).map(|()| 0)
+    }
+}

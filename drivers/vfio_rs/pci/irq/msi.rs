@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! MSI and MSI-X.
+
+use kernel::prelude::*;
+use vfio_kernel::{
+    eventfd::EventFd,
+    pci::{
+        AllocOutcome,
+        MsiKind,
+        MsiVectors, //
+    },
+};
+
+use super::{
+    IrqData,
+    Open, //
+};
+
+impl Open {
+    /// `VFIO_DEVICE_SET_IRQS` with the action trigger.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if interrupts of the other kind are enabled, or none where some must be; `EBADF`,
+    /// `ENOMEM`, `ENOSPC`.
+    pub(super) fn set_msi(
+        &self,
+        kind: MsiKind,
+        start: u32,
+        count: u32,
+        data: &IrqData,
+    ) -> Result<isize> {
+        let mut irqs = self.irqs.lock();
+        let enabled = match &*irqs {
+            Some(vectors) if vectors.kind() != kind => return Err(EINVAL),
+            vectors => vectors.is_some(),
+        };
+        if enabled && count == 0 && matches!(data, IrqData::None) {
+            self.disable_irqs(&mut irqs);
+            return Ok(0);
+        }
+        match data {
+            IrqData::EventFd(fds) => self.set_eventfds(&mut irqs, kind, start, fds),
+            data => {
+                let vectors = irqs.as_ref().ok_or(EINVAL)?;
+                trigger(vectors, start, count, data);
+                Ok(0)
+            }
+        }
+    }
+
+    /// Has each eventfd signalled by its vector; switches vectors on where none are.
+    fn set_eventfds(
+        &self,
+        irqs: &mut Option<MsiVectors>,
+        kind: MsiKind,
+        start: u32,
+        fds: &[i32],
+    ) -> Result<isize> {
+        let start = start as usize;
+        if let Some(vectors) = irqs {
+            self.set_block(vectors, start, fds)?;
+            return Ok(0);
+        }
+        let count = start.checked_add(fds.len()).ok_or(EINVAL)?;
+        let outcome = self.with_memory(|| MsiVectors::alloc(self.pci(), kind, count))?;
+        let mut vectors = match outcome {
+            AllocOutcome::All(vectors) => vectors,
+            // What could be had, so that the user can ask for that.
+            AllocOutcome::Only(count) => return Ok(count.try_into()?),
+        };
+        if let Err(err) = self.set_block(&mut vectors, start, fds) {
+            self.with_memory(|| drop(vectors));
+            return Err(err);
+        }
+        if kind == MsiKind::Msi {
+            self.config.lock().msi_enabled(count.try_into()?);
+        }
+        *irqs = Some(vectors);
+        Ok(0)
+    }
+
+    /// Sets vectors from `start` on; on failure none of them signals anything.
+    fn set_block(&self, vectors: &mut MsiVectors, start: usize, fds: &[i32]) -> Result {
+        for (vector, fd) in (start..).zip(fds) {
+            let set = match fd {
+                0.. => EventFd::fdget(*fd)
+                    .and_then(|fd| self.with_memory(|| vectors.set(vector, Some(fd)))),
+                _ => self.with_memory(|| vectors.set(vector, None)),
+            };
+            if let Err(err) = set {
+                for undo in start..=vector {
+                    let _ = self.with_memory(|| vectors.set(undo, None));
+                }
+                return Err(err);
+            }
+        }
+        Ok(())
+    }
+
+    /// Switches all vectors off.
+    pub(in crate::pci) fn disable_irqs(&self, irqs: &mut Option<MsiVectors>) {
+        if let Some(vectors) = irqs.take() {
+            self.with_memory(|| drop(vectors));
+            self.config.lock().msi_disabled();
+        }
+    }
+}
+
+/// Signals eventfds as the interrupts would.
+fn trigger(vectors: &MsiVectors, start: u32, count: u32, data: &IrqData) {
+    let all = (start as usize..).take(count as usize);
+    match data {
+        IrqData::Bool(which) => all
+            .zip(which)
+            .filter(|(_, which)| **which != 0)
+            .for_each(|(vector, _)| vectors.signal(vector)),
+        _ => all.for_each(|vector| vectors.signal(vector)),
+    }
+}

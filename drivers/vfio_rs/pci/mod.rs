@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! PCI devices in the hands of users.
+//!
+//! | file          | has                                                         |
+//! |---------------|-------------------------------------------------------------|
+//! | `device.rs`   | a bound device: probe, remove, who has it open              |
+//! | `open.rs`     | its state from the first open to the last close             |
+//! | `config/`     | what a user sees of the configuration space; pure           |
+//! | `config_io.rs`| reads and writes of that, on the real device                |
+//! | `regions.rs`  | where things are in the device's file, BAR reads and writes |
+//! | `map.rs`      | BARs in user address spaces                                 |
+//! | `irq/`        | interrupts to eventfds                                      |
+//!
+//! Locks: `Device::users` is a leaf. `Open::config`, then `Open::memory`; `Open::irqs`, then
+//! `Open::config` or `Open::memory`. `memory` is also taken for reading by page faults, so no user
+//! memory is touched under it.
+
+mod config;
+mod config_io;
+mod device;
+mod irq;
+mod map;
+mod open;
+mod regions;
+
+pub(crate) use self::{
+    device::Device,
+    irq::{
+        IrqAction,
+        IrqData, //
+    },
+    open::Open,
+    regions::Region, //
+};

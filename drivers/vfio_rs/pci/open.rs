@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device from its first open to its last close.
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+};
+use vfio_kernel::{
+    new_rwsem,
+    pci::{
+        BarMap,
+        MsiVectors,
+        PciDevice,
+        SavedState, //
+    },
+    rwsem::RwSem,
+};
+
+use super::{
+    config::{
+        Bar,
+        BarSpace,
+        ConfigSpace,
+        Facts,
+        IntxLine, //
+    },
+    config_io::RealConfig,
+    Device,
+};
+use crate::pci::irq::Vectors;
+
+/// Offset of the command register and two of its bits, `include/uapi/linux/pci_regs.h`.
+pub(super) const COMMAND: u16 = 0x04;
+pub(super) const COMMAND_MEMORY: u16 = 0x2;
+const COMMAND_INTX_DISABLE: u16 = 0x400;
+
+/// The state of a device that is open.
+#[pin_data]
+pub(crate) struct Open {
+    pub(super) device: Arc<Device>,
+    /// Whether the function can be reset by itself.
+    pub(super) reset_works: bool,
+    saved: Option<SavedState>,
+    /// BARs that are there and could be reserved.
+    pub(super) bars: [Option<BarMap>; 6],
+    pub(super) msix: Option<MsixTable>,
+    #[pin]
+    pub(super) config: Mutex<ConfigSpace>,
+    /// Whether memory accesses are answered. Held for reading while the device's memory is
+    /// accessed or mapped, for writing while that changes.
+    #[pin]
+    pub(super) memory: RwSem<bool>,
+    #[pin]
+    pub(super) irqs: Mutex<Option<MsiVectors>>,
+}
+
+/// Where the MSI-X table is: hands off for reads and writes through the BAR.
+#[derive(Clone, Copy)]
+pub(super) struct MsixTable {
+    pub(super) bar: u32,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// Vectors.
+    pub(super) count: u32,
+}
+
+impl Open {
+    /// Switches the device on, reset and unable to do DMA, and remembers how to leave it.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if the device is locked by someone else, `ENOMEM`, or what the PCI core says.
+    pub(super) fn enable(device: &Arc<Device>) -> Result<Arc<Self>> {
+        let pci = device.pci();
+        pci.clear_master();
+        pci.enable()?;
+        Self::enable_inner(device).inspect_err(|_| pci.disable())
+    }
+
+    fn enable_inner(device: &Arc<Device>) -> Result<Arc<Self>> {
+        let pci = device.pci();
+        let reset_works = match pci.try_reset_function() {
+            Err(EAGAIN) => return Err(EAGAIN),
+            ret => ret.is_ok(),
+        };
+        pci.save_state();
+        let saved = pci.store_saved_state();
+
+        let config = ConfigSpace::new(&RealConfig { device }, &facts(pci)?)?;
+        let findings = config.findings();
+        for (chain, fault) in [("", findings.standard), ("extended ", findings.extended)] {
+            if let Some(fault) = fault {
+                dev_warn!(
+                    pci.device(),
+                    "Chain of {chain}capabilities is malformed at {:#x}: {:?}\n",
+                    fault.at,
+                    fault.kind
+                );
+            }
+        }
+        let memory = config.memory_enabled();
+        Arc::pin_init(
+            pin_init!(Self {
+                device: device.clone(),
+                reset_works,
+                saved,
+                bars: core::array::from_fn(|bar| BarMap::new(pci, bar as u32).ok()),
+                msix: msix_table(pci),
+                config <- new_mutex!(config, "Open::config"),
+                memory <- new_rwsem!(memory, "Open::memory"),
+                irqs <- new_mutex!(None, "Open::irqs"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Switches the device off: no DMA, no interrupts, as it was found. Cannot fail.
+    pub(super) fn disable(&self) {
+        let pci = self.pci();
+        // Sleeping devices do not take part in a reset.
+        let _ = pci.set_power_state(0);
+        pci.clear_master();
+        self.disable_irqs(&mut self.irqs.lock());
+
+        let restored = match &self.saved {
+            Some(saved) => pci.load_saved_state(saved).is_ok(),
+            None => false,
+        };
+        if !restored {
+            dev_info!(pci.device(), "Couldn't reload saved state\n");
+        }
+        if restored || self.reset_works {
+            if !restored {
+                pci.save_state();
+            }
+            // No interrupt out of the reset.
+            pci.write_config_word(COMMAND, COMMAND_INTX_DISABLE);
+            if self.reset_works {
+                pci.reset_if_unlocked();
+            }
+            pci.restore_state();
+        }
+        pci.disable();
+    }
+
+    /// The PCI device.
+    pub(super) fn pci(&self) -> &PciDevice {
+        self.device.pci()
+    }
+
+    /// `VFIO_DEVICE_RESET`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the function has no reset of its own, `EAGAIN` if it is locked.
+    pub(crate) fn reset(&self) -> Result {
+        if !self.reset_works {
+            return Err(EINVAL);
+        }
+        let _memory = self.memory.write();
+        self.zap_bars();
+        self.reset_locked()
+    }
+
+    /// Resets the function; users' maps are revoked and `memory` is held for writing.
+    pub(super) fn reset_locked(&self) -> Result {
+        // A function that sleeps would lose its configuration.
+        let _ = self.pci().set_power_state(0);
+        self.pci().try_reset_function()
+    }
+
+    /// Whether the function can be reset by `VFIO_DEVICE_RESET`.
+    pub(crate) fn can_reset(&self) -> bool {
+        self.reset_works
+    }
+
+    /// Runs `f` with the device answering memory accesses, whatever the user set.
+    pub(super) fn with_memory<T>(&self, f: impl FnOnce() -> T) -> T {
+        let _memory = self.memory.write();
+        let command = self.pci().read_config_word(COMMAND);
+        if command & COMMAND_MEMORY == 0 {
+            self.pci()
+                .write_config_word(COMMAND, command | COMMAND_MEMORY);
+        }
+        let result = f();
+        self.pci().write_config_word(COMMAND, command);
+        result
+    }
+
+    /// The number of vectors that each kind of interrupt has.
+    pub(crate) fn vectors(&self) -> Vectors {
+        Vectors {
+            msi: msi_count(self.pci()),
+            msix: self.msix.map_or(0, |table| table.count),
+        }
+    }
+}
+
+/// What the configuration space does not tell about a function.
+fn facts(pci: &PciDevice) -> Result<Facts> {
+    let mut bars = [None; 6];
+    for (i, slot) in (0u32..).zip(bars.iter_mut()) {
+        let size = pci.bar_len(i);
+        if size == 0 {
+            continue;
+        }
+        let flags = pci.bar_flags(i);
+        *slot = Some(Bar {
+            size,
+            space: match (pci.bar_is_memory(i), flags & BAR_MEM_64 != 0) {
+                (false, _) => BarSpace::Io,
+                (true, false) => BarSpace::Memory32,
+                (true, true) => BarSpace::Memory64,
+            },
+            prefetch: flags & BAR_PREFETCH != 0,
+        });
+    }
+    Ok(Facts {
+        size: pci.cfg_size().try_into()?,
+        is_virtfn: pci.is_virtfn(),
+        no_command_memory: pci.no_command_memory(),
+        vendor: pci.vendor(),
+        device: pci.device_id(),
+        // No INTx is offered, so the user sees no pin.
+        intx: IntxLine::Unusable,
+        bars,
+        rom_size: 0,
+    })
+}
+
+/// Bits of a memory BAR, PCI Local Bus Specification 3.0, 6.2.5.1.
+const BAR_MEM_64: u32 = 0x4;
+const BAR_PREFETCH: u32 = 0x8;
+
+/// Vectors of the MSI capability, PCI Local Bus Specification 3.0, 6.8.1.3.
+fn msi_count(pci: &PciDevice) -> u32 {
+    match u16::from(pci.msi_cap()).checked_add(2) {
+        Some(flags) if flags > 2 => {
+            let order = (pci.read_config_word(flags) >> 1) & 0x7;
+            1u32.checked_shl(order.into()).unwrap_or(0)
+        }
+        _ => 0,
+    }
+}
+
+/// The MSI-X table, PCI Local Bus Specification 3.0, 6.8.2.
+fn msix_table(pci: &PciDevice) -> Option<MsixTable> {
+    let cap = u16::from(pci.msix_cap());
+    if cap == 0 {
+        return None;
+    }
+    let flags = pci.read_config_word(cap.checked_add(2)?);
+    let table = pci.read_config_dword(cap.checked_add(4)?);
+    let count = u32::from(flags & 0x7ff).checked_add(1)?;
+    let start = u64::from(table & !0x7);
+    Some(MsixTable {
+        bar: table & 0x7,
+        start,
+        end: start.checked_add(u64::from(count).checked_mul(16)?)?,
+        count,
+    })
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device's file: its ioctls, reads, writes and maps.
+
+use kernel::{
+    fs::{
+        file::{
+            flags,
+            FileDescriptorReservation, //
+        },
+        File,
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        ArcBorrow, //
+    },
+    uaccess::UserSlice,
+};
+use vfio_kernel::{
+    anon_file,
+    argsz::UserArg,
+    fops::{
+        FileOps,
+        FileOpsTable, //
+    },
+    mmap::{
+        Fault,
+        FaultResult,
+        MapRequest,
+        Mmap, //
+    },
+    uapi,
+};
+
+use super::{
+    caps::CapChain,
+    device_nr as nr,
+    irq_set::IrqSet,
+    offset_of_end, //
+};
+use crate::pci::{
+    Device,
+    Open,
+    Region, //
+};
+
+/// The operations of a device's file.
+static FILE_OPS: FileOpsTable<DeviceFile> = FileOpsTable::anon();
+
+/// An open device. Closing it closes the device, and lets go of the group's file after that.
+struct DeviceFile {
+    device: Counted,
+    open: Arc<Open>,
+    _group_file: ARef<File>,
+}
+
+/// A device that is not unbound as long as this lives.
+struct Counted(Arc<Device>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.put();
+    }
+}
+
+/// Opens `device`, which [`Group::find_device`](crate::iommu_group::Group::find_device) counted,
+/// and returns the new descriptor.
+pub(crate) fn open(device: Arc<Device>, group_file: ARef<File>) -> Result<isize> {
+    let device = Counted(device);
+    let fd = FileDescriptorReservation::get_unused_fd_flags(flags::O_CLOEXEC)?;
+    let group = device.0.group().clone();
+    let open = group.open_device(|| device.0.open())?;
+    // From here on dropping the file's data closes the device.
+    let data = DeviceFile {
+        device,
+        open,
+        _group_file: group_file,
+    };
+    let data = Arc::new(data, GFP_KERNEL)?;
+    let file = anon_file::create(c"[vfio-device]", &FILE_OPS, data, |data| {
+        data.device.0.mapping()
+    })?;
+    let number = fd.reserved_fd();
+    fd.fd_install(file);
+    Ok(number.try_into()?)
+}
+
+impl Drop for DeviceFile {
+    fn drop(&mut self) {
+        let device = &self.device.0;
+        device.group().close_device(|| device.close());
+    }
+}
+
+impl Mmap for DeviceFile {
+    fn mmap(&self, request: MapRequest) -> Result {
+        self.open.check_map(request)
+    }
+
+    fn fault(&self, fault: Fault<'_>) -> FaultResult {
+        self.open.fault(fault)
+    }
+}
+
+impl FileOps for DeviceFile {
+    type OwnerModule = crate::VfioRs;
+    type Node = ();
+
+    fn ioctl(this: ArcBorrow<'_, Self>, _file: &File, cmd: u32, arg: UserArg) -> Result<isize> {
+        let open = &*this.open;
+        match cmd {
+            nr::GET_INFO => get_info(open, arg).map(|()| 0),
+            nr::GET_REGION_INFO => get_region_info(open, arg).map(|()| 0),
+            nr::GET_IRQ_INFO => get_irq_info(open, arg).map(|()| 0),
+            nr::SET_IRQS => set_irqs(open, arg),
+            nr::RESET => open.reset().map(|()| 0),
+            nr::FEATURE => feature(arg),
+            _ => Err(ENOTTY),
+        }
+    }
+
+    fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
+        self.open.read(buf, pos)
+    }
+
+    fn write(&self, buf: UserSlice, pos: u64) -> Result<usize> {
+        self.open.write(buf, pos)
+    }
+}
+
+/// `VFIO_DEVICE_GET_INFO`.
+fn get_info(open: &Open, arg: UserArg) -> Result {
+    type Info = uapi::vfio_device_info;
+    const MIN: usize = offset_of_end!(Info, num_irqs);
+
+    let user: Info = arg.read_min(MIN)?;
+    if (user.argsz as usize) < MIN {
+        return Err(EINVAL);
+    }
+    let mut flags = uapi::VFIO_DEVICE_FLAGS_PCI;
+    if open.can_reset() {
+        flags |= uapi::VFIO_DEVICE_FLAGS_RESET;
+    }
+    let info = Info {
+        argsz: user.argsz,
+        flags,
+        num_regions: Region::COUNT,
+        num_irqs: uapi::VFIO_PCI_NUM_IRQS,
+        cap_offset: 0,
+        pad: 0,
+    };
+    arg.write_prefix(&info, user.argsz as usize)
+}
+
+/// `VFIO_DEVICE_GET_REGION_INFO`.
+fn get_region_info(open: &Open, arg: UserArg) -> Result {
+    type Info = uapi::vfio_region_info;
+    const MIN: usize = offset_of_end!(Info, offset);
+
+    let user: Info = arg.read_min(MIN)?;
+    if (user.argsz as usize) < MIN {
+        return Err(EINVAL);
+    }
+    let info = open.region_info(Region::from_index(user.index)?);
+    let mut caps = CapChain::after(size_of::<Info>());
+    let mut flags = info.flags;
+    if info.msix_mappable {
+        caps.push(uapi::VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, 1, &[])?;
+        flags |= uapi::VFIO_REGION_INFO_FLAG_CAPS;
+    }
+    caps.write(arg, user.argsz, MIN, |argsz, cap_offset| Info {
+        argsz,
+        flags,
+        index: user.index,
+        cap_offset,
+        size: info.size,
+        offset: info.offset,
+    })
+}
+
+/// `VFIO_DEVICE_GET_IRQ_INFO`.
+fn get_irq_info(open: &Open, arg: UserArg) -> Result {
+    type Info = uapi::vfio_irq_info;
+    const MIN: usize = offset_of_end!(Info, count);
+
+    let user: Info = arg.read_min(MIN)?;
+    if (user.argsz as usize) < MIN || user.index >= uapi::VFIO_PCI_NUM_IRQS {
+        return Err(EINVAL);
+    }
+    let info = Info {
+        flags: open.irq_flags(user.index),
+        count: open.irq_count(user.index),
+        ..user
+    };
+    arg.write_prefix(&info, MIN)
+}
+
+/// `VFIO_DEVICE_SET_IRQS`.
+fn set_irqs(open: &Open, arg: UserArg) -> Result<isize> {
+    let set = IrqSet::read(arg, |index| open.irq_count(index))?;
+    // ERRNO: ENOTTY for an action that is none, as vfio_pci_set_irqs_ioctl().
+    let action = set.action.ok_or(ENOTTY)?;
+    open.set_irqs(set.index, action, set.start, set.count, &set.data)
+}
+
+/// `VFIO_DEVICE_FEATURE`: checked as far as it goes without a feature.
+fn feature(arg: UserArg) -> Result<isize> {
+    type Header = uapi::vfio_device_feature_header;
+    const MIN: usize = offset_of_end!(Header, flags);
+    const OPS: u32 = uapi::VFIO_DEVICE_FEATURE_SET | uapi::VFIO_DEVICE_FEATURE_GET;
+    const KNOWN: u32 =
+        uapi::VFIO_DEVICE_FEATURE_MASK | OPS | uapi::VFIO_DEVICE_FEATURE_PROBE;
+
+    let header: Header = arg.read_min(MIN)?;
+    if (header.argsz as usize) < MIN || header.flags & !KNOWN != 0 {
+        return Err(EINVAL);
+    }
+    // Reading and writing at once can only be asked about.
+    if header.flags & uapi::VFIO_DEVICE_FEATURE_PROBE == 0 && header.flags & OPS == OPS {
+        return Err(EINVAL);
+    }
+    Err(ENOTTY)
+}

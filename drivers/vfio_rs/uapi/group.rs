@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/dev/vfio/N`: the ioctls of a group.
+
+use kernel::{
+    fs::{
+        File,
+        LocalFile, //
+    },
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+};
+use vfio_kernel::{
+    argsz::UserArg,
+    fops::{
+        FileOps,
+        FileOpsTable, //
+    },
+    uapi,
+};
+
+use super::{
+    container,
+    device,
+    group_nr as nr,
+    offset_of_end, //
+};
+use crate::iommu_group::{
+    Group,
+    GroupFile, //
+};
+
+/// The operations of `/dev/vfio/N`.
+pub(crate) static FILE_OPS: FileOpsTable<GroupFile> = FileOpsTable::node();
+
+/// How long a device's name may be, with the zero that ends it.
+const MAX_NAME: usize = kernel::page::PAGE_SIZE;
+
+impl FileOps for GroupFile {
+    type OwnerModule = crate::VfioRs;
+    type Node = Arc<Group>;
+
+    fn open(group: &Arc<Group>) -> Result<Arc<Self>> {
+        GroupFile::open(group)
+    }
+
+    fn ioctl(this: ArcBorrow<'_, Self>, file: &File, cmd: u32, arg: UserArg) -> Result<isize> {
+        let group = this.group();
+        match cmd {
+            nr::GET_STATUS => get_status(group, arg).map(|()| 0),
+            nr::SET_CONTAINER => set_container(group, arg).map(|()| 0),
+            nr::UNSET_CONTAINER => group.unset_container().map(|()| 0),
+            nr::GET_DEVICE_FD => get_device_fd(group, file, arg),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+/// `VFIO_GROUP_GET_STATUS`.
+fn get_status(group: &Group, arg: UserArg) -> Result {
+    const MIN: usize = offset_of_end!(uapi::vfio_group_status, flags);
+    let mut status: uapi::vfio_group_status = arg.read_min(MIN)?;
+    if (status.argsz as usize) < MIN {
+        return Err(EINVAL);
+    }
+    let now = group.status()?;
+    status.flags = 0;
+    if now.viable {
+        status.flags |= uapi::VFIO_GROUP_FLAGS_VIABLE;
+    }
+    if now.container_set {
+        status.flags |= uapi::VFIO_GROUP_FLAGS_CONTAINER_SET;
+    }
+    arg.write_prefix(&status, MIN)
+}
+
+/// `VFIO_GROUP_SET_CONTAINER`.
+fn set_container(group: &Group, arg: UserArg) -> Result {
+    let fd: i32 = arg.slice(0, size_of::<i32>()).reader().read()?;
+    let file = LocalFile::fget(fd.try_into().map_err(|_| EBADF)?)?;
+    group.set_container(|| {
+        // ERRNO: EBADFD for an open file of another kind, as vfio_group_ioctl_set_container().
+        let container = container::FILE_OPS.data_of(&file).ok_or(EBADFD)?;
+        Ok(container.into())
+    })
+}
+
+/// `VFIO_GROUP_GET_DEVICE_FD`.
+fn get_device_fd(group: &Arc<Group>, file: &File, arg: UserArg) -> Result<isize> {
+    let mut buf = KVec::from_elem(0, MAX_NAME.saturating_add(1), GFP_KERNEL)?;
+    let len = buf.len();
+    let name = arg.slice(0, len).reader().strcpy_into_buf(&mut buf)?;
+    // ERRNO: EINVAL for a name of a page or more, as strndup_user().
+    if name.to_bytes_with_nul().len() > MAX_NAME {
+        return Err(EINVAL);
+    }
+    let device = group.find_device(name.to_bytes())?;
+    device::open(device, file.into())
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `struct vfio_irq_set`: decoded and checked before anything acts on it.
+
+use kernel::prelude::*;
+use vfio_kernel::{
+    argsz::UserArg,
+    uapi, //
+};
+
+use super::offset_of_end;
+use crate::pci::{
+    IrqAction,
+    IrqData, //
+};
+
+type Header = uapi::vfio_irq_set_header;
+
+/// A checked request.
+pub(crate) struct IrqSet {
+    pub(crate) index: u32,
+    /// `None` if the user asked for no action, or several.
+    pub(crate) action: Option<IrqAction>,
+    pub(crate) start: u32,
+    pub(crate) count: u32,
+    pub(crate) data: IrqData,
+}
+
+impl IrqSet {
+    /// Reads a request; `irq_count` tells how many interrupts an index has.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`, `EINVAL`, `ENOMEM`, as vfio_set_irqs_validate_and_prepare().
+    pub(crate) fn read(arg: UserArg, irq_count: impl FnOnce(u32) -> u32) -> Result<Self> {
+        const MIN: usize = offset_of_end!(Header, count);
+        const KNOWN: u32 = uapi::VFIO_IRQ_SET_DATA_TYPE_MASK | uapi::VFIO_IRQ_SET_ACTION_TYPE_MASK;
+
+        let header: Header = arg.read_min(MIN)?;
+        let room = (header.argsz as usize).checked_sub(MIN).ok_or(EINVAL)?;
+        let end = header.start.checked_add(header.count).ok_or(EINVAL)?;
+        if header.index >= uapi::VFIO_PCI_NUM_IRQS
+            || end == u32::MAX
+            || header.flags & !KNOWN != 0
+        {
+            return Err(EINVAL);
+        }
+        let irqs = irq_count(header.index);
+        if header.start >= irqs || end > irqs {
+            return Err(EINVAL);
+        }
+        let count = header.count as usize;
+        let data = match header.flags & uapi::VFIO_IRQ_SET_DATA_TYPE_MASK {
+            uapi::VFIO_IRQ_SET_DATA_NONE => IrqData::None,
+            uapi::VFIO_IRQ_SET_DATA_BOOL if room >= count => {
+                IrqData::Bool(read_elements(arg, MIN, count, |[value]: [u8; 1]| value)?)
+            }
+            uapi::VFIO_IRQ_SET_DATA_EVENTFD if room / size_of::<i32>() >= count => {
+                IrqData::EventFd(read_elements(arg, MIN, count, i32::from_ne_bytes)?)
+            }
+            _ => return Err(EINVAL),
+        };
+        Ok(Self {
+            index: header.index,
+            action: match header.flags & uapi::VFIO_IRQ_SET_ACTION_TYPE_MASK {
+                uapi::VFIO_IRQ_SET_ACTION_MASK => Some(IrqAction::Mask),
+                uapi::VFIO_IRQ_SET_ACTION_UNMASK => Some(IrqAction::Unmask),
+                uapi::VFIO_IRQ_SET_ACTION_TRIGGER => Some(IrqAction::Trigger),
+                _ => None,
+            },
+            start: header.start,
+            count: header.count,
+            data,
+        })
+    }
+}
+
+/// Reads `count` elements of `N` bytes, `offset` bytes into the struct.
+fn read_elements<const N: usize, T>(
+    arg: UserArg,
+    offset: usize,
+    count: usize,
+    decode: impl Fn([u8; N]) -> T,
+) -> Result<KVec<T>> {
+    let mut elements = KVec::with_capacity(count, GFP_KERNEL)?;
+    let mut reader = arg
+        .slice(offset, count.checked_mul(N).ok_or(EINVAL)?)
+        .reader();
+    for _ in 0..count {
+        let mut bytes = [0; N];
+        reader.read_slice(&mut bytes)?;
+        elements.push(decode(bytes), GFP_KERNEL)?;
+    }
+    Ok(elements)
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The user interface: ioctl numbers here, the files they work on in a module each.
+//!
+//! Numbers and structs are those of `include/uapi/linux/vfio.h`. VFIO numbers repeat from one kind
+//! of file to the next, so there is a table for each.
+
+pub(crate) mod caps;
+pub(crate) mod container;
+pub(crate) mod device;
+pub(crate) mod group;
+pub(crate) mod irq_set;
+
+use kernel::ioctl::_IO;
+
+/// `VFIO_MINOR` of `include/linux/miscdevice.h`.
+pub(crate) const VFIO_MINOR: u32 = 196;
+
+/// The `nr`th ioctl of VFIO; none encodes a size.
+const fn vfio(nr: u32) -> u32 {
+    // CAST: `VFIO_TYPE` is the character ';'.
+    _IO(b';' as u32, 100u32.wrapping_add(nr))
+}
+
+/// Ioctls of a container.
+pub(crate) mod container_nr {
+    use super::vfio;
+
+    pub(crate) const GET_API_VERSION: u32 = vfio(0);
+    pub(crate) const CHECK_EXTENSION: u32 = vfio(1);
+    pub(crate) const SET_IOMMU: u32 = vfio(2);
+    pub(crate) const IOMMU_GET_INFO: u32 = vfio(12);
+    pub(crate) const IOMMU_MAP_DMA: u32 = vfio(13);
+    pub(crate) const IOMMU_UNMAP_DMA: u32 = vfio(14);
+}
+
+/// Ioctls of a group.
+pub(crate) mod group_nr {
+    use super::vfio;
+
+    pub(crate) const GET_STATUS: u32 = vfio(3);
+    pub(crate) const SET_CONTAINER: u32 = vfio(4);
+    pub(crate) const UNSET_CONTAINER: u32 = vfio(5);
+    pub(crate) const GET_DEVICE_FD: u32 = vfio(6);
+}
+
+/// Ioctls of a device.
+pub(crate) mod device_nr {
+    use super::vfio;
+
+    pub(crate) const GET_INFO: u32 = vfio(7);
+    pub(crate) const GET_REGION_INFO: u32 = vfio(8);
+    pub(crate) const GET_IRQ_INFO: u32 = vfio(9);
+    pub(crate) const SET_IRQS: u32 = vfio(10);
+    pub(crate) const RESET: u32 = vfio(11);
+    pub(crate) const FEATURE: u32 = vfio(17);
+}
+
+/// Where the field behind `$field` starts: how much of a struct a user must pass to be heard.
+macro_rules! offset_of_end {
+    ($type:ty, $field:ident) => {{
+        const END: usize = {
+            const fn size<T>(_: fn(&$type) -> &T) -> usize {
+                core::mem::size_of::<T>()
+            }
+            core::mem::offset_of!($type, $field).wrapping_add(size(|value| &value.$field))
+        };
+        END
+    }};
+}
+pub(crate) use offset_of_end;

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Definitions for vfio_helpers.h. */
+#include <linux/anon_inodes.h>
+#include <linux/io-64-nonatomic-lo-hi.h>
+#include <linux/io.h>
+#include <linux/magic.h>
+#include <linux/msi.h>
+#include <linux/pseudo_fs.h>
+#include <linux/sched/signal.h>
+
+#include "vfio_helpers.h"
+
+struct page *vfio_rs_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+unsigned long vfio_rs_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+struct mm_struct *vfio_rs_current_mm(void)
+{
+	return current->mm;
+}
+
+const struct task_struct *vfio_rs_current_leader(void)
+{
+	return current->group_leader;
+}
+
+pid_t vfio_rs_current_pid(void)
+{
+	return task_pid_nr(current);
+}
+
+bool vfio_rs_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+void vfio_rs_cond_resched(void)
+{
+	cond_resched();
+}
+
+int vfio_rs_mmap_write_lock_killable(struct mm_struct *mm)
+{
+	return mmap_write_lock_killable(mm);
+}
+
+void vfio_rs_mmap_write_lock(struct mm_struct *mm)
+{
+	mmap_write_lock(mm);
+}
+
+void vfio_rs_mmap_write_unlock(struct mm_struct *mm)
+{
+	mmap_write_unlock(mm);
+}
+
+/* RLIMIT_MEMLOCK of the current task, in bytes. */
+unsigned long vfio_rs_memlock_limit(void)
+{
+	return rlimit(RLIMIT_MEMLOCK);
+}
+
+struct cdev *vfio_rs_inode_cdev(const struct inode *inode)
+{
+	return inode->i_cdev;
+}
+
+int vfio_rs_init_pseudo(struct fs_context *fc)
+{
+	return init_pseudo(fc, ANON_INODE_FS_MAGIC) ? 0 : -ENOMEM;
+}
+
+struct file *vfio_rs_anon_file(const char *name, const struct file_operations *fops,
+			       void *priv, struct address_space *mapping)
+{
+	struct file *file = anon_inode_getfile_fmode(name, fops, priv, O_RDWR,
+						     FMODE_PREAD | FMODE_PWRITE);
+
+	if (!IS_ERR(file))
+		file->f_mapping = mapping;
+	return file;
+}
+
+/* What io_remap_pfn_range() would set; the fault handler may not change it. */
+void vfio_rs_vma_set_mmio(struct vm_area_struct *vma)
+{
+	vma->vm_page_prot = pgprot_decrypted(pgprot_noncached(vma->vm_page_prot));
+	vm_flags_set(vma, VM_ALLOW_ANY_UNCACHED | VM_IO | VM_PFNMAP |
+			  VM_DONTEXPAND | VM_DONTDUMP);
+}
+
+vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order)
+{
+	if (!order)
+		return vmf_insert_pfn(vmf->vma, vmf->address, pfn);
+#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
+	if (order == PMD_ORDER)
+		return vmf_insert_pfn_pmd(vmf, pfn, false);
+#endif
+#ifdef CONFIG_ARCH_SUPPORTS_PUD_PFNMAP
+	if (order == PUD_ORDER)
+		return vmf_insert_pfn_pud(vmf, pfn, false);
+#endif
+	return VM_FAULT_FALLBACK;
+}
+
+bool vfio_rs_enforce_cache_coherency(struct iommu_domain *domain)
+{
+	return domain->ops->enforce_cache_coherency &&
+	       domain->ops->enforce_cache_coherency(domain);
+}
+
+struct resource *vfio_rs_pci_resource(struct pci_dev *pdev, unsigned int i)
+{
+	return &pdev->resource[i];
+}
+
+struct pci_dev *vfio_rs_pci_upstream_bridge(struct pci_dev *pdev)
+{
+	return pci_upstream_bridge(pdev);
+}
+
+u64 vfio_rs_ioread64(const void __iomem *addr)
+{
+	return ioread64(addr);
+}
+
+void vfio_rs_iowrite64(u64 value, void __iomem *addr)
+{
+	iowrite64(value, addr);
+}
+
+/* Puts the message of an MSI-X vector back where a reset may have cleared it. */
+void vfio_rs_rewrite_msi_msg(unsigned int irq)
+{
+	struct msi_msg msg;
+
+	get_cached_msi_msg(irq, &msg);
+	pci_write_msi_msg(irq, &msg);
+}
+
+/* Returns the Linux interrupt number or a negative errno. */
+int vfio_rs_pci_msix_alloc_irq_at(struct pci_dev *pdev, unsigned int vector)
+{
+	struct msi_map map = pci_msix_alloc_irq_at(pdev, vector, NULL);
+
+	return map.index < 0 ? map.index : map.virq;
+}

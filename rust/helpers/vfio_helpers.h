@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * One function for each static inline, macro or unexported constant that the
+ * Rust side needs. No logic: what can be said in Rust is said there.
+ */
+#ifndef _VFIO_RS_HELPERS_H
+#define _VFIO_RS_HELPERS_H
+
+#include <linux/fs.h>
+#include <linux/iommu.h>
+#include <linux/mm.h>
+#include <linux/pci.h>
+
+struct fs_context;
+
+/* Module parameters; see vfio_params.c. */
+extern bool vfio_rs_allow_unsafe_interrupts;
+extern unsigned int vfio_rs_dma_entry_limit;
+
+struct page *vfio_rs_pfn_to_page(unsigned long pfn);
+unsigned long vfio_rs_page_to_pfn(const struct page *page);
+
+/*
+ * Fields of the current task. bindgen drops the alignment of the empty struct
+ * sched_statistics (CONFIG_SCHEDSTATS=n), so Rust must not look into task_struct.
+ */
+struct mm_struct *vfio_rs_current_mm(void);
+const struct task_struct *vfio_rs_current_leader(void);
+pid_t vfio_rs_current_pid(void);
+
+bool vfio_rs_fatal_signal_pending(void);
+void vfio_rs_cond_resched(void);
+int vfio_rs_mmap_write_lock_killable(struct mm_struct *mm);
+void vfio_rs_mmap_write_lock(struct mm_struct *mm);
+void vfio_rs_mmap_write_unlock(struct mm_struct *mm);
+unsigned long vfio_rs_memlock_limit(void);
+
+struct cdev *vfio_rs_inode_cdev(const struct inode *inode);
+int vfio_rs_init_pseudo(struct fs_context *fc);
+struct file *vfio_rs_anon_file(const char *name, const struct file_operations *fops,
+			       void *priv, struct address_space *mapping);
+void vfio_rs_vma_set_mmio(struct vm_area_struct *vma);
+vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order);
+
+bool vfio_rs_enforce_cache_coherency(struct iommu_domain *domain);
+
+struct resource *vfio_rs_pci_resource(struct pci_dev *pdev, unsigned int i);
+struct pci_dev *vfio_rs_pci_upstream_bridge(struct pci_dev *pdev);
+u64 vfio_rs_ioread64(const void __iomem *addr);
+void vfio_rs_iowrite64(u64 value, void __iomem *addr);
+void vfio_rs_rewrite_msi_msg(unsigned int irq);
+int vfio_rs_pci_msix_alloc_irq_at(struct pci_dev *pdev, unsigned int vector);
+
+#endif /* _VFIO_RS_HELPERS_H */

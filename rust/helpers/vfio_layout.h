@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Where C has the fields that Rust reads, and how large the structs are that it
+ * makes: bindgen can get a layout wrong without a word (it ignores the
+ * alignment of empty structs), so vfio_kernel/layout.rs compares.
+ */
+#ifndef _VFIO_RS_LAYOUT_H
+#define _VFIO_RS_LAYOUT_H
+
+#include <linux/cdev.h>
+#include <linux/device/class.h>
+#include <linux/fs.h>
+#include <linux/iommu.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/mount.h>
+#include <linux/pci.h>
+
+enum vfio_rs_layout {
+	VFIO_RS_AT_pci_dev_vendor = offsetof(struct pci_dev, vendor),
+	VFIO_RS_AT_pci_dev_device = offsetof(struct pci_dev, device),
+	VFIO_RS_AT_pci_dev_cfg_size = offsetof(struct pci_dev, cfg_size),
+	VFIO_RS_AT_pci_dev_hdr_type = offsetof(struct pci_dev, hdr_type),
+	VFIO_RS_AT_pci_dev_pcie_cap = offsetof(struct pci_dev, pcie_cap),
+	VFIO_RS_AT_pci_dev_msi_cap = offsetof(struct pci_dev, msi_cap),
+	VFIO_RS_AT_pci_dev_msix_cap = offsetof(struct pci_dev, msix_cap),
+	VFIO_RS_AT_pci_dev_driver = offsetof(struct pci_dev, driver),
+	VFIO_RS_AT_pci_dev_dev = offsetof(struct pci_dev, dev),
+	VFIO_RS_AT_file_f_op = offsetof(struct file, f_op),
+	VFIO_RS_AT_file_private_data = offsetof(struct file, private_data),
+	VFIO_RS_AT_vm_area_struct_vm_pgoff = offsetof(struct vm_area_struct, vm_pgoff),
+	VFIO_RS_AT_vm_area_struct_vm_file = offsetof(struct vm_area_struct, vm_file),
+	VFIO_RS_AT_vm_area_struct_vm_ops = offsetof(struct vm_area_struct, vm_ops),
+	VFIO_RS_AT_cdev_owner = offsetof(struct cdev, owner),
+	VFIO_RS_AT_device_devt = offsetof(struct device, devt),
+	VFIO_RS_AT_device_class = offsetof(struct device, class),
+	VFIO_RS_AT_device_release = offsetof(struct device, release),
+	VFIO_RS_AT_iommu_domain_ops = offsetof(struct iommu_domain, ops),
+	VFIO_RS_AT_iommu_domain_geometry = offsetof(struct iommu_domain, geometry),
+	VFIO_RS_AT_iommu_domain_pgsize_bitmap = offsetof(struct iommu_domain, pgsize_bitmap),
+	VFIO_RS_AT_resource_start = offsetof(struct resource, start),
+	VFIO_RS_AT_resource_end = offsetof(struct resource, end),
+	VFIO_RS_AT_resource_flags = offsetof(struct resource, flags),
+	VFIO_RS_AT_vfsmount_mnt_sb = offsetof(struct vfsmount, mnt_sb),
+	VFIO_RS_AT_inode_i_mapping = offsetof(struct inode, i_mapping),
+	VFIO_RS_AT_iommu_resv_region_start = offsetof(struct iommu_resv_region, start),
+	VFIO_RS_AT_iommu_resv_region_length = offsetof(struct iommu_resv_region, length),
+	VFIO_RS_AT_iommu_resv_region_type = offsetof(struct iommu_resv_region, type),
+	VFIO_RS_SIZE_cdev = sizeof(struct cdev),
+	VFIO_RS_SIZE_class = sizeof(struct class),
+	VFIO_RS_SIZE_device = sizeof(struct device),
+	VFIO_RS_SIZE_file_operations = sizeof(struct file_operations),
+	VFIO_RS_SIZE_file_system_type = sizeof(struct file_system_type),
+	VFIO_RS_SIZE_miscdevice = sizeof(struct miscdevice),
+	VFIO_RS_SIZE_pci_device_id = sizeof(struct pci_device_id),
+	VFIO_RS_SIZE_pci_driver = sizeof(struct pci_driver),
+	VFIO_RS_SIZE_pci_error_handlers = sizeof(struct pci_error_handlers),
+	VFIO_RS_SIZE_rw_semaphore = sizeof(struct rw_semaphore),
+	VFIO_RS_SIZE_vm_operations_struct = sizeof(struct vm_operations_struct),
+};
+
+#endif /* _VFIO_RS_LAYOUT_H */

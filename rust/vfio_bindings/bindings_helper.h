@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#include <linux/anon_inodes.h>
+#include <linux/cdev.h>
+#include <linux/eventfd.h>
+#include <linux/iommu.h>
+#include <linux/pci.h>
+#include <linux/pseudo_fs.h>
+#include "vfio_helpers.h"
+#include "vfio_layout.h"

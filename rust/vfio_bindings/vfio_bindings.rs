@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Generated declarations: kernel functions that the `kernel` crate's bindings lack, and the structs
+//! of `<linux/vfio.h>`. Nothing is written by hand but the headers of structs with a flexible array.
+//!
+//! `vfio_kernel` is the only user of the functions; drivers use [`uapi`].
+
+#![allow(
+    clippy::all,
+    dead_code,
+    improper_ctypes,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn
+)]
+
+use kernel::ffi;
+pub use kernel::bindings::*;
+
+include!(concat!(env!("VFIO_RS_GENERATED"), "/bindings_generated.rs"));
+
+/// The user interface, `include/uapi/linux/vfio.h`.
+pub mod uapi {
+    use kernel::ffi;
+    use zerocopy_derive::{
+        FromBytes,
+        Immutable,
+        IntoBytes,
+        KnownLayout, //
+    };
+
+    include!(concat!(env!("VFIO_RS_GENERATED"), "/uapi_generated.rs"));
+
+    /// `struct vfio_irq_set` without its flexible array.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+    pub struct vfio_irq_set_header {
+        pub argsz: u32,
+        pub flags: u32,
+        pub index: u32,
+        pub start: u32,
+        pub count: u32,
+    }
+
+    /// `struct vfio_iommu_type1_dma_unmap` without its flexible array.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+    pub struct vfio_iommu_type1_dma_unmap_header {
+        pub argsz: u32,
+        pub flags: u32,
+        pub iova: u64,
+        pub size: u64,
+    }
+
+    /// `struct vfio_iommu_type1_info_cap_iova_range` without its flexible array.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+    pub struct vfio_iommu_type1_info_cap_iova_range_header {
+        pub header: vfio_info_cap_header,
+        pub nr_iovas: u32,
+        pub reserved: u32,
+    }
+
+    /// `struct vfio_device_feature` without its flexible array.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+    pub struct vfio_device_feature_header {
+        pub argsz: u32,
+        pub flags: u32,
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! User structs that start with their own size: VFIO's `argsz` protocol.
+//!
+//! A user may pass a struct older (shorter) or newer (longer) than ours. Each ioctl copies the
+//! part that must be there, once, and answers with no more than the user has room for.
+
+use kernel::{
+    prelude::*,
+    uaccess::UserSlice, //
+};
+use zerocopy::{
+    FromBytes,
+    Immutable,
+    IntoBytes, //
+};
+
+/// The argument of an ioctl: an address in the user's memory.
+#[derive(Clone, Copy)]
+pub struct UserArg(usize);
+
+impl UserArg {
+    /// Takes the third argument of `ioctl(2)`.
+    pub fn new(arg: usize) -> Self {
+        Self(arg)
+    }
+
+    /// The argument itself, for ioctls that pass a number.
+    pub fn value(self) -> usize {
+        self.0
+    }
+
+    /// `len` bytes of user memory, `offset` bytes into the struct.
+    ///
+    /// A sum that wraps is an address that no access passes, so it ends in `EFAULT`.
+    pub fn slice(self, offset: usize, len: usize) -> UserSlice {
+        UserSlice::new(UserPtr::from_addr(self.0.wrapping_add(offset)), len)
+    }
+
+    /// Reads the first `min` bytes of `T`; the rest is zero.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if the user's memory is not there.
+    pub fn read_min<T: FromBytes + IntoBytes>(self, min: usize) -> Result<T> {
+        let mut value = T::new_zeroed();
+        let bytes = value.as_mut_bytes().get_mut(..min).ok_or(EINVAL)?;
+        self.slice(0, min).reader().read_slice(bytes)?;
+        Ok(value)
+    }
+
+    /// Writes the first `len` bytes of `value`, or all of it if that is less.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if the user's memory is not there.
+    pub fn write_prefix<T: IntoBytes + Immutable>(self, value: &T, len: usize) -> Result {
+        let bytes = value.as_bytes();
+        let bytes = bytes.get(..len).unwrap_or(bytes);
+        self.slice(0, bytes.len()).writer().write_slice(bytes)
+    }
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Device nodes: `include/linux/miscdevice.h`, `include/linux/cdev.h`, `include/linux/device/class.h`.
+
+use core::{
+    marker::PhantomData,
+    ptr::{
+        addr_of_mut,
+        NonNull, //
+    },
+};
+use kernel::{
+    bindings,
+    container_of,
+    error::to_result,
+    fmt,
+    prelude::*,
+    str::CString,
+    types::Opaque, //
+};
+
+use crate::fops::{
+    FileOps,
+    FileOpsTable, //
+};
+
+/// A registered miscellaneous device; dropping it removes the node.
+pub struct MiscNode(Pin<KBox<Opaque<bindings::miscdevice>>>);
+
+// SAFETY: Registration and removal may happen on different threads.
+unsafe impl Send for MiscNode {}
+// SAFETY: `&MiscNode` gives access to nothing.
+unsafe impl Sync for MiscNode {}
+
+impl MiscNode {
+    /// Registers `/dev/<nodename>` with a fixed `minor` of the misc major and the given `mode`.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the minor is taken. May sleep.
+    pub fn register<T: FileOps<Node = ()>>(
+        minor: u32,
+        name: &'static CStr,
+        nodename: &'static CStr,
+        mode: u16,
+        fops: &'static FileOpsTable<T>,
+    ) -> Result<Self> {
+        let misc = bindings::miscdevice {
+            minor: minor.try_into()?,
+            name: name.as_char_ptr(),
+            nodename: nodename.as_char_ptr(),
+            mode,
+            fops: fops.as_ptr(),
+            ..pin_init::zeroed()
+        };
+        let misc = KBox::pin(Opaque::new(misc), GFP_KERNEL)?;
+        // SAFETY: The struct is filled in, pinned, and removed before it is freed.
+        to_result(unsafe { bindings::misc_register(misc.get()) })?;
+        Ok(Self(misc))
+    }
+}
+
+impl Drop for MiscNode {
+    fn drop(&mut self) {
+        // SAFETY: Registered by `register`.
+        unsafe { bindings::misc_deregister(self.0.get()) }
+    }
+}
+
+/// A device class together with the device numbers of its nodes; dropping it gives both back.
+pub struct NodeClass {
+    class: Pin<KBox<ClassInner>>,
+    first: bindings::dev_t,
+}
+
+#[repr(C)]
+struct ClassInner {
+    class: Opaque<bindings::class>,
+    /// The folder below `/dev` that the nodes go to.
+    folder: &'static CStr,
+}
+
+// SAFETY: The class is only handed to the driver core, which locks it.
+unsafe impl Send for NodeClass {}
+// SAFETY: As above.
+unsafe impl Sync for NodeClass {}
+
+/// How many nodes a [`NodeClass`] can have: all minors of one major.
+const MINORS: u32 = 1 << bindings::MINORBITS;
+
+impl NodeClass {
+    /// Registers the class `name`, whose nodes are `/dev/<folder>/<device name>`.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if there is such a class. May sleep.
+    pub fn register(name: &'static CStr, folder: &'static CStr) -> Result<Self> {
+        let class = KBox::pin(
+            ClassInner {
+                class: Opaque::new(bindings::class {
+                    name: name.as_char_ptr(),
+                    devnode: Some(devnode),
+                    ..pin_init::zeroed()
+                }),
+                folder,
+            },
+            GFP_KERNEL,
+        )?;
+        let mut first = 0;
+        // SAFETY: `first` is valid for writes; `name` lives forever.
+        to_result(unsafe {
+            bindings::alloc_chrdev_region(&mut first, 0, MINORS, name.as_char_ptr())
+        })?;
+        // SAFETY: The struct is filled in, pinned, and unregistered before it is freed.
+        let ret = to_result(unsafe { bindings::class_register(class.class.get()) });
+        if let Err(err) = ret {
+            // SAFETY: Allocated above.
+            unsafe { bindings::unregister_chrdev_region(first, MINORS) };
+            return Err(err);
+        }
+        Ok(Self { class, first })
+    }
+}
+
+impl Drop for NodeClass {
+    fn drop(&mut self) {
+        // SAFETY: Both were registered by `register`; nodes borrow nothing from us but hold the
+        // module, whose exit drops them first.
+        unsafe {
+            bindings::class_unregister(self.class.class.get());
+            bindings::unregister_chrdev_region(self.first, MINORS);
+        }
+    }
+}
+
+unsafe extern "C" fn devnode(
+    dev: *const bindings::device,
+    _mode: *mut bindings::umode_t,
+) -> *mut c_char {
+    // SAFETY: The driver core passes a device of a class that `register` made.
+    let class = unsafe { (*dev).class }.cast_mut().cast::<Opaque<bindings::class>>();
+    // SAFETY: `class` is the field of a `ClassInner`.
+    let folder = unsafe { (*container_of!(class, ClassInner, class)).folder };
+    // SAFETY: The strings fit the format; the caller frees the result.
+    unsafe {
+        bindings::kasprintf(
+            bindings::GFP_KERNEL,
+            c"%s/%s".as_char_ptr(),
+            folder.as_char_ptr(),
+            bindings::dev_name(dev),
+        )
+    }
+}
+
+/// A character device node that carries `N`.
+///
+/// Lives until the last open file, sysfs user and [`NodeRegistration`] are gone.
+#[repr(C)]
+pub struct CharNode<N> {
+    cdev: Opaque<bindings::cdev>,
+    dev: Opaque<bindings::device>,
+    data: N,
+}
+
+impl<N: Send + Sync + 'static> CharNode<N> {
+    /// # Safety
+    ///
+    /// `cdev` must be the field of a live `CharNode<N>`.
+    pub(crate) unsafe fn from_cdev<'a>(cdev: *mut bindings::cdev) -> &'a N {
+        let cdev = cdev.cast::<Opaque<bindings::cdev>>();
+        // SAFETY: By the contract of this function.
+        unsafe { &(*container_of!(cdev, Self, cdev)).data }
+    }
+
+    /// Adds a node of `class` with the given `minor` and `name`, from where users can open it
+    /// before this returns.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if the name is taken, `ENOSPC` if the minor is out of range. May sleep.
+    pub fn register<T: FileOps<Node = N>>(
+        class: &NodeClass,
+        minor: u32,
+        name: fmt::Arguments<'_>,
+        fops: &'static FileOpsTable<T>,
+        data: N,
+    ) -> Result<NodeRegistration<N>> {
+        if minor >= MINORS {
+            return Err(ENOSPC);
+        }
+        let name = CString::try_from_fmt(name)?;
+        let node = KBox::new(
+            Self {
+                cdev: Opaque::zeroed(),
+                dev: Opaque::zeroed(),
+                data,
+            },
+            GFP_KERNEL,
+        )?;
+        let node = KBox::into_raw(node);
+        // SAFETY: `node` is a fresh allocation; from `device_initialize()` on it is freed by
+        // `free_node` when its last reference goes, which `put_device()` gives up on failure.
+        unsafe {
+            let cdev = (*node).cdev.get();
+            let dev = (*node).dev.get();
+            bindings::cdev_init(cdev, fops.as_ptr());
+            (*cdev).owner = (*fops.as_ptr()).owner;
+            bindings::device_initialize(dev);
+            (*dev).devt = class.first + minor;
+            (*dev).class = class.class.class.get();
+            (*dev).release = Some(free_node::<N>);
+            let ret = to_result(bindings::dev_set_name(
+                dev,
+                c"%s".as_char_ptr(),
+                name.as_char_ptr(),
+            ))
+            .and_then(|()| to_result(bindings::cdev_device_add(cdev, dev)));
+            if let Err(err) = ret {
+                bindings::put_device(dev);
+                return Err(err);
+            }
+            Ok(NodeRegistration(NonNull::new_unchecked(node), PhantomData))
+        }
+    }
+}
+
+unsafe extern "C" fn free_node<N>(dev: *mut bindings::device) {
+    let dev = dev.cast::<Opaque<bindings::device>>();
+    // SAFETY: Called by the driver core once, when the last reference is gone, on the `dev` field
+    // of a node that `register` leaked from a `KBox`.
+    drop(unsafe { KBox::from_raw(container_of!(dev, CharNode<N>, dev)) });
+}
+
+/// A registered [`CharNode`]; dropping it removes the node. Files that are open stay so.
+pub struct NodeRegistration<N>(NonNull<CharNode<N>>, PhantomData<N>);
+
+// SAFETY: The node may be removed from any thread, and its data be dropped there.
+unsafe impl<N: Send + Sync> Send for NodeRegistration<N> {}
+// SAFETY: `&NodeRegistration` gives access to nothing.
+unsafe impl<N: Send + Sync> Sync for NodeRegistration<N> {}
+
+impl<N> Drop for NodeRegistration<N> {
+    fn drop(&mut self) {
+        let node = self.0.as_ptr();
+        // SAFETY: Added by `register`, which left us one reference to the device.
+        unsafe {
+            let dev = addr_of_mut!((*node).dev).cast();
+            bindings::cdev_device_del(addr_of_mut!((*node).cdev).cast(), dev);
+            bindings::put_device(dev);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Event file descriptors, `include/linux/eventfd.h`.
+
+use core::ptr::NonNull;
+use kernel::{
+    error::from_err_ptr,
+    prelude::*, //
+};
+use vfio_bindings as bindings;
+
+/// A reference to the kernel's end of an eventfd; stays valid after the user closed the descriptor.
+pub struct EventFd(NonNull<bindings::eventfd_ctx>);
+
+// SAFETY: The reference count is atomic.
+unsafe impl Send for EventFd {}
+// SAFETY: `&EventFd` only gives access to `signal`, which is thread-safe.
+unsafe impl Sync for EventFd {}
+
+impl EventFd {
+    /// Takes a reference to the eventfd behind the descriptor `fd` of the current task.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if `fd` is not open, `EINVAL` if it is no eventfd.
+    pub fn fdget(fd: i32) -> Result<Self> {
+        // SAFETY: Any number may be passed.
+        let ctx = from_err_ptr(unsafe { bindings::eventfd_ctx_fdget(fd) })?;
+        NonNull::new(ctx).map(Self).ok_or(EINVAL)
+    }
+
+    /// Adds one to the counter. Any context, hard interrupt included.
+    pub fn signal(&self) {
+        // SAFETY: `self` owns a reference.
+        unsafe { bindings::eventfd_signal_mask(self.as_ptr(), 0) }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut bindings::eventfd_ctx {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for EventFd {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns a reference, given up here.
+        unsafe { bindings::eventfd_ctx_put(self.as_ptr()) }
+    }
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! File operations of a type, `struct file_operations` of `include/linux/fs.h`.
+//!
+//! The private data of an open file is an [`Arc`] of the type; closing the file drops it.
+
+use core::marker::PhantomData;
+use kernel::{
+    bindings,
+    error::from_result,
+    fs::{
+        File,
+        LocalFile, //
+    },
+    mm::virt::VmaNew,
+    module::this_module,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+    uaccess::UserSlice,
+    ModuleMetadata, //
+};
+
+use crate::{
+    argsz::UserArg,
+    chardev::CharNode,
+    mmap::{
+        self,
+        Mmap, //
+    },
+};
+
+/// What an open file does.
+pub trait FileOps: Send + Sync + Sized + 'static {
+    /// The module that holds the code, kept loaded while a file is open.
+    type OwnerModule: ModuleMetadata;
+
+    /// What the device node carries; `()` for files that no character node opens.
+    type Node: Send + Sync + 'static;
+
+    /// Opens the node.
+    fn open(_node: &Self::Node) -> Result<Arc<Self>> {
+        Err(ENODEV)
+    }
+
+    /// `ioctl(2)`.
+    fn ioctl(this: ArcBorrow<'_, Self>, file: &File, cmd: u32, arg: UserArg) -> Result<isize>;
+
+    /// `pread(2)` at `pos`; returns the bytes read.
+    fn read(&self, _buf: UserSlice, _pos: u64) -> Result<usize> {
+        Err(EINVAL)
+    }
+
+    /// `pwrite(2)` at `pos`; returns the bytes written.
+    fn write(&self, _buf: UserSlice, _pos: u64) -> Result<usize> {
+        Err(EINVAL)
+    }
+}
+
+/// The operations of files that hold an `Arc<T>`. Its address is their identity, so each table is
+/// a `static`.
+#[repr(transparent)]
+pub struct FileOpsTable<T>(bindings::file_operations, PhantomData<fn() -> T>);
+
+// SAFETY: The table is never written after it was made.
+unsafe impl<T> Sync for FileOpsTable<T> {}
+
+impl<T: FileOps> FileOpsTable<T> {
+    const fn table(
+        open: Option<unsafe extern "C" fn(*mut bindings::inode, *mut bindings::file) -> c_int>,
+    ) -> bindings::file_operations {
+        bindings::file_operations {
+            owner: this_module::<T::OwnerModule>().as_ptr(),
+            open,
+            release: Some(release::<T>),
+            unlocked_ioctl: Some(ioctl::<T>),
+            #[cfg(CONFIG_COMPAT)]
+            compat_ioctl: bindings::compat_ptr_ioctl,
+            ..pin_init::zeroed()
+        }
+    }
+
+    /// For a character node ([`CharNode`]).
+    pub const fn node() -> Self {
+        Self(Self::table(Some(open_node::<T>)), PhantomData)
+    }
+
+    pub(crate) fn as_ptr(&'static self) -> *const bindings::file_operations {
+        &self.0
+    }
+
+    /// The data of `file`, if this table serves it.
+    pub fn data_of<'a>(&'static self, file: &'a LocalFile) -> Option<ArcBorrow<'a, T>> {
+        let file = file.as_ptr();
+        // SAFETY: The reference proves that the file is open; `f_op` does not change.
+        if !core::ptr::eq(unsafe { (*file).f_op }, self.as_ptr()) {
+            return None;
+        }
+        // SAFETY: Only the functions of this table write the private data, always an `Arc<T>`
+        // that lives until the last reference to the file is gone.
+        Some(unsafe { ArcBorrow::from_raw((*file).private_data.cast::<T>()) })
+    }
+}
+
+impl<T: FileOps<Node = ()>> FileOpsTable<T> {
+    /// For a miscellaneous device, whose node carries nothing.
+    pub const fn misc() -> Self {
+        Self(Self::table(Some(open_misc::<T>)), PhantomData)
+    }
+}
+
+impl<T: FileOps + Mmap> FileOpsTable<T> {
+    /// For files without a node, that can also be read, written and mapped.
+    pub const fn anon() -> Self {
+        let mut table = Self::table(None);
+        table.read = Some(read::<T>);
+        table.write = Some(write::<T>);
+        table.mmap = Some(mmap::<T>);
+        Self(table, PhantomData)
+    }
+}
+
+/// # Safety
+///
+/// The file must be served by a table of `T`, whose private data is an `Arc<T>`.
+unsafe fn data<'a, T: FileOps>(file: *mut bindings::file) -> ArcBorrow<'a, T> {
+    // SAFETY: By the contract of this function; the file outlives the call.
+    unsafe { ArcBorrow::from_raw((*file).private_data.cast::<T>()) }
+}
+
+unsafe extern "C" fn open_misc<T: FileOps<Node = ()>>(
+    _inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> c_int {
+    from_result(|| {
+        let data = T::open(&())?;
+        // SAFETY: A file being opened belongs to its open function.
+        unsafe { (*file).private_data = Arc::into_raw(data).cast_mut().cast() };
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn open_node<T: FileOps>(
+    inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> c_int {
+    // SAFETY: Only `CharNode<T::Node>` registers a table made by `node`; `chrdev_open()` holds a
+    // reference to its cdev, hence to the node, until the file is released.
+    let node = unsafe { CharNode::<T::Node>::from_cdev(vfio_bindings::vfio_rs_inode_cdev(inode)) };
+    from_result(|| {
+        let data = T::open(node)?;
+        // SAFETY: A file being opened belongs to its open function.
+        unsafe { (*file).private_data = Arc::into_raw(data).cast_mut().cast() };
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn release<T: FileOps>(
+    _inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> c_int {
+    // SAFETY: Whoever opened the file stored an `Arc<T>`; release is called once.
+    drop(unsafe { Arc::from_raw((*file).private_data.cast::<T>()) });
+    0
+}
+
+unsafe extern "C" fn ioctl<T: FileOps>(
+    file: *mut bindings::file,
+    cmd: c_uint,
+    arg: c_ulong,
+) -> c_long {
+    // SAFETY: The file is served by a table of `T`.
+    let this = unsafe { data::<T>(file) };
+    // SAFETY: `ioctl(2)` holds a reference to the file and no `fdget_pos` section.
+    let file = unsafe { File::from_raw_file(file) };
+    match T::ioctl(this, file, cmd, UserArg::new(arg)) {
+        Ok(value) => value,
+        Err(err) => err.to_errno() as c_long,
+    }
+}
+
+/// Runs `access` at `*pos` and moves `*pos` by what it did.
+///
+/// # Safety
+///
+/// `pos` must be valid for reads and writes.
+unsafe fn at_pos(
+    pos: *mut bindings::loff_t,
+    access: impl FnOnce(u64) -> Result<usize>,
+) -> isize {
+    // SAFETY: By the contract of this function.
+    let pos = unsafe { &mut *pos };
+    // CAST: The VFS refuses negative positions on files without FMODE_UNSIGNED_OFFSET.
+    match access(*pos as u64) {
+        Ok(done) => {
+            *pos = pos.wrapping_add(done as i64);
+            done as isize
+        }
+        Err(err) => err.to_errno() as isize,
+    }
+}
+
+unsafe extern "C" fn read<T: FileOps>(
+    file: *mut bindings::file,
+    buf: *mut c_char,
+    count: usize,
+    pos: *mut bindings::loff_t,
+) -> isize {
+    // SAFETY: The file is served by a table of `T`.
+    let this = unsafe { data::<T>(file) };
+    let buf = UserSlice::new(UserPtr::from_ptr(buf.cast()), count);
+    // SAFETY: The VFS passes a valid position.
+    unsafe { at_pos(pos, |pos| this.read(buf, pos)) }
+}
+
+unsafe extern "C" fn write<T: FileOps>(
+    file: *mut bindings::file,
+    buf: *const c_char,
+    count: usize,
+    pos: *mut bindings::loff_t,
+) -> isize {
+    // SAFETY: The file is served by a table of `T`.
+    let this = unsafe { data::<T>(file) };
+    let buf = UserSlice::new(UserPtr::from_ptr(buf.cast_mut().cast()), count);
+    // SAFETY: The VFS passes a valid position.
+    unsafe { at_pos(pos, |pos| this.write(buf, pos)) }
+}
+
+unsafe extern "C" fn mmap<T: FileOps + Mmap>(
+    file: *mut bindings::file,
+    vma: *mut bindings::vm_area_struct,
+) -> c_int {
+    // SAFETY: The file is served by a table of `T`.
+    let this = unsafe { data::<T>(file) };
+    // SAFETY: The area is being set up by `mmap(2)` on this file.
+    let area = unsafe { VmaNew::from_raw(vma) };
+    from_result(|| {
+        mmap::set_up::<T>(&this, area)?;
+        Ok(0)
+    })
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Paging domains: one I/O page table, `struct iommu_domain`.
+
+use core::ptr::NonNull;
+use kernel::{
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    prelude::*, //
+};
+use vfio_bindings as bindings;
+
+use super::group::Group;
+use crate::pin::PinnedPages;
+
+/// The I/O virtual addresses that a domain translates.
+#[derive(Clone, Copy)]
+pub struct Geometry {
+    /// First address.
+    pub start: u64,
+    /// Last address.
+    pub last: u64,
+}
+
+/// What devices may do with mapped memory. Coherent with the CPU's caches always.
+#[derive(Clone, Copy)]
+pub struct Prot(u32);
+
+impl Prot {
+    /// Devices may read, or write, or both.
+    pub fn new(read: bool, write: bool) -> Self {
+        let read = if read { bindings::IOMMU_READ } else { 0 };
+        let write = if write { bindings::IOMMU_WRITE } else { 0 };
+        Self(read | write | bindings::IOMMU_CACHE)
+    }
+
+    /// Whether devices may write.
+    pub fn writable(self) -> bool {
+        self.0 & bindings::IOMMU_WRITE != 0
+    }
+}
+
+/// An owned paging domain.
+pub(super) struct Domain {
+    ptr: NonNull<bindings::iommu_domain>,
+    /// Whether the IOMMU makes accesses that ask for "no snoop" coherent.
+    pub(super) coherent: bool,
+}
+
+// SAFETY: The C object may be used from any thread; the calls below lock where they must, and
+// maps of disjoint ranges may run in parallel.
+unsafe impl Send for Domain {}
+// SAFETY: As above.
+unsafe impl Sync for Domain {}
+
+impl Domain {
+    /// Allocates a domain for the devices of `group`. May sleep.
+    pub(super) fn alloc(group: &Group) -> Result<Self> {
+        let ptr = group
+            .with_any_device(|dev| {
+                // SAFETY: The group's mutex keeps the device there during the call.
+                from_err_ptr(unsafe { bindings::iommu_paging_domain_alloc_flags(dev, 0) })
+            })
+            .ok_or(ENODEV)??;
+        Ok(Self {
+            ptr: NonNull::new(ptr).ok_or(ENOMEM)?,
+            coherent: false,
+        })
+    }
+
+    /// Lets the devices of `group` see the domain. May sleep.
+    pub(super) fn attach(&self, group: &Group) -> Result {
+        // SAFETY: Both are alive.
+        to_result(unsafe { bindings::iommu_attach_group(self.ptr.as_ptr(), group.as_ptr()) })
+    }
+
+    /// Takes the devices of `group` out again; they reach no memory from here on. May sleep.
+    pub(super) fn detach(&self, group: &Group) {
+        // SAFETY: Both are alive.
+        unsafe { bindings::iommu_detach_group(self.ptr.as_ptr(), group.as_ptr()) }
+    }
+
+    /// Turns snooping of all accesses on for good, where the IOMMU can.
+    pub(super) fn enforce_cache_coherency(&mut self) {
+        // SAFETY: The domain is alive and attached.
+        self.coherent = unsafe { bindings::vfio_rs_enforce_cache_coherency(self.ptr.as_ptr()) };
+    }
+
+    /// Has the kernel map interrupt doorbells at `base`, where they need mapping.
+    pub(super) fn get_msi_cookie(&self, base: u64) -> Result {
+        // SAFETY: The domain is alive.
+        match to_result(unsafe { bindings::iommu_get_msi_cookie(self.ptr.as_ptr(), base) }) {
+            Err(ENODEV) => Ok(()),
+            ret => ret,
+        }
+    }
+
+    pub(super) fn geometry(&self) -> Geometry {
+        // SAFETY: The domain is alive; its geometry does not change.
+        let geometry = unsafe { &self.ptr.as_ref().geometry };
+        Geometry {
+            start: geometry.aperture_start,
+            last: geometry.aperture_end,
+        }
+    }
+
+    /// The sizes a page table entry can have, one bit each.
+    pub(super) fn pgsize_bitmap(&self) -> usize {
+        // SAFETY: The domain is alive; its page sizes do not change.
+        unsafe { self.ptr.as_ref().pgsize_bitmap }
+    }
+
+    /// Whether a group may share `self` in place of `other`: same kind of IOMMU and coherency.
+    pub(super) fn compatible(&self, other: &Self) -> bool {
+        // SAFETY: Both domains are alive; `ops` does not change.
+        let (a, b) = unsafe { (self.ptr.as_ref().ops, other.ptr.as_ref().ops) };
+        core::ptr::eq(a, b) && self.coherent == other.coherent
+    }
+
+    /// Whether these are one and the same domain.
+    pub(super) fn is(&self, id: DomainId) -> bool {
+        self.id() == id
+    }
+
+    pub(super) fn id(&self) -> DomainId {
+        DomainId(self.ptr.as_ptr() as usize)
+    }
+
+    /// Maps all of `pages` from `iova` on; on failure nothing is mapped. May sleep.
+    pub(super) fn map(&self, iova: u64, pages: &PinnedPages, prot: Prot) -> Result {
+        let mut done = 0usize;
+        pages
+            .for_each_run(|phys, len| {
+                // SAFETY: The domain is alive. The memory stays pinned until after the range
+                // was unmapped, which `IoMapping` sees to.
+                to_result(unsafe {
+                    bindings::iommu_map(
+                        self.ptr.as_ptr(),
+                        (iova as usize).wrapping_add(done),
+                        phys,
+                        len,
+                        prot.0 as c_int,
+                        bindings::GFP_KERNEL_ACCOUNT,
+                    )
+                })?;
+                done += len;
+                Ok(())
+            })
+            .inspect_err(|_| {
+                self.unmap(iova, done);
+            })
+    }
+
+    /// Unmaps `size` bytes from `iova` on and waits until no device sees them any more.
+    ///
+    /// Returns the bytes unmapped: less than `size` if part of the range was not mapped.
+    pub(super) fn unmap(&self, iova: u64, size: usize) -> usize {
+        if size == 0 {
+            return 0;
+        }
+        // SAFETY: The domain is alive.
+        unsafe { bindings::iommu_unmap(self.ptr.as_ptr(), iova as usize, size) }
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        // SAFETY: Owned by `self`; `IoSpace` has detached all groups.
+        unsafe { bindings::iommu_domain_free(self.ptr.as_ptr()) }
+    }
+}
+
+/// A name for a domain that does not keep it alive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct DomainId(usize);

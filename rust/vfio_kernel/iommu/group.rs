@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! IOMMU groups and DMA ownership, `drivers/iommu/iommu.c`.
+
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    device,
+    error::to_result,
+    prelude::*,
+    sync::{
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
+        Arc,
+        UniqueArc, //
+    },
+    types::Opaque, //
+};
+
+/// The smallest set of devices that the IOMMU can isolate, `struct iommu_group`.
+#[repr(transparent)]
+pub struct Group(Opaque<bindings::iommu_group>);
+
+// SAFETY: The C object is reference-counted and locks itself.
+unsafe impl Send for Group {}
+// SAFETY: As above.
+unsafe impl Sync for Group {}
+
+// SAFETY: The count is that of the group's kobject, raised and lowered by the two calls.
+unsafe impl AlwaysRefCounted for Group {
+    fn inc_ref(&self) {
+        // SAFETY: A shared reference proves that the count is not zero.
+        unsafe { bindings::iommu_group_ref_get(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller owns a reference.
+        unsafe { bindings::iommu_group_put(obj.cast().as_ptr()) };
+    }
+}
+
+/// What a range of I/O virtual addresses is reserved for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ResvKind {
+    /// Mapped one to one, but may be given up for assigned devices.
+    DirectRelaxable,
+    /// The interrupt doorbell, which the IOMMU does not translate.
+    Msi,
+    /// A window for doorbells, which the kernel maps.
+    SwMsi,
+    /// Anything else that no user may map.
+    Other,
+}
+
+/// A range of I/O virtual addresses that has a meaning of its own.
+#[derive(Clone, Copy)]
+pub struct ResvRegion {
+    /// First address.
+    pub start: u64,
+    /// Bytes.
+    pub len: u64,
+    /// What for.
+    pub kind: ResvKind,
+}
+
+impl Group {
+    /// The group of a device, if it is behind an IOMMU.
+    pub fn of(dev: &device::Device) -> Option<ARef<Self>> {
+        // SAFETY: `dev` is alive.
+        let group = unsafe { bindings::iommu_group_get(core::ptr::from_ref(dev).cast_mut().cast()) };
+        // SAFETY: The call above returned a reference, which is now ours.
+        NonNull::new(group.cast::<Self>()).map(|group| unsafe { ARef::from_raw(group) })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::iommu_group {
+        self.0.get()
+    }
+
+    /// The number users know the group by.
+    pub fn id(&self) -> i32 {
+        // SAFETY: `self` is alive.
+        unsafe { bindings::iommu_group_id(self.as_ptr()) }
+    }
+
+    /// Whether a kernel driver or a user already does DMA with a device of the group. Takes the
+    /// group's mutex.
+    pub fn dma_owner_claimed(&self) -> bool {
+        // SAFETY: `self` is alive.
+        unsafe { bindings::iommu_group_dma_owner_claimed(self.as_ptr()) }
+    }
+
+    /// Whether no device of the group can raise an interrupt that is not its own.
+    pub fn has_isolated_msi(&self) -> bool {
+        // SAFETY: `self` is alive.
+        unsafe { bindings::iommu_group_has_isolated_msi(self.as_ptr()) }
+    }
+
+    /// The reserved ranges of all devices of the group. May sleep.
+    pub fn resv_regions(&self) -> Result<KVec<ResvRegion>> {
+        let mut head = bindings::list_head::default();
+        let head: *mut bindings::list_head = &mut head;
+        // SAFETY: `head` is a fresh list head.
+        unsafe {
+            (*head).next = head;
+            (*head).prev = head;
+        }
+        // SAFETY: `self` is alive, `head` an empty list.
+        let ret =
+            to_result(unsafe { bindings::iommu_get_group_resv_regions(self.as_ptr(), head) });
+        let mut regions = KVec::new();
+        let mut copied = ret;
+        // SAFETY: The list holds regions that the call allocated with kmalloc() for us, linked by
+        // their first field; each is read before it is freed.
+        unsafe {
+            let mut at = (*head).next;
+            while !core::ptr::eq(at, head) {
+                let next = (*at).next;
+                let region = at.cast::<bindings::iommu_resv_region>();
+                if copied.is_ok() {
+                    copied = regions
+                        .push(ResvRegion::from(&*region), GFP_KERNEL)
+                        .map_err(Error::from);
+                }
+                bindings::kfree(region.cast());
+                at = next;
+            }
+        }
+        copied.map(|()| regions)
+    }
+
+    /// A device that stands for the group in calls that want one.
+    pub(super) fn with_any_device<R, F>(&self, f: F) -> Option<R>
+    where
+        F: FnOnce(*mut bindings::device) -> R,
+    {
+        let mut state = (Some(f), None::<R>);
+        // SAFETY: `visit` gets `state` back, which outlives the call.
+        unsafe {
+            bindings::iommu_group_for_each_dev(
+                self.as_ptr(),
+                core::ptr::from_mut(&mut state).cast(),
+                Some(visit::<R, F>),
+            )
+        };
+        state.1
+    }
+}
+
+unsafe extern "C" fn visit<R, F: FnOnce(*mut bindings::device) -> R>(
+    dev: *mut bindings::device,
+    state: *mut c_void,
+) -> c_int {
+    // SAFETY: `with_any_device` passes its own state.
+    let (f, result) = unsafe { &mut *state.cast::<(Option<F>, Option<R>)>() };
+    *result = f.take().map(|f| f(dev));
+    // One is enough.
+    1
+}
+
+impl From<&bindings::iommu_resv_region> for ResvRegion {
+    fn from(region: &bindings::iommu_resv_region) -> Self {
+        Self {
+            start: region.start,
+            len: region.length as u64,
+            kind: match region.type_ {
+                bindings::iommu_resv_type_IOMMU_RESV_DIRECT_RELAXABLE => ResvKind::DirectRelaxable,
+                bindings::iommu_resv_type_IOMMU_RESV_MSI => ResvKind::Msi,
+                bindings::iommu_resv_type_IOMMU_RESV_SW_MSI => ResvKind::SwMsi,
+                _ => ResvKind::Other,
+            },
+        }
+    }
+}
+
+/// The right to let a user do DMA with the devices of a group.
+///
+/// While it exists no driver that does DMA for the kernel can be bound to any of them, and until a
+/// domain is attached they reach no memory at all.
+pub struct DmaOwner {
+    group: ARef<Group>,
+    /// Its address is the owner's name for the IOMMU core.
+    _cookie: KBox<u8>,
+}
+
+impl DmaOwner {
+    /// Claims `group`.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if a driver or another owner uses a device of the group, `EBUSY` if it has memory
+    /// that must stay mapped one to one. May sleep.
+    pub fn claim(group: &ARef<Group>) -> Result<Arc<Self>> {
+        let owner = UniqueArc::new_uninit(GFP_KERNEL)?;
+        let cookie = KBox::new(0u8, GFP_KERNEL)?;
+        // SAFETY: The group is alive; the cookie is never read, only compared by its address.
+        to_result(unsafe {
+            bindings::iommu_group_claim_dma_owner(
+                group.as_ptr(),
+                core::ptr::from_ref(&*cookie).cast_mut().cast(),
+            )
+        })?;
+        Ok(owner
+            .write(Self {
+                group: group.clone(),
+                _cookie: cookie,
+            })
+            .into())
+    }
+
+    /// The group that is owned.
+    pub fn group(&self) -> &ARef<Group> {
+        &self.group
+    }
+}
+
+impl Drop for DmaOwner {
+    fn drop(&mut self) {
+        // SAFETY: Claimed by `claim`; attachments hold a reference to `self`, so there are none.
+        unsafe { bindings::iommu_group_release_dma_owner(self.group.as_ptr()) }
+    }
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The IOMMU core, `include/linux/iommu.h`.
+//!
+//! [`Group`] is what the hardware can tell apart, [`DmaOwner`] the right to give it to a user,
+//! [`IoSpace`] what it may reach: pinned user memory and nothing else.
+
+mod domain;
+mod group;
+mod space;
+
+pub use domain::{
+    Geometry,
+    Prot, //
+};
+pub use group::{
+    DmaOwner,
+    Group,
+    ResvKind,
+    ResvRegion, //
+};
+pub use space::{
+    Attachment,
+    IoMapping,
+    IoSpace,
+    Replay, //
+};

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An I/O address space: what all groups of one container reach.
+//!
+//! One [`IoSpace`] has a domain for each kind of IOMMU among its groups, all with the same content.
+//! Memory gets in as an [`IoMapping`], which owns the pinned pages: they cannot be unpinned while
+//! a device sees them. The lock `domains` is held for reading to change mappings, for writing to
+//! change the set of domains.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use super::{
+    domain::{
+        Domain,
+        DomainId,
+        Geometry,
+        Prot, //
+    },
+    group::{
+        DmaOwner,
+        ResvKind, //
+    },
+};
+use crate::{
+    new_rwsem,
+    pin::PinnedPages,
+    rwsem::RwSem, //
+};
+
+struct Shared {
+    domain: Domain,
+    groups: usize,
+}
+
+/// See the module's documentation.
+#[pin_data]
+pub struct IoSpace {
+    #[pin]
+    domains: RwSem<KVec<Shared>>,
+}
+
+impl IoSpace {
+    /// An empty space that no group sees.
+    pub fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self { domains <- new_rwsem!(KVec::new(), "IoSpace::domains") }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Makes `pages` reachable from `iova` on, for all groups. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` or `EADDRINUSE` if something is mapped there, `ENOMEM`; then nothing is mapped.
+    pub fn map(self: &Arc<Self>, iova: u64, pages: PinnedPages, prot: Prot) -> Result<IoMapping> {
+        let domains = self.domains.read();
+        for (i, shared) in domains.iter().enumerate() {
+            if let Err(err) = shared.domain.map(iova, &pages, prot) {
+                for done in domains.iter().take(i) {
+                    done.domain.unmap(iova, bytes(&pages));
+                }
+                return Err(err);
+            }
+        }
+        drop(domains);
+        Ok(IoMapping {
+            space: self.clone(),
+            iova,
+            pages: Some(pages),
+            prot,
+        })
+    }
+
+    /// Lets the devices of the owned group see the space. May sleep.
+    ///
+    /// The group shares a domain where it can. Otherwise a new one is filled: `replay` must pass
+    /// every mapping of the space to [`Replay::add`], and keep others from being made meanwhile.
+    /// `check` can refuse the addresses that the group's IOMMU translates.
+    ///
+    /// # Errors
+    ///
+    /// What the IOMMU driver, `check` or `replay` say; the space is as before.
+    pub fn attach(
+        self: &Arc<Self>,
+        owner: Arc<DmaOwner>,
+        check: impl FnOnce(Geometry) -> Result,
+        replay: impl FnOnce(Replay<'_>) -> Result,
+    ) -> Result<Attachment> {
+        let group = owner.group();
+        let sw_msi = sw_msi_base(&owner)?;
+        let mut domains = self.domains.write();
+        domains.reserve(1, GFP_KERNEL)?;
+        let mut domain = Domain::alloc(group)?;
+        domain.attach(group)?;
+        let geometry = domain.geometry();
+        if let Err(err) = check(geometry) {
+            domain.detach(group);
+            return Err(err);
+        }
+        domain.enforce_cache_coherency();
+
+        for shared in domains.iter_mut() {
+            if !shared.domain.compatible(&domain) {
+                continue;
+            }
+            domain.detach(group);
+            if shared.domain.attach(group).is_ok() {
+                shared.groups += 1;
+                let id = shared.domain.id();
+                return Ok(self.attachment(owner.clone(), id, geometry));
+            }
+            domain.attach(group)?;
+        }
+
+        let filled = replay(Replay {
+            space: self,
+            domain: &domain,
+        })
+        .and_then(|()| sw_msi.map_or(Ok(()), |base| domain.get_msi_cookie(base)));
+        if let Err(err) = filled {
+            // What was replayed goes with the page table.
+            domain.detach(group);
+            return Err(err);
+        }
+        let id = domain.id();
+        domains.push(Shared { domain, groups: 1 }, GFP_KERNEL)?;
+        Ok(self.attachment(owner.clone(), id, geometry))
+    }
+
+    fn attachment(
+        self: &Arc<Self>,
+        owner: Arc<DmaOwner>,
+        domain: DomainId,
+        geometry: Geometry,
+    ) -> Attachment {
+        Attachment {
+            space: self.clone(),
+            owner,
+            domain,
+            geometry,
+        }
+    }
+
+    /// The page sizes that all domains can map, one bit each; all ones without a domain.
+    pub fn pgsize_bitmap(&self) -> usize {
+        self.domains
+            .read()
+            .iter()
+            .fold(usize::MAX, |all, shared| all & shared.domain.pgsize_bitmap())
+    }
+
+    /// Whether every access of every group is coherent, also those that ask not to be.
+    pub fn enforced_coherency(&self) -> bool {
+        self.domains.read().iter().all(|shared| shared.domain.coherent)
+    }
+}
+
+/// Where the kernel wants to map doorbells for the group, if it has to.
+fn sw_msi_base(owner: &DmaOwner) -> Result<Option<u64>> {
+    let regions = owner.group().resv_regions()?;
+    if regions.iter().any(|region| region.kind == ResvKind::Msi) {
+        return Ok(None);
+    }
+    Ok(regions
+        .iter()
+        .find(|region| region.kind == ResvKind::SwMsi)
+        .map(|region| region.start))
+}
+
+fn bytes(pages: &PinnedPages) -> usize {
+    pages.npages() << kernel::page::PAGE_SHIFT
+}
+
+/// A new domain that wants the mappings of its space.
+pub struct Replay<'a> {
+    space: &'a Arc<IoSpace>,
+    domain: &'a Domain,
+}
+
+impl Replay<'_> {
+    /// Maps in the new domain what `mapping` is in the others.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a mapping of another space, or what the IOMMU driver says.
+    pub fn add(&self, mapping: &IoMapping) -> Result {
+        if !Arc::ptr_eq(self.space, &mapping.space) {
+            return Err(EINVAL);
+        }
+        match &mapping.pages {
+            Some(pages) => self.domain.map(mapping.iova, pages, mapping.prot),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A group that sees an [`IoSpace`]; dropping it cuts the group off. May sleep.
+pub struct Attachment {
+    space: Arc<IoSpace>,
+    owner: Arc<DmaOwner>,
+    domain: DomainId,
+    geometry: Geometry,
+}
+
+impl Attachment {
+    /// Whose group it is.
+    pub fn owner(&self) -> &Arc<DmaOwner> {
+        &self.owner
+    }
+
+    /// The addresses that the group's IOMMU translates.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut domains = self.space.domains.write();
+        let Some(at) = domains.iter().position(|s| s.domain.is(self.domain)) else {
+            return;
+        };
+        let Some(shared) = domains.get_mut(at) else {
+            return;
+        };
+        shared.domain.detach(self.owner.group());
+        shared.groups -= 1;
+        if shared.groups == 0 {
+            // Frees the page table: no device sees it, so nothing needs to be unmapped.
+            let _ = domains.remove(at);
+        }
+    }
+}
+
+/// Pinned memory that the groups of a space reach; dropping it unmaps, then unpins. May sleep.
+pub struct IoMapping {
+    space: Arc<IoSpace>,
+    iova: u64,
+    pages: Option<PinnedPages>,
+    prot: Prot,
+}
+
+impl Drop for IoMapping {
+    fn drop(&mut self) {
+        let Some(pages) = self.pages.take() else {
+            return;
+        };
+        let size = bytes(&pages);
+        let mut complete = true;
+        for shared in self.space.domains.read().iter() {
+            complete &= shared.domain.unmap(self.iova, size) == size;
+        }
+        if !complete {
+            // A device may still see some page: losing it is better than giving it to others.
+            pr_err!("IOVA {:#x}: {:#x} bytes could not be unmapped\n", self.iova, size);
+            core::mem::forget(pages);
+        }
+    }
+}

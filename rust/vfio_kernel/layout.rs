@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Checks at build time that Rust and C agree on the structs that this crate looks into.
+//!
+//! See `rust/helpers/vfio_layout.h` for why that is in doubt.
+
+use core::mem::{
+    offset_of,
+    size_of, //
+};
+use vfio_bindings as bindings;
+
+macro_rules! same_offset {
+    ($($struct:ident . $field:ident = $c:ident;)*) => {
+        $(const _: () = assert!(
+            offset_of!(bindings::$struct, $field) == bindings::$c as usize,
+            concat!("bindgen misplaces ", stringify!($struct), ".", stringify!($field))
+        );)*
+    };
+}
+
+macro_rules! same_size {
+    ($($struct:ident = $c:ident;)*) => {
+        $(const _: () = assert!(
+            size_of::<bindings::$struct>() == bindings::$c as usize,
+            concat!("bindgen gets the size of ", stringify!($struct), " wrong")
+        );)*
+    };
+}
+
+same_offset! {
+    pci_dev.vendor = vfio_rs_layout_VFIO_RS_AT_pci_dev_vendor;
+    pci_dev.device = vfio_rs_layout_VFIO_RS_AT_pci_dev_device;
+    pci_dev.cfg_size = vfio_rs_layout_VFIO_RS_AT_pci_dev_cfg_size;
+    pci_dev.hdr_type = vfio_rs_layout_VFIO_RS_AT_pci_dev_hdr_type;
+    pci_dev.pcie_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_pcie_cap;
+    pci_dev.msi_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_msi_cap;
+    pci_dev.msix_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_msix_cap;
+    pci_dev.driver = vfio_rs_layout_VFIO_RS_AT_pci_dev_driver;
+    pci_dev.dev = vfio_rs_layout_VFIO_RS_AT_pci_dev_dev;
+    file.f_op = vfio_rs_layout_VFIO_RS_AT_file_f_op;
+    file.private_data = vfio_rs_layout_VFIO_RS_AT_file_private_data;
+    vm_area_struct.vm_pgoff = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_pgoff;
+    vm_area_struct.vm_file = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_file;
+    vm_area_struct.vm_ops = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_ops;
+    cdev.owner = vfio_rs_layout_VFIO_RS_AT_cdev_owner;
+    device.devt = vfio_rs_layout_VFIO_RS_AT_device_devt;
+    device.class = vfio_rs_layout_VFIO_RS_AT_device_class;
+    device.release = vfio_rs_layout_VFIO_RS_AT_device_release;
+    iommu_domain.ops = vfio_rs_layout_VFIO_RS_AT_iommu_domain_ops;
+    iommu_domain.geometry = vfio_rs_layout_VFIO_RS_AT_iommu_domain_geometry;
+    iommu_domain.pgsize_bitmap = vfio_rs_layout_VFIO_RS_AT_iommu_domain_pgsize_bitmap;
+    resource.start = vfio_rs_layout_VFIO_RS_AT_resource_start;
+    resource.end = vfio_rs_layout_VFIO_RS_AT_resource_end;
+    resource.flags = vfio_rs_layout_VFIO_RS_AT_resource_flags;
+    vfsmount.mnt_sb = vfio_rs_layout_VFIO_RS_AT_vfsmount_mnt_sb;
+    inode.i_mapping = vfio_rs_layout_VFIO_RS_AT_inode_i_mapping;
+    iommu_resv_region.start = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_start;
+    iommu_resv_region.length = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_length;
+    iommu_resv_region.type_ = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_type;
+}
+
+same_size! {
+    cdev = vfio_rs_layout_VFIO_RS_SIZE_cdev;
+    class = vfio_rs_layout_VFIO_RS_SIZE_class;
+    device = vfio_rs_layout_VFIO_RS_SIZE_device;
+    file_operations = vfio_rs_layout_VFIO_RS_SIZE_file_operations;
+    file_system_type = vfio_rs_layout_VFIO_RS_SIZE_file_system_type;
+    miscdevice = vfio_rs_layout_VFIO_RS_SIZE_miscdevice;
+    pci_device_id = vfio_rs_layout_VFIO_RS_SIZE_pci_device_id;
+    pci_driver = vfio_rs_layout_VFIO_RS_SIZE_pci_driver;
+    pci_error_handlers = vfio_rs_layout_VFIO_RS_SIZE_pci_error_handlers;
+    rw_semaphore = vfio_rs_layout_VFIO_RS_SIZE_rw_semaphore;
+    vm_operations_struct = vfio_rs_layout_VFIO_RS_SIZE_vm_operations_struct;
+}

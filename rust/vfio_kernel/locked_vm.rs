@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Accounting of locked memory, `__account_locked_vm()` of `mm/util.c`.
+
+use core::ptr::NonNull;
+use kernel::{
+    error::to_result,
+    mm::Mm,
+    page::PAGE_SHIFT,
+    prelude::*,
+    sync::aref::ARef, //
+};
+use vfio_bindings as bindings;
+
+use crate::sched;
+
+/// Pages that count against `RLIMIT_MEMLOCK` of the process that locked them, until dropped.
+///
+/// Holds the process's `mm_struct` but not its memory, so the process may end before.
+pub struct LockedVm {
+    mm: ARef<Mm>,
+    npages: usize,
+}
+
+impl LockedVm {
+    /// Charges `npages` to the current process.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, with a log line that says how much was asked, if the limit would be passed by a
+    /// task without `CAP_IPC_LOCK`; `EINTR` if the task is being killed. May sleep; takes
+    /// `mmap_lock` for writing.
+    pub fn charge(npages: usize) -> Result<Self> {
+        // SAFETY: Looks at `current` only.
+        let mm = NonNull::new(unsafe { bindings::vfio_rs_current_mm() }).ok_or(ESRCH)?;
+        // SAFETY: `current` has this `mm`, so it is alive; the new reference keeps the struct.
+        let mm = ARef::<Mm>::from(unsafe { Mm::from_raw(mm.as_ptr()) });
+        let bypass = sched::capable_ipc_lock();
+        // SAFETY: `current` has this `mm`, so it is alive; the lock is held as the call demands;
+        // the group leader of `current` lives as long as `current`.
+        let ret = unsafe {
+            to_result(bindings::vfio_rs_mmap_write_lock_killable(mm.as_raw()))?;
+            let leader = bindings::vfio_rs_current_leader();
+            let ret = bindings::__account_locked_vm(mm.as_raw(), npages, true, leader, bypass);
+            bindings::vfio_rs_mmap_write_unlock(mm.as_raw());
+            to_result(ret)
+        };
+        if let Err(err) = ret {
+            pr_warn!(
+                "RLIMIT_MEMLOCK ({}) exceeded: {} more bytes asked for\n",
+                sched::memlock_limit(),
+                npages.saturating_mul(1 << PAGE_SHIFT)
+            );
+            return Err(err);
+        }
+        Ok(Self { mm, npages })
+    }
+}
+
+impl Drop for LockedVm {
+    fn drop(&mut self) {
+        // A process that is gone has no count to correct.
+        let Some(mm) = self.mm.mmget_not_zero() else {
+            return;
+        };
+        // SAFETY: `mm` is alive while the reference is held. Giving back takes no killable lock,
+        // as it may not fail; the task is only looked at for a debug message.
+        unsafe {
+            bindings::vfio_rs_mmap_write_lock(mm.as_raw());
+            bindings::__account_locked_vm(
+                mm.as_raw(),
+                self.npages,
+                false,
+                bindings::get_current(),
+                true,
+            );
+            bindings::vfio_rs_mmap_write_unlock(mm.as_raw());
+        }
+    }
+}

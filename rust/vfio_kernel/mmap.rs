@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! User maps of device memory: `struct vm_operations_struct` of `include/linux/mm.h`.
+//!
+//! A map starts empty and is filled by faults, so that it can be revoked by
+//! [`Mapping::zap`](crate::mapping::Mapping::zap) and refilled later.
+
+use core::marker::PhantomData;
+use kernel::{
+    mm::virt::{
+        flags,
+        VmaNew, //
+    },
+    page::{
+        PAGE_MASK,
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+use vfio_bindings as bindings;
+
+use crate::pci::BarWindow;
+
+/// A map that a user asks for.
+#[derive(Clone, Copy)]
+pub struct MapRequest {
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// Bytes, a multiple of the page size.
+    pub len: u64,
+    /// Whether it is a `MAP_SHARED` map.
+    pub shared: bool,
+}
+
+/// A file that can be mapped.
+pub trait Mmap: Send + Sync + 'static {
+    /// Decides whether the map may be made. Called with `mmap_lock` held for writing.
+    fn mmap(&self, request: MapRequest) -> Result;
+
+    /// Fills in the page that was touched, by [`Fault::insert`]. Called with `mmap_lock` or the
+    /// area's lock held for reading. The default answer to a failure is `SIGBUS`.
+    fn fault(&self, fault: Fault<'_>) -> FaultResult;
+}
+
+/// What became of a fault.
+pub struct FaultResult(bindings::vm_fault_t);
+
+impl FaultResult {
+    /// The access is refused.
+    pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+
+    /// Try with a smaller page.
+    const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
+}
+
+/// A touched page that is not there.
+pub struct Fault<'a> {
+    vmf: *mut bindings::vm_fault,
+    order: u32,
+    _vmf: PhantomData<&'a mut bindings::vm_fault>,
+}
+
+impl Fault<'_> {
+    /// Where the page is in the file, in bytes; aligned to the size of the fault.
+    pub fn offset(&self) -> u64 {
+        // SAFETY: `vmf` and its area are valid while the fault is handled.
+        let (vma, address) = unsafe {
+            let fault = &(*self.vmf).__bindgen_anon_1;
+            (fault.vma, fault.address)
+        };
+        // SAFETY: As above.
+        let (start, pgoff) = unsafe {
+            (
+                (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start,
+                (*vma).vm_pgoff,
+            )
+        };
+        let aligned = address & !((PAGE_SIZE << self.order) - 1);
+        ((pgoff as u64) << PAGE_SHIFT).wrapping_add((aligned as u64).wrapping_sub(start as u64))
+    }
+
+    /// Puts the page, or the huge page, `offset` bytes into `window` where the user touched it.
+    ///
+    /// The window must stay accessible until the map is zapped: the caller holds the lock that
+    /// whoever zaps takes.
+    pub fn insert(self, window: BarWindow, offset: u64) -> FaultResult {
+        let size = (PAGE_SIZE as u64) << self.order;
+        let phys = window.phys().wrapping_add(offset);
+        let inside = offset
+            .checked_add(size)
+            .is_some_and(|end| end <= window.page_aligned_len());
+        if !inside || phys & (size - 1) != 0 {
+            return match self.order {
+                0 => FaultResult::SIGBUS,
+                _ => FaultResult::FALLBACK,
+            };
+        }
+        // SAFETY: `vmf` is valid; the frame belongs to a device's BAR, not to memory that the
+        // kernel manages.
+        FaultResult(unsafe {
+            bindings::vfio_rs_insert_pfn(self.vmf, (phys >> PAGE_SHIFT) as usize, self.order)
+        })
+    }
+
+    /// Whether a naturally aligned page around the address lies in the area.
+    fn fits(&self) -> bool {
+        let size = (PAGE_SIZE as u64) << self.order;
+        // SAFETY: `vmf` and its area are valid while the fault is handled.
+        let (vma, address) = unsafe {
+            let fault = &(*self.vmf).__bindgen_anon_1;
+            (fault.vma, fault.address as u64)
+        };
+        // SAFETY: As above.
+        let (start, end) = unsafe {
+            let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
+            (range.vm_start as u64, range.vm_end as u64)
+        };
+        let first = address & !(size - 1);
+        first >= start && first.checked_add(size).is_some_and(|last| last <= end)
+    }
+}
+
+/// Makes `vma` a map of `data`, if `data` agrees.
+pub(crate) fn set_up<T: Mmap>(data: &T, vma: &VmaNew) -> Result {
+    let raw = vma.as_ptr();
+    // SAFETY: The area is valid and not in use by others while it is set up.
+    let pgoff = unsafe { (*raw).vm_pgoff };
+    let len = vma.end().checked_sub(vma.start()).ok_or(EINVAL)?;
+    data.mmap(MapRequest {
+        offset: (pgoff as u64).checked_mul(PAGE_SIZE as u64).ok_or(EINVAL)?,
+        len: len as u64,
+        shared: vma.flags() & flags::SHARED != 0,
+    })?;
+    // SAFETY: As above; the file that the area refers to keeps `data` alive.
+    unsafe {
+        bindings::vfio_rs_vma_set_mmio(raw);
+        (*raw).vm_ops = &Ops::<T>::OPS;
+    }
+    Ok(())
+}
+
+struct Ops<T>(PhantomData<T>);
+
+impl<T: Mmap> Ops<T> {
+    const OPS: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        fault: Some(fault::<T>),
+        #[cfg(CONFIG_ARCH_SUPPORTS_HUGE_PFNMAP)]
+        huge_fault: Some(huge_fault::<T>),
+        ..pin_init::zeroed()
+    };
+}
+
+unsafe extern "C" fn fault<T: Mmap>(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+    // SAFETY: The same contract.
+    unsafe { huge_fault::<T>(vmf, 0) }
+}
+
+unsafe extern "C" fn huge_fault<T: Mmap>(
+    vmf: *mut bindings::vm_fault,
+    order: c_uint,
+) -> bindings::vm_fault_t {
+    // SAFETY: Only `set_up::<T>` installs this handler, on areas of files whose private data is
+    // an `Arc<T>`; the area holds the file open.
+    let data = unsafe { &*(*(*(*vmf).__bindgen_anon_1.vma).vm_file).private_data.cast::<T>() };
+    let fault = Fault {
+        vmf,
+        order,
+        _vmf: PhantomData,
+    };
+    if !fault.fits() {
+        return FaultResult::FALLBACK.0;
+    }
+    data.fault(fault).0
+}
+
+/// `len` rounded up to whole pages.
+pub(crate) fn page_align(len: u64) -> u64 {
+    len.saturating_add(PAGE_SIZE as u64 - 1) & PAGE_MASK as u64
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Configuration space accesses on behalf of users and of the driver, `drivers/pci/access.c`.
+
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*, //
+};
+
+use super::PciDevice;
+
+/// The size of one access.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ConfigWidth {
+    /// 1 byte.
+    Byte,
+    /// 2 bytes.
+    Word,
+    /// 4 bytes.
+    Dword,
+}
+
+impl PciDevice {
+    /// Reads for a user: waits while the device is being reset. May sleep.
+    pub fn user_read_config(&self, offset: u16, width: ConfigWidth) -> Result<u32> {
+        let (dev, at) = (self.as_ptr(), c_int::from(offset));
+        // SAFETY: The device is alive and the out pointers are valid; a misaligned offset is
+        // refused by the call.
+        unsafe {
+            match width {
+                ConfigWidth::Byte => {
+                    let mut value = 0u8;
+                    to_result(bindings::pci_user_read_config_byte(dev, at, &mut value))?;
+                    Ok(value.into())
+                }
+                ConfigWidth::Word => {
+                    let mut value = 0u16;
+                    to_result(bindings::pci_user_read_config_word(dev, at, &mut value))?;
+                    Ok(value.into())
+                }
+                ConfigWidth::Dword => {
+                    let mut value = 0u32;
+                    to_result(bindings::pci_user_read_config_dword(dev, at, &mut value))?;
+                    Ok(value)
+                }
+            }
+        }
+    }
+
+    /// Writes for a user: waits while the device is being reset. May sleep.
+    pub fn user_write_config(&self, offset: u16, width: ConfigWidth, value: u32) -> Result {
+        let (dev, at) = (self.as_ptr(), c_int::from(offset));
+        // SAFETY: The device is alive; a misaligned offset is refused by the call.
+        to_result(unsafe {
+            match width {
+                ConfigWidth::Byte => bindings::pci_user_write_config_byte(dev, at, value as u8),
+                ConfigWidth::Word => bindings::pci_user_write_config_word(dev, at, value as u16),
+                ConfigWidth::Dword => bindings::pci_user_write_config_dword(dev, at, value),
+            }
+        })
+    }
+
+    /// Reads a word for the driver itself; all ones if the device is gone.
+    pub fn read_config_word(&self, offset: u16) -> u16 {
+        let mut value = u16::MAX;
+        // SAFETY: The device is alive, `value` valid for writes. A failure leaves all ones.
+        unsafe { bindings::pci_read_config_word(self.as_ptr(), offset.into(), &mut value) };
+        value
+    }
+
+    /// Reads a dword for the driver itself; all ones if the device is gone.
+    pub fn read_config_dword(&self, offset: u16) -> u32 {
+        let mut value = u32::MAX;
+        // SAFETY: The device is alive, `value` valid for writes. A failure leaves all ones.
+        unsafe { bindings::pci_read_config_dword(self.as_ptr(), offset.into(), &mut value) };
+        value
+    }
+
+    /// Writes a word for the driver itself.
+    pub fn write_config_word(&self, offset: u16, value: u16) {
+        // SAFETY: The device is alive. A write to a device that is gone is lost.
+        unsafe { bindings::pci_write_config_word(self.as_ptr(), offset.into(), value) };
+    }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A reference to a PCI device, with what the `kernel` crate's own type does not offer.
+
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    device,
+    error::to_result,
+    pci,
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// A referenced `struct pci_dev`.
+///
+/// The reference keeps the struct, not the binding: whoever calls into the hardware must be a
+/// driver that is still bound, or wait in its `remove` until nobody calls any more.
+#[derive(Clone)]
+pub struct PciDevice(ARef<pci::Device>);
+
+impl PciDevice {
+    /// # Safety
+    ///
+    /// `ptr` must point to a live device.
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::pci_dev) -> Self {
+        // SAFETY: `pci::Device` is a transparent wrapper; the device is alive by the contract of
+        // this function, and `from` takes a reference of its own.
+        Self(unsafe { NonNull::new_unchecked(ptr.cast::<pci::Device>()).as_ref() }.into())
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::pci_dev {
+        core::ptr::from_ref::<pci::Device>(&self.0).cast_mut().cast()
+    }
+
+    fn raw(&self) -> &bindings::pci_dev {
+        // SAFETY: `self` holds a reference. The fields read through this are set when the device
+        // is found and do not change while a driver is bound.
+        unsafe { &*self.as_ptr() }
+    }
+
+    /// The device as the driver core knows it.
+    pub fn device(&self) -> &device::Device {
+        self.0.as_ref()
+    }
+
+    /// Domain, bus, slot and function, as in sysfs.
+    pub fn name(&self) -> &CStr {
+        // SAFETY: A device's name lives as long as the device, once it is registered.
+        unsafe {
+            CStr::from_char_ptr(bindings::dev_name(core::ptr::addr_of!((*self.as_ptr()).dev)))
+        }
+    }
+
+    /// Vendor id.
+    pub fn vendor(&self) -> u16 {
+        self.raw().vendor
+    }
+
+    /// Device id; that of the physical function's VF device for a virtual function.
+    pub fn device_id(&self) -> u16 {
+        self.raw().device
+    }
+
+    /// Size of the configuration space in bytes: 256 or 4096.
+    pub fn cfg_size(&self) -> usize {
+        self.raw().cfg_size as usize
+    }
+
+    /// Whether it is an endpoint (header type 0).
+    pub fn is_endpoint(&self) -> bool {
+        u32::from(self.raw().hdr_type) == bindings::PCI_HEADER_TYPE_NORMAL
+    }
+
+    /// Whether it is a virtual function.
+    pub fn is_virtfn(&self) -> bool {
+        self.raw().is_virtfn() != 0
+    }
+
+    /// Whether the command register has no bit that switches memory on.
+    pub fn no_command_memory(&self) -> bool {
+        self.raw().no_command_memory() != 0
+    }
+
+    /// Whether it is PCI Express.
+    pub fn is_pcie(&self) -> bool {
+        self.raw().pcie_cap != 0
+    }
+
+    /// Where the MSI-X capability is, 0 if there is none.
+    pub fn msix_cap(&self) -> u8 {
+        self.raw().msix_cap
+    }
+
+    /// Where the MSI capability is, 0 if there is none.
+    pub fn msi_cap(&self) -> u8 {
+        self.raw().msi_cap
+    }
+
+    /// Whether the device's DMA can be kept coherent with the CPU's caches.
+    pub fn cache_coherent(&self) -> bool {
+        // SAFETY: The device is alive.
+        unsafe {
+            bindings::device_iommu_capable(
+                &raw mut (*self.as_ptr()).dev,
+                bindings::iommu_cap_IOMMU_CAP_CACHE_COHERENCY,
+            )
+        }
+    }
+
+    /// Number of virtual functions that are switched on.
+    pub fn num_vf(&self) -> u32 {
+        // SAFETY: The device is alive.
+        unsafe { bindings::pci_num_vf(self.as_ptr()).unsigned_abs() }
+    }
+
+    /// Switches the device's BARs on. May sleep.
+    pub fn enable(&self) -> Result {
+        // SAFETY: The device is alive.
+        to_result(unsafe { bindings::pci_enable_device(self.as_ptr()) })
+    }
+
+    /// Undoes [`enable`](Self::enable).
+    pub fn disable(&self) {
+        // SAFETY: The device is alive; the core counts.
+        unsafe { bindings::pci_disable_device(self.as_ptr()) }
+    }
+
+    /// Forbids the device to do DMA.
+    pub fn clear_master(&self) {
+        // SAFETY: The device is alive.
+        unsafe { bindings::pci_clear_master(self.as_ptr()) }
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A PCI driver that gives devices to users, `struct pci_driver`.
+//!
+//! `kernel::pci::Driver` cannot be used: it sets neither `driver_managed_dma`, without which the
+//! PCI core takes the group for the kernel's own DMA, nor `override_only` ids.
+
+use kernel::{
+    bindings,
+    container_of,
+    error::{
+        from_result,
+        to_result, //
+    },
+    module::this_module,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+    types::Opaque,
+    ModuleMetadata, //
+};
+
+use super::PciDevice;
+
+/// What the driver does. Callbacks run with the device's lock held and may sleep.
+pub trait Driver: Send + Sync + 'static {
+    /// What all devices of the driver share.
+    type Shared: Send + Sync + 'static;
+
+    /// Called when the driver is bound to a device; what it returns is the driver's data.
+    fn probe(dev: PciDevice, shared: &Self::Shared) -> Result<Arc<Self>>;
+
+    /// Called when the driver is unbound; must wait until nobody uses the device any more.
+    fn remove(this: ArcBorrow<'_, Self>);
+
+    /// Called when the device reported an uncorrectable error.
+    fn error_detected(this: ArcBorrow<'_, Self>);
+}
+
+/// Binds by `driver_override` only, to any device; the modalias starts with `vfio_pci:`.
+struct IdTable([bindings::pci_device_id; 2]);
+
+// SAFETY: Never written.
+unsafe impl Sync for IdTable {}
+
+static ANY_BY_OVERRIDE: IdTable = IdTable([
+    bindings::pci_device_id {
+        vendor: PCI_ANY_ID,
+        device: PCI_ANY_ID,
+        subvendor: PCI_ANY_ID,
+        subdevice: PCI_ANY_ID,
+        override_only: 1 << 0,
+        ..pin_init::zeroed()
+    },
+    pin_init::zeroed(),
+]);
+
+/// `PCI_ANY_ID` of `include/linux/mod_devicetable.h`.
+const PCI_ANY_ID: u32 = !0;
+
+/// A registered driver; dropping it unbinds all devices.
+pub struct Registration<T: Driver>(Pin<KBox<Inner<T>>>);
+
+#[repr(C)]
+struct Inner<T: Driver> {
+    driver: Opaque<bindings::pci_driver>,
+    handlers: Opaque<bindings::pci_error_handlers>,
+    shared: T::Shared,
+}
+
+// SAFETY: Registration and removal may happen on different threads.
+unsafe impl<T: Driver> Send for Registration<T> {}
+// SAFETY: `&Registration` gives access to nothing.
+unsafe impl<T: Driver> Sync for Registration<T> {}
+
+impl<T: Driver> Registration<T> {
+    /// Registers the driver `name` of module `M`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there is a driver of that name.
+    pub fn new<M: ModuleMetadata>(name: &'static CStr, shared: T::Shared) -> Result<Self> {
+        let inner = KBox::pin(
+            Inner {
+                driver: Opaque::new(bindings::pci_driver {
+                    name: name.as_char_ptr(),
+                    id_table: ANY_BY_OVERRIDE.0.as_ptr(),
+                    probe: Some(probe::<T>),
+                    remove: Some(remove::<T>),
+                    driver_managed_dma: true,
+                    ..pin_init::zeroed()
+                }),
+                handlers: Opaque::new(bindings::pci_error_handlers {
+                    error_detected: Some(error_detected::<T>),
+                    ..pin_init::zeroed()
+                }),
+                shared,
+            },
+            GFP_KERNEL,
+        )?;
+        let driver = inner.driver.get();
+        // SAFETY: The struct is ours until it is registered.
+        unsafe { (*driver).err_handler = inner.handlers.get() };
+        // SAFETY: The struct is filled in, pinned, and unregistered before it is freed.
+        to_result(unsafe {
+            bindings::__pci_register_driver(
+                driver,
+                this_module::<M>().as_ptr(),
+                M::NAME.as_char_ptr(),
+            )
+        })?;
+        Ok(Self(inner))
+    }
+}
+
+impl<T: Driver> Drop for Registration<T> {
+    fn drop(&mut self) {
+        // SAFETY: Registered by `new`.
+        unsafe { bindings::pci_unregister_driver(self.0.driver.get()) }
+    }
+}
+
+unsafe extern "C" fn probe<T: Driver>(
+    pdev: *mut bindings::pci_dev,
+    _id: *const bindings::pci_device_id,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: The PCI core passes a live device and the driver that it probes, which is the
+        // field of an `Inner` that stays until all devices are unbound.
+        let (dev, shared) = unsafe {
+            let driver = (*pdev).driver.cast::<Opaque<bindings::pci_driver>>();
+            (
+                PciDevice::from_raw(pdev),
+                &(*container_of!(driver, Inner<T>, driver)).shared,
+            )
+        };
+        let data = T::probe(dev, shared)?;
+        // SAFETY: As above; the driver core leaves the data to us while we are bound.
+        unsafe {
+            bindings::dev_set_drvdata(
+                &raw mut (*pdev).dev,
+                Arc::into_raw(data).cast_mut().cast(),
+            )
+        };
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn remove<T: Driver>(pdev: *mut bindings::pci_dev) {
+    // SAFETY: `probe` stored an `Arc<T>`, which is taken back here, once.
+    let data = unsafe {
+        Arc::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast())
+    };
+    T::remove(data.as_arc_borrow());
+    // SAFETY: The device is alive and still ours.
+    unsafe { bindings::dev_set_drvdata(&raw mut (*pdev).dev, core::ptr::null_mut()) };
+}
+
+unsafe extern "C" fn error_detected<T: Driver>(
+    pdev: *mut bindings::pci_dev,
+    _state: bindings::pci_channel_state_t,
+) -> bindings::pci_ers_result_t {
+    // SAFETY: The PCI core calls handlers of bound drivers under the device's lock, so `probe`
+    // stored an `Arc<T>` and `remove` has not taken it back.
+    let data = unsafe {
+        ArcBorrow::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast())
+    };
+    T::error_detected(data);
+    bindings::pci_ers_result_PCI_ERS_RESULT_CAN_RECOVER
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Message signalled interrupts that signal eventfds, `include/linux/msi.h`.
+
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+use vfio_bindings as bindings;
+
+use super::PciDevice;
+use crate::{
+    eventfd::EventFd,
+    irq::EventFdIrq, //
+};
+
+/// The two kinds of message signalled interrupts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum MsiKind {
+    /// One address, a block of consecutive data values.
+    Msi,
+    /// A table in a BAR.
+    MsiX,
+}
+
+/// The vectors of a device, each of which may have an eventfd. Dropping it switches them off.
+///
+/// Calls that reach the device's table need the device's memory to be enabled.
+pub struct MsiVectors {
+    dev: PciDevice,
+    kind: MsiKind,
+    /// Index is the vector. Dropped before the vectors are freed.
+    slots: KVec<Option<EventFdIrq>>,
+}
+
+/// What became of an allocation.
+pub enum AllocOutcome {
+    /// All vectors are there.
+    All(MsiVectors),
+    /// Only so many could be had; none is allocated.
+    Only(usize),
+}
+
+impl PciDevice {
+    /// Whether MSI-X vectors can be added while others are in use.
+    pub fn msix_can_alloc_dyn(&self) -> bool {
+        // SAFETY: The device is alive.
+        unsafe { bindings::pci_msix_can_alloc_dyn(self.as_ptr()) }
+    }
+}
+
+impl MsiVectors {
+    /// Switches `count` vectors on. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, `ENOMEM` or what the interrupt controller says.
+    pub fn alloc(dev: &PciDevice, kind: MsiKind, count: usize) -> Result<AllocOutcome> {
+        let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            slots.push(None, GFP_KERNEL)?;
+        }
+        let flags = match kind {
+            MsiKind::Msi => bindings::PCI_IRQ_MSI,
+            MsiKind::MsiX => bindings::PCI_IRQ_MSIX,
+        };
+        let count: u32 = count.try_into()?;
+        // SAFETY: The device is alive and has no vectors: there is one `MsiVectors` at a time,
+        // as the call refuses a second.
+        let got = unsafe { bindings::pci_alloc_irq_vectors(dev.as_ptr(), 1, count, flags) };
+        to_result(got)?;
+        let vectors = Self {
+            dev: dev.clone(),
+            kind,
+            slots,
+        };
+        let got = got.unsigned_abs();
+        Ok(if got < count {
+            AllocOutcome::Only(got as usize)
+        } else {
+            AllocOutcome::All(vectors)
+        })
+    }
+
+    /// MSI or MSI-X.
+    pub fn kind(&self) -> MsiKind {
+        self.kind
+    }
+
+    /// Has `eventfd` signalled by the interrupt `vector`, or nothing. A vector beyond those
+    /// allocated is added if it is of MSI-X and the device can. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such vector and none can be added, `ENOMEM`. On failure the vector
+    /// signals nothing.
+    pub fn set(&mut self, vector: usize, eventfd: Option<EventFd>) -> Result {
+        let old = self.slots.get_mut(vector).and_then(Option::take);
+        drop(old);
+        let Some(eventfd) = eventfd else {
+            return Ok(());
+        };
+        while self.slots.len() <= vector {
+            self.slots.push(None, GFP_KERNEL)?;
+        }
+        let irq = self.irq(vector)?;
+        if self.kind == MsiKind::MsiX {
+            // SAFETY: `irq` is an allocated MSI-X interrupt of the device.
+            unsafe { bindings::vfio_rs_rewrite_msi_msg(irq) };
+        }
+        let x = if self.kind == MsiKind::MsiX { "x" } else { "" };
+        let name = self.dev.name();
+        let irq = EventFdIrq::request(
+            irq,
+            fmt!("vfio-msi{x}[{vector}]({})", kernel::str::BStr::from_bytes(name.to_bytes())),
+            eventfd,
+        )?;
+        if let Some(slot) = self.slots.get_mut(vector) {
+            *slot = Some(irq);
+        }
+        Ok(())
+    }
+
+    /// Signals as the interrupt would; nothing if the vector has no eventfd.
+    pub fn signal(&self, vector: usize) {
+        if let Some(Some(irq)) = self.slots.get(vector) {
+            irq.signal();
+        }
+    }
+
+    /// The Linux interrupt number of a vector.
+    fn irq(&self, vector: usize) -> Result<u32> {
+        let vector: u32 = vector.try_into()?;
+        // SAFETY: The device is alive and its vectors are ours.
+        let mut irq = unsafe { bindings::pci_irq_vector(self.dev.as_ptr(), vector) };
+        if irq < 0 && self.kind == MsiKind::MsiX && self.dev.msix_can_alloc_dyn() {
+            // SAFETY: As above; MSI-X is enabled.
+            irq = unsafe { bindings::vfio_rs_pci_msix_alloc_irq_at(self.dev.as_ptr(), vector) };
+        }
+        to_result(irq)?;
+        Ok(irq.unsigned_abs())
+    }
+}
+
+impl Drop for MsiVectors {
+    fn drop(&mut self) {
+        self.slots.clear();
+        // SAFETY: Allocated by `alloc`; all handlers are gone.
+        unsafe { bindings::pci_free_irq_vectors(self.dev.as_ptr()) }
+    }
+}

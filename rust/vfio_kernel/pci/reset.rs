@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Resets and saved state, `drivers/pci/pci.c`.
+
+use core::ptr::NonNull;
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+use vfio_bindings as bindings;
+
+use super::PciDevice;
+
+/// The configuration of a device at some time, to go back to.
+pub struct SavedState(NonNull<bindings::pci_saved_state>);
+
+// SAFETY: Plain memory.
+unsafe impl Send for SavedState {}
+// SAFETY: `&SavedState` gives access to nothing.
+unsafe impl Sync for SavedState {}
+
+impl Drop for SavedState {
+    fn drop(&mut self) {
+        // SAFETY: Allocated by `pci_store_saved_state()` with kmalloc().
+        unsafe { bindings::kfree(self.0.as_ptr().cast()) }
+    }
+}
+
+impl PciDevice {
+    /// Resets the function, keeping its configuration; fails rather than wait for its lock.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if the device is locked, `ENOTTY` if it has no reset of its own. May sleep.
+    pub fn try_reset_function(&self) -> Result {
+        // SAFETY: The device is alive.
+        to_result(unsafe { bindings::pci_try_reset_function(self.as_ptr()) })
+    }
+
+    /// Saves the configuration inside the device's struct.
+    pub fn save_state(&self) {
+        // SAFETY: The device is alive.
+        unsafe { bindings::pci_save_state(self.as_ptr()) };
+    }
+
+    /// Takes a copy of the saved configuration; `None` if there is no memory for it.
+    pub fn store_saved_state(&self) -> Option<SavedState> {
+        // SAFETY: The device is alive.
+        NonNull::new(unsafe { bindings::pci_store_saved_state(self.as_ptr()) }).map(SavedState)
+    }
+
+    /// Makes `state` the saved configuration.
+    pub fn load_saved_state(&self, state: &SavedState) -> Result {
+        // SAFETY: The device is alive; `state` is a copy of its configuration.
+        to_result(unsafe { bindings::pci_load_saved_state(self.as_ptr(), state.0.as_ptr()) })
+    }
+
+    /// Writes the saved configuration to the device.
+    pub fn restore_state(&self) {
+        // SAFETY: The device is alive.
+        unsafe { bindings::pci_restore_state(self.as_ptr()) }
+    }
+
+    /// Goes to the power state D0 (0) to D3hot (3). May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the device cannot go there.
+    pub fn set_power_state(&self, state: i32) -> Result {
+        // SAFETY: The device is alive.
+        to_result(unsafe { bindings::pci_set_power_state(self.as_ptr(), state) })
+    }
+
+    /// Sets the maximum read request size to `bytes`, but not below the maximum payload size.
+    pub fn set_readrq_at_least_mps(&self, bytes: u16) {
+        // SAFETY: The device is alive; sizes that it cannot have are refused and change nothing.
+        unsafe {
+            let bytes = c_int::from(bytes).max(bindings::pcie_get_mps(self.as_ptr()));
+            bindings::pcie_set_readrq(self.as_ptr(), bytes);
+        }
+    }
+
+    /// Reads four bytes of the vital product data. May sleep.
+    pub fn read_vpd(&self, addr: u16) -> Result<u32> {
+        let mut data = [0u8; 4];
+        // SAFETY: The device is alive; `data` has room for what is asked for.
+        let n = unsafe {
+            bindings::pci_read_vpd(self.as_ptr(), addr.into(), 4, data.as_mut_ptr().cast())
+        };
+        if n != 4 {
+            return Err(EIO);
+        }
+        Ok(u32::from_le_bytes(data))
+    }
+
+    /// Writes four bytes of the vital product data. May sleep.
+    pub fn write_vpd(&self, addr: u16, data: u32) -> Result {
+        let data = data.to_le_bytes();
+        // SAFETY: The device is alive; `data` holds what is announced.
+        let n = unsafe {
+            bindings::pci_write_vpd(self.as_ptr(), addr.into(), 4, data.as_ptr().cast())
+        };
+        if n != 4 {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Resets the function without keeping its configuration, if its lock and that of the bridge
+    /// above are free. For a release path: neither waits nor fails.
+    pub fn reset_if_unlocked(&self) {
+        // SAFETY: The device is alive; so is the bridge above it, which the device refers to. Each
+        // lock is given back by whoever got it.
+        unsafe {
+            let bridge = bindings::vfio_rs_pci_upstream_bridge(self.as_ptr());
+            if !bridge.is_null() && bindings::pci_dev_trylock(bridge) == 0 {
+                return;
+            }
+            if bindings::pci_dev_trylock(self.as_ptr()) != 0 {
+                bindings::__pci_reset_function_locked(self.as_ptr());
+                bindings::pci_dev_unlock(self.as_ptr());
+            }
+            if !bridge.is_null() {
+                bindings::pci_dev_unlock(bridge);
+            }
+        }
+    }
+}

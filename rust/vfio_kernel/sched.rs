@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The current task, `include/linux/sched.h` and `include/linux/capability.h`.
+
+use kernel::prelude::*;
+use vfio_bindings as bindings;
+
+/// Gives up the CPU if something else should run. May sleep.
+pub fn cond_resched() {
+    // SAFETY: May be called by any task that may sleep.
+    unsafe { bindings::vfio_rs_cond_resched() }
+}
+
+/// Fails with `EINTR` if the current task is being killed.
+pub fn check_killed() -> Result {
+    // SAFETY: Looks at `current` only.
+    if unsafe { bindings::vfio_rs_fatal_signal_pending() } {
+        return Err(EINTR);
+    }
+    Ok(())
+}
+
+/// Whether the current task may lock any amount of memory (`CAP_IPC_LOCK`).
+pub fn capable_ipc_lock() -> bool {
+    // SAFETY: Looks at the credentials of `current` only.
+    unsafe { bindings::capable(bindings::CAP_IPC_LOCK as c_int) }
+}
+
+/// The id of the current thread, in the first pid namespace.
+pub fn current_pid() -> i32 {
+    // SAFETY: Looks at `current` only.
+    unsafe { bindings::vfio_rs_current_pid() }
+}
+
+/// `RLIMIT_MEMLOCK` of the current task, in bytes.
+pub fn memlock_limit() -> usize {
+    // SAFETY: Looks at `current` only.
+    unsafe { bindings::vfio_rs_memlock_limit() }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe wrappers of the kernel interfaces that VFIO needs and the `kernel` crate lacks.
+//!
+//! All hand-written unsafe code of the project is in this crate. Each file wraps one C object or
+//! header and is named after it; types that must be undone are guards. In tree these files belong
+//! under `rust/kernel/`.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod anon_file;
+pub mod argsz;
+pub mod chardev;
+pub mod eventfd;
+pub mod fops;
+pub mod iommu;
+pub mod irq;
+mod layout;
+pub mod locked_vm;
+pub mod mapping;
+pub mod mmap;
+pub mod params;
+pub mod pci;
+pub mod pin;
+pub mod rwsem;
+pub mod sched;
+
+pub use vfio_bindings::uapi;
+
+/// The prefix of the `pr_*!` macros used in this crate.
+const __LOG_PREFIX: &[u8] = b"vfio_rs\0";
