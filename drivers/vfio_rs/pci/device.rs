@@ -26,6 +26,7 @@ use vfio_kernel::{
         Driver,
         PciDevice, //
     },
+    sched,
 };
 
 use super::Open;
@@ -233,7 +234,7 @@ impl Device {
                 dev_warn!(
                     self.pci.device(),
                     "Device is currently in use, task {} blocked until device is released\n",
-                    current!().pid()
+                    sched::current_pid()
                 );
                 interrupted = true;
             }
