@@ -3,8 +3,7 @@
 //! All groups that have a device bound to the driver.
 
 use kernel::{
-    c_str,
-    new_mutex,
+    c_str, new_mutex,
     prelude::*,
     sync::{
         aref::ARef,

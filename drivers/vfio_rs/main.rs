@@ -64,8 +64,8 @@ impl kernel::Module for VfioRs {
         )
         .inspect_err(beside_c_vfio)?;
         let registry = Arc::pin_init(iommu_group::Registry::new()?, GFP_KERNEL)?;
-        let driver = Registration::new::<Self>(c_str!("vfio-pci"), registry)
-            .inspect_err(beside_c_vfio)?;
+        let driver =
+            Registration::new::<Self>(c_str!("vfio-pci"), registry).inspect_err(beside_c_vfio)?;
         Ok(Self {
             _driver: driver,
             _container_node: container_node,

@@ -3,6 +3,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
 #include <linux/io.h>
+#include <linux/irq.h>
 #include <linux/magic.h>
 #include <linux/msi.h>
 #include <linux/pseudo_fs.h>
@@ -134,6 +135,20 @@ u64 vfio_rs_ioread64(const void __iomem *addr)
 void vfio_rs_iowrite64(u64 value, void __iomem *addr)
 {
 	iowrite64(value, addr);
+}
+
+bool vfio_rs_pci_intx_mask_supported(struct pci_dev *pdev)
+{
+	return pci_intx_mask_supported(pdev);
+}
+
+/* Whether disabling the line is to reach the controller at once. */
+void vfio_rs_irq_set_unlazy(unsigned int irq, bool unlazy)
+{
+	if (unlazy)
+		irq_set_status_flags(irq, IRQ_DISABLE_UNLAZY);
+	else
+		irq_clear_status_flags(irq, IRQ_DISABLE_UNLAZY);
 }
 
 /* Puts the message of an MSI-X vector back where a reset may have cleared it. */

@@ -48,6 +48,8 @@ struct resource *vfio_rs_pci_resource(struct pci_dev *pdev, unsigned int i);
 struct pci_dev *vfio_rs_pci_upstream_bridge(struct pci_dev *pdev);
 u64 vfio_rs_ioread64(const void __iomem *addr);
 void vfio_rs_iowrite64(u64 value, void __iomem *addr);
+bool vfio_rs_pci_intx_mask_supported(struct pci_dev *pdev);
+void vfio_rs_irq_set_unlazy(unsigned int irq, bool unlazy);
 void vfio_rs_rewrite_msi_msg(unsigned int irq);
 int vfio_rs_pci_msix_alloc_irq_at(struct pci_dev *pdev, unsigned int vector);
 

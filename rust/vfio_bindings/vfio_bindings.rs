@@ -7,6 +7,9 @@
 
 #![allow(
     clippy::all,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr,
+    clippy::undocumented_unsafe_blocks,
     dead_code,
     improper_ctypes,
     missing_docs,
@@ -17,8 +20,8 @@
     unsafe_op_in_unsafe_fn
 )]
 
-use kernel::ffi;
 pub use kernel::bindings::*;
+use kernel::ffi;
 
 include!(concat!(env!("VFIO_RS_GENERATED"), "/bindings_generated.rs"));
 

@@ -133,12 +133,19 @@ impl Drop for NodeClass {
     }
 }
 
+/// Names a node for devtmpfs.
+///
+/// # Safety
+///
+/// Called by the driver core with a device of a class that [`NodeClass::register`] made.
 unsafe extern "C" fn devnode(
     dev: *const bindings::device,
     _mode: *mut bindings::umode_t,
 ) -> *mut c_char {
     // SAFETY: The driver core passes a device of a class that `register` made.
-    let class = unsafe { (*dev).class }.cast_mut().cast::<Opaque<bindings::class>>();
+    let class = unsafe { (*dev).class }
+        .cast_mut()
+        .cast::<Opaque<bindings::class>>();
     // SAFETY: `class` is the field of a `ClassInner`.
     let folder = unsafe { (*container_of!(class, ClassInner, class)).folder };
     // SAFETY: The strings fit the format; the caller frees the result.
@@ -224,6 +231,12 @@ impl<N: Send + Sync + 'static> CharNode<N> {
     }
 }
 
+/// Frees a node whose last reference is gone.
+///
+/// # Safety
+///
+/// Called by the driver core, once, with the `dev` field of a node that [`CharNode::register`]
+/// made.
 unsafe extern "C" fn free_node<N>(dev: *mut bindings::device) {
     let dev = dev.cast::<Opaque<bindings::device>>();
     // SAFETY: Called by the driver core once, when the last reference is gone, on the `dev` field

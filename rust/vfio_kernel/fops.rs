@@ -130,6 +130,11 @@ unsafe fn data<'a, T: FileOps>(file: *mut bindings::file) -> ArcBorrow<'a, T> {
     unsafe { ArcBorrow::from_raw((*file).private_data.cast::<T>()) }
 }
 
+/// `open` of a miscellaneous device.
+///
+/// # Safety
+///
+/// Called by the VFS, with a file that is being opened.
 unsafe extern "C" fn open_misc<T: FileOps<Node = ()>>(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
@@ -142,6 +147,11 @@ unsafe extern "C" fn open_misc<T: FileOps<Node = ()>>(
     })
 }
 
+/// `open` of a character node.
+///
+/// # Safety
+///
+/// Called by the VFS, with a file that is being opened through a [`CharNode`] of `T`.
 unsafe extern "C" fn open_node<T: FileOps>(
     inode: *mut bindings::inode,
     file: *mut bindings::file,
@@ -157,6 +167,11 @@ unsafe extern "C" fn open_node<T: FileOps>(
     })
 }
 
+/// `release`, with the last reference to the file.
+///
+/// # Safety
+///
+/// Called by the VFS, once, with a file that a table of `T` serves.
 unsafe extern "C" fn release<T: FileOps>(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
@@ -166,6 +181,11 @@ unsafe extern "C" fn release<T: FileOps>(
     0
 }
 
+/// `unlocked_ioctl`.
+///
+/// # Safety
+///
+/// Called by the VFS, with a file that a table of `T` serves.
 unsafe extern "C" fn ioctl<T: FileOps>(
     file: *mut bindings::file,
     cmd: c_uint,
@@ -186,10 +206,7 @@ unsafe extern "C" fn ioctl<T: FileOps>(
 /// # Safety
 ///
 /// `pos` must be valid for reads and writes.
-unsafe fn at_pos(
-    pos: *mut bindings::loff_t,
-    access: impl FnOnce(u64) -> Result<usize>,
-) -> isize {
+unsafe fn at_pos(pos: *mut bindings::loff_t, access: impl FnOnce(u64) -> Result<usize>) -> isize {
     // SAFETY: By the contract of this function.
     let pos = unsafe { &mut *pos };
     // CAST: The VFS refuses negative positions on files without FMODE_UNSIGNED_OFFSET.
@@ -202,6 +219,11 @@ unsafe fn at_pos(
     }
 }
 
+/// `read`.
+///
+/// # Safety
+///
+/// Called by the VFS, with a file that a table of `T` serves and a valid position.
 unsafe extern "C" fn read<T: FileOps>(
     file: *mut bindings::file,
     buf: *mut c_char,
@@ -215,6 +237,11 @@ unsafe extern "C" fn read<T: FileOps>(
     unsafe { at_pos(pos, |pos| this.read(buf, pos)) }
 }
 
+/// `write`.
+///
+/// # Safety
+///
+/// Called by the VFS, with a file that a table of `T` serves and a valid position.
 unsafe extern "C" fn write<T: FileOps>(
     file: *mut bindings::file,
     buf: *const c_char,
@@ -228,6 +255,11 @@ unsafe extern "C" fn write<T: FileOps>(
     unsafe { at_pos(pos, |pos| this.write(buf, pos)) }
 }
 
+/// `mmap`.
+///
+/// # Safety
+///
+/// Called by the MM, with a file that a table of `T` serves and an area that is being set up.
 unsafe extern "C" fn mmap<T: FileOps + Mmap>(
     file: *mut bindings::file,
     vma: *mut bindings::vm_area_struct,

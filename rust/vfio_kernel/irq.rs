@@ -60,6 +60,11 @@ impl Drop for EventFdIrq {
     }
 }
 
+/// The interrupt handler.
+///
+/// # Safety
+///
+/// Called by the interrupt core, with the context of a line that [`EventFdIrq::request`] requested.
 unsafe extern "C" fn signal_eventfd(_irq: c_int, ctx: *mut c_void) -> bindings::irqreturn_t {
     // SAFETY: `request` passed an eventfd context that it keeps referenced.
     unsafe { bindings::eventfd_signal_mask(ctx.cast(), 0) };

@@ -33,7 +33,7 @@ same_offset! {
     pci_dev.device = vfio_rs_layout_VFIO_RS_AT_pci_dev_device;
     pci_dev.cfg_size = vfio_rs_layout_VFIO_RS_AT_pci_dev_cfg_size;
     pci_dev.hdr_type = vfio_rs_layout_VFIO_RS_AT_pci_dev_hdr_type;
-    pci_dev.pcie_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_pcie_cap;
+    pci_dev.irq = vfio_rs_layout_VFIO_RS_AT_pci_dev_irq;
     pci_dev.msi_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_msi_cap;
     pci_dev.msix_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_msix_cap;
     pci_dev.driver = vfio_rs_layout_VFIO_RS_AT_pci_dev_driver;

@@ -36,7 +36,7 @@ impl<M: ModuleMetadata> PseudoFs<M> {
     pub const fn new(name: &'static CStr) -> Self {
         Self {
             fs_type: Opaque::new(bindings::file_system_type {
-                name: name.as_ptr().cast(),
+                name: name.to_bytes_with_nul().as_ptr().cast(),
                 owner: this_module::<M>().as_ptr(),
                 init_fs_context: Some(bindings::vfio_rs_init_pseudo),
                 kill_sb: Some(bindings::kill_anon_super),

@@ -151,18 +151,32 @@ impl<T: Mmap> Ops<T> {
     };
 }
 
+/// `fault` of an area.
+///
+/// # Safety
+///
+/// Called by the MM, with a fault in an area that [`set_up`] made for `T`.
 unsafe extern "C" fn fault<T: Mmap>(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
     // SAFETY: The same contract.
     unsafe { huge_fault::<T>(vmf, 0) }
 }
 
+/// `huge_fault` of an area.
+///
+/// # Safety
+///
+/// Called by the MM, with a fault in an area that [`set_up`] made for `T`.
 unsafe extern "C" fn huge_fault<T: Mmap>(
     vmf: *mut bindings::vm_fault,
     order: c_uint,
 ) -> bindings::vm_fault_t {
     // SAFETY: Only `set_up::<T>` installs this handler, on areas of files whose private data is
     // an `Arc<T>`; the area holds the file open.
-    let data = unsafe { &*(*(*(*vmf).__bindgen_anon_1.vma).vm_file).private_data.cast::<T>() };
+    let data = unsafe {
+        &*(*(*(*vmf).__bindgen_anon_1.vma).vm_file)
+            .private_data
+            .cast::<T>()
+    };
     let fault = Fault {
         vmf,
         order,

@@ -81,7 +81,11 @@ impl PinnedPages {
         npages: usize,
         buf: &mut [MaybeUninit<*mut bindings::page>],
     ) -> Result {
-        let write = if self.writable { bindings::FOLL_WRITE } else { 0 };
+        let write = if self.writable {
+            bindings::FOLL_WRITE
+        } else {
+            0
+        };
         while self.npages < npages {
             sched::check_killed()?;
             let want = (npages - self.npages).min(buf.len());
@@ -95,7 +99,11 @@ impl PinnedPages {
                 )
             };
             if got <= 0 {
-                return Err(if got == 0 { EFAULT } else { Error::from_errno(got) });
+                return Err(if got == 0 {
+                    EFAULT
+                } else {
+                    Error::from_errno(got)
+                });
             }
             // SAFETY: The call above filled in the first `got` pointers.
             let pages = unsafe {

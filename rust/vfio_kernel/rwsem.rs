@@ -68,7 +68,11 @@ impl<T> RwSem<T> {
 #[macro_export]
 macro_rules! new_rwsem {
     ($data:expr, $name:literal) => {
-        $crate::rwsem::RwSem::new($data, ::kernel::c_str!($name), ::kernel::static_lock_class!())
+        $crate::rwsem::RwSem::new(
+            $data,
+            ::kernel::c_str!($name),
+            ::kernel::static_lock_class!(),
+        )
     };
 }
 

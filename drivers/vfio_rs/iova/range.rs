@@ -73,11 +73,6 @@ impl IovaRange {
         self.start <= other.start && other.last <= self.last
     }
 
-    /// Whether the address is in this range.
-    pub(crate) fn contains_address(&self, address: u64) -> bool {
-        self.start <= address && address <= self.last
-    }
-
     /// Whether the two have an address in common.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.start <= other.last && other.start <= self.last
@@ -155,8 +150,6 @@ mod tests {
         assert!(range(4, 7).contains(&range(5, 5)));
         assert!(!range(4, 7).contains(&range(3, 5)));
         assert!(!range(4, 7).contains(&range(7, 8)));
-        assert!(range(4, 7).contains_address(4) && range(4, 7).contains_address(7));
-        assert!(!range(4, 7).contains_address(3) && !range(4, 7).contains_address(8));
     }
 
     #[test]

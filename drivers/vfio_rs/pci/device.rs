@@ -246,7 +246,10 @@ impl Device {
         match &self.signals.lock().req {
             Some(eventfd) => {
                 if count.is_multiple_of(10) {
-                    dev_notice!(self.pci.device(), "Relaying device request to user (#{count})\n");
+                    dev_notice!(
+                        self.pci.device(),
+                        "Relaying device request to user (#{count})\n"
+                    );
                 }
                 eventfd.signal();
             }

@@ -14,7 +14,6 @@ use vfio_kernel::{
     new_rwsem,
     pci::{
         BarMap,
-        MsiVectors,
         PciDevice,
         SavedState, //
     },
@@ -32,7 +31,10 @@ use super::{
     config_io::RealConfig,
     Device,
 };
-use crate::pci::irq::Vectors;
+use crate::pci::irq::{
+    Irqs,
+    Vectors, //
+};
 
 /// Offset of the command register and two of its bits, `include/uapi/linux/pci_regs.h`.
 pub(super) const COMMAND: u16 = 0x04;
@@ -56,7 +58,7 @@ pub(crate) struct Open {
     #[pin]
     pub(super) memory: RwSem<bool>,
     #[pin]
-    pub(super) irqs: Mutex<Option<MsiVectors>>,
+    pub(super) irqs: Mutex<Irqs>,
 }
 
 /// Where the MSI-X table is: hands off for reads and writes through the BAR.
@@ -91,15 +93,23 @@ impl Open {
         pci.save_state();
         let saved = pci.store_saved_state();
 
+        if pci.intx_mask_supported() {
+            // A pin that somebody left masked in the device would never raise an interrupt.
+            let command = pci.read_config_word(COMMAND);
+            if command & COMMAND_INTX_DISABLE != 0 {
+                pci.write_config_word(COMMAND, command & !COMMAND_INTX_DISABLE);
+            }
+        }
+
         let config = ConfigSpace::new(&RealConfig { device }, &facts(pci)?)?;
         let findings = config.findings();
         for (chain, fault) in [("", findings.standard), ("extended ", findings.extended)] {
             if let Some(fault) = fault {
                 dev_warn!(
                     pci.device(),
-                    "Chain of {chain}capabilities is malformed at {:#x}: {:?}\n",
+                    "Chain of {chain}capabilities: {:#x} {}\n",
                     fault.at,
-                    fault.kind
+                    fault.kind.describe()
                 );
             }
         }
@@ -113,7 +123,7 @@ impl Open {
                 msix: msix_table(pci),
                 config <- new_mutex!(config, "Open::config"),
                 memory <- new_rwsem!(memory, "Open::memory"),
-                irqs <- new_mutex!(None, "Open::irqs"),
+                irqs <- new_mutex!(Irqs::Off, "Open::irqs"),
             }),
             GFP_KERNEL,
         )
@@ -195,6 +205,7 @@ impl Open {
     /// The number of vectors that each kind of interrupt has.
     pub(crate) fn vectors(&self) -> Vectors {
         Vectors {
+            intx: self.config.lock().has_intx().into(),
             msi: msi_count(self.pci()),
             msix: self.msix.map_or(0, |table| table.count),
         }
@@ -226,8 +237,11 @@ fn facts(pci: &PciDevice) -> Result<Facts> {
         no_command_memory: pci.no_command_memory(),
         vendor: pci.vendor(),
         device: pci.device_id(),
-        // No INTx is offered, so the user sees no pin.
-        intx: IntxLine::Unusable,
+        intx: if pci.has_irq() {
+            IntxLine::Usable
+        } else {
+            IntxLine::Unusable
+        },
         bars,
         rom_size: 0,
     })

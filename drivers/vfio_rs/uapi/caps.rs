@@ -51,11 +51,11 @@ impl CapChain {
             self.buf.push(0, GFP_KERNEL)?;
         }
         let next = core::mem::offset_of!(vfio_info_cap_header, next);
-        if let Some(link) = self
-            .last
-            .replace(start)
-            .and_then(|last| self.buf.get_mut(last.checked_add(next)?..)?.first_chunk_mut())
-        {
+        if let Some(link) = self.last.replace(start).and_then(|last| {
+            self.buf
+                .get_mut(last.checked_add(next)?..)?
+                .first_chunk_mut()
+        }) {
             *link = at.to_ne_bytes();
         }
         Ok(())

@@ -210,8 +210,7 @@ fn feature(arg: UserArg) -> Result<isize> {
     type Header = uapi::vfio_device_feature_header;
     const MIN: usize = offset_of_end!(Header, flags);
     const OPS: u32 = uapi::VFIO_DEVICE_FEATURE_SET | uapi::VFIO_DEVICE_FEATURE_GET;
-    const KNOWN: u32 =
-        uapi::VFIO_DEVICE_FEATURE_MASK | OPS | uapi::VFIO_DEVICE_FEATURE_PROBE;
+    const KNOWN: u32 = uapi::VFIO_DEVICE_FEATURE_MASK | OPS | uapi::VFIO_DEVICE_FEATURE_PROBE;
 
     let header: Header = arg.read_min(MIN)?;
     if (header.argsz as usize) < MIN || header.flags & !KNOWN != 0 {

@@ -39,9 +39,7 @@ impl IrqSet {
         let header: Header = arg.read_min(MIN)?;
         let room = (header.argsz as usize).checked_sub(MIN).ok_or(EINVAL)?;
         let end = header.start.checked_add(header.count).ok_or(EINVAL)?;
-        if header.index >= uapi::VFIO_PCI_NUM_IRQS
-            || end == u32::MAX
-            || header.flags & !KNOWN != 0
+        if header.index >= uapi::VFIO_PCI_NUM_IRQS || end == u32::MAX || header.flags & !KNOWN != 0
         {
             return Err(EINVAL);
         }
@@ -55,7 +53,7 @@ impl IrqSet {
             uapi::VFIO_IRQ_SET_DATA_BOOL if room >= count => {
                 IrqData::Bool(read_elements(arg, MIN, count, |[value]: [u8; 1]| value)?)
             }
-            uapi::VFIO_IRQ_SET_DATA_EVENTFD if room / size_of::<i32>() >= count => {
+            uapi::VFIO_IRQ_SET_DATA_EVENTFD if room >= count.saturating_mul(4) => {
                 IrqData::EventFd(read_elements(arg, MIN, count, i32::from_ne_bytes)?)
             }
             _ => return Err(EINVAL),

@@ -69,7 +69,8 @@ impl Group {
     /// The group of a device, if it is behind an IOMMU.
     pub fn of(dev: &device::Device) -> Option<ARef<Self>> {
         // SAFETY: `dev` is alive.
-        let group = unsafe { bindings::iommu_group_get(core::ptr::from_ref(dev).cast_mut().cast()) };
+        let group =
+            unsafe { bindings::iommu_group_get(core::ptr::from_ref(dev).cast_mut().cast()) };
         // SAFETY: The call above returned a reference, which is now ours.
         NonNull::new(group.cast::<Self>()).map(|group| unsafe { ARef::from_raw(group) })
     }
@@ -107,8 +108,7 @@ impl Group {
             (*head).prev = head;
         }
         // SAFETY: `self` is alive, `head` an empty list.
-        let ret =
-            to_result(unsafe { bindings::iommu_get_group_resv_regions(self.as_ptr(), head) });
+        let ret = to_result(unsafe { bindings::iommu_get_group_resv_regions(self.as_ptr(), head) });
         let mut regions = KVec::new();
         let mut copied = ret;
         // SAFETY: The list holds regions that the call allocated with kmalloc() for us, linked by
@@ -148,6 +148,11 @@ impl Group {
     }
 }
 
+/// Hands the first device to the closure.
+///
+/// # Safety
+///
+/// Called by `iommu_group_for_each_dev()`, with the state that [`Group::with_any_device`] passed.
 unsafe extern "C" fn visit<R, F: FnOnce(*mut bindings::device) -> R>(
     dev: *mut bindings::device,
     state: *mut c_void,

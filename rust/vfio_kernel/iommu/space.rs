@@ -147,15 +147,17 @@ impl IoSpace {
 
     /// The page sizes that all domains can map, one bit each; all ones without a domain.
     pub fn pgsize_bitmap(&self) -> usize {
-        self.domains
-            .read()
-            .iter()
-            .fold(usize::MAX, |all, shared| all & shared.domain.pgsize_bitmap())
+        self.domains.read().iter().fold(usize::MAX, |all, shared| {
+            all & shared.domain.pgsize_bitmap()
+        })
     }
 
     /// Whether every access of every group is coherent, also those that ask not to be.
     pub fn enforced_coherency(&self) -> bool {
-        self.domains.read().iter().all(|shared| shared.domain.coherent)
+        self.domains
+            .read()
+            .iter()
+            .all(|shared| shared.domain.coherent)
     }
 }
 
@@ -256,7 +258,11 @@ impl Drop for IoMapping {
         }
         if !complete {
             // A device may still see some page: losing it is better than giving it to others.
-            pr_err!("IOVA {:#x}: {:#x} bytes could not be unmapped\n", self.iova, size);
+            pr_err!(
+                "IOVA {:#x}: {:#x} bytes could not be unmapped\n",
+                self.iova,
+                size
+            );
             core::mem::forget(pages);
         }
     }

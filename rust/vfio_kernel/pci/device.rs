@@ -30,7 +30,9 @@ impl PciDevice {
     }
 
     pub(super) fn as_ptr(&self) -> *mut bindings::pci_dev {
-        core::ptr::from_ref::<pci::Device>(&self.0).cast_mut().cast()
+        core::ptr::from_ref::<pci::Device>(&self.0)
+            .cast_mut()
+            .cast()
     }
 
     fn raw(&self) -> &bindings::pci_dev {
@@ -48,7 +50,9 @@ impl PciDevice {
     pub fn name(&self) -> &CStr {
         // SAFETY: A device's name lives as long as the device, once it is registered.
         unsafe {
-            CStr::from_char_ptr(bindings::dev_name(core::ptr::addr_of!((*self.as_ptr()).dev)))
+            CStr::from_char_ptr(bindings::dev_name(core::ptr::addr_of!(
+                (*self.as_ptr()).dev
+            )))
         }
     }
 
@@ -82,11 +86,6 @@ impl PciDevice {
         self.raw().no_command_memory() != 0
     }
 
-    /// Whether it is PCI Express.
-    pub fn is_pcie(&self) -> bool {
-        self.raw().pcie_cap != 0
-    }
-
     /// Where the MSI-X capability is, 0 if there is none.
     pub fn msix_cap(&self) -> u8 {
         self.raw().msix_cap
@@ -118,6 +117,17 @@ impl PciDevice {
     pub fn enable(&self) -> Result {
         // SAFETY: The device is alive.
         to_result(unsafe { bindings::pci_enable_device(self.as_ptr()) })
+    }
+
+    /// The interrupt line behind the pin.
+    pub(super) fn irq(&self) -> u32 {
+        self.raw().irq
+    }
+
+    /// Lets the device raise its pin, or not.
+    pub(super) fn intx(&self, enable: bool) {
+        // SAFETY: The device is alive; the call takes a lock of its own, in any context.
+        unsafe { bindings::pci_intx(self.as_ptr(), enable.into()) }
     }
 
     /// Undoes [`enable`](Self::enable).

@@ -122,6 +122,11 @@ impl<T: Driver> Drop for Registration<T> {
     }
 }
 
+/// `probe`.
+///
+/// # Safety
+///
+/// Called by the PCI core, with a device and a driver that [`Registration::new`] registered.
 unsafe extern "C" fn probe<T: Driver>(
     pdev: *mut bindings::pci_dev,
     _id: *const bindings::pci_device_id,
@@ -139,25 +144,31 @@ unsafe extern "C" fn probe<T: Driver>(
         let data = T::probe(dev, shared)?;
         // SAFETY: As above; the driver core leaves the data to us while we are bound.
         unsafe {
-            bindings::dev_set_drvdata(
-                &raw mut (*pdev).dev,
-                Arc::into_raw(data).cast_mut().cast(),
-            )
+            bindings::dev_set_drvdata(&raw mut (*pdev).dev, Arc::into_raw(data).cast_mut().cast())
         };
         Ok(0)
     })
 }
 
+/// `remove`.
+///
+/// # Safety
+///
+/// Called by the PCI core, once, with a device that [`probe`] was successful for.
 unsafe extern "C" fn remove<T: Driver>(pdev: *mut bindings::pci_dev) {
     // SAFETY: `probe` stored an `Arc<T>`, which is taken back here, once.
-    let data = unsafe {
-        Arc::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast())
-    };
+    let data =
+        unsafe { Arc::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast()) };
     T::remove(data.as_arc_borrow());
     // SAFETY: The device is alive and still ours.
     unsafe { bindings::dev_set_drvdata(&raw mut (*pdev).dev, core::ptr::null_mut()) };
 }
 
+/// `error_detected`.
+///
+/// # Safety
+///
+/// Called by the PCI core under the device's lock, with a device that is bound.
 unsafe extern "C" fn error_detected<T: Driver>(
     pdev: *mut bindings::pci_dev,
     _state: bindings::pci_channel_state_t,

@@ -112,7 +112,10 @@ impl MsiVectors {
         let name = self.dev.name();
         let irq = EventFdIrq::request(
             irq,
-            fmt!("vfio-msi{x}[{vector}]({})", kernel::str::BStr::from_bytes(name.to_bytes())),
+            fmt!(
+                "vfio-msi{x}[{vector}]({})",
+                kernel::str::BStr::from_bytes(name.to_bytes())
+            ),
             eventfd,
         )?;
         if let Some(slot) = self.slots.get_mut(vector) {

@@ -6,6 +6,7 @@ mod bar;
 mod config;
 mod device;
 mod driver;
+mod intx;
 mod irq;
 mod reset;
 
@@ -20,6 +21,7 @@ pub use driver::{
     Driver,
     Registration, //
 };
+pub use intx::Intx;
 pub use irq::{
     AllocOutcome,
     MsiKind,

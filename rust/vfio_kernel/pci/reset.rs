@@ -97,9 +97,8 @@ impl PciDevice {
     pub fn write_vpd(&self, addr: u16, data: u32) -> Result {
         let data = data.to_le_bytes();
         // SAFETY: The device is alive; `data` holds what is announced.
-        let n = unsafe {
-            bindings::pci_write_vpd(self.as_ptr(), addr.into(), 4, data.as_ptr().cast())
-        };
+        let n =
+            unsafe { bindings::pci_write_vpd(self.as_ptr(), addr.into(), 4, data.as_ptr().cast()) };
         if n != 4 {
             return Err(EIO);
         }

@@ -52,7 +52,11 @@ impl Type1 {
             owner,
             |geometry| {
                 let allowed = allowed_for(geometry, &resv)?;
-                if maps.ranges.iter().any(|(range, _)| !allowed.contains(&range)) {
+                if maps
+                    .ranges
+                    .iter()
+                    .any(|(range, _)| !allowed.contains(&range))
+                {
                     return Err(EINVAL);
                 }
                 if !isolated && !params::allow_unsafe_interrupts() {

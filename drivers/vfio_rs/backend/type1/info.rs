@@ -56,12 +56,14 @@ impl Type1 {
                 &[count.as_bytes(), 0u32.as_bytes(), ranges.as_bytes()],
             )?;
         }
-        caps.write(arg, user.argsz, user.argsz as usize, |argsz, cap_offset| Info {
-            argsz,
-            flags: uapi::VFIO_IOMMU_INFO_PGSIZES | uapi::VFIO_IOMMU_INFO_CAPS,
-            iova_pgsizes: pgsizes,
-            cap_offset,
-            pad: 0,
+        caps.write(arg, user.argsz, user.argsz as usize, |argsz, cap_offset| {
+            Info {
+                argsz,
+                flags: uapi::VFIO_IOMMU_INFO_PGSIZES | uapi::VFIO_IOMMU_INFO_CAPS,
+                iova_pgsizes: pgsizes,
+                cap_offset,
+                pad: 0,
+            }
         })
     }
 }

@@ -94,7 +94,11 @@ impl Type1 {
             return Err(EEXIST);
         }
         let avail = maps.avail.checked_sub(1).ok_or(ENOSPC)?;
-        if !maps.allowed.as_ref().is_some_and(|allowed| allowed.contains(&range)) {
+        if !maps
+            .allowed
+            .as_ref()
+            .is_some_and(|allowed| allowed.contains(&range))
+        {
             return Err(EINVAL);
         }
         maps.avail = avail;
@@ -106,7 +110,11 @@ impl Type1 {
     /// Pins, accounts and maps the memory at `vaddr`. Holds no lock.
     fn fill(&self, range: IovaRange, vaddr: u64, prot: Prot) -> Result<Mapped> {
         let vaddr: usize = vaddr.try_into().map_err(|_| EOVERFLOW)?;
-        let size: usize = range.size().ok_or(EOVERFLOW)?.try_into().map_err(|_| EOVERFLOW)?;
+        let size: usize = range
+            .size()
+            .ok_or(EOVERFLOW)?
+            .try_into()
+            .map_err(|_| EOVERFLOW)?;
         let npages = size >> PAGE_SHIFT;
         let locked = LockedVm::charge(npages)?;
         let pages = PinnedPages::pin(vaddr, npages, prot.writable())?;

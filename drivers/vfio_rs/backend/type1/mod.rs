@@ -23,8 +23,7 @@ mod maps;
 mod unmap;
 
 use kernel::{
-    new_condvar,
-    new_mutex,
+    new_condvar, new_mutex,
     prelude::*,
     sync::{
         Arc,

@@ -169,16 +169,18 @@ fn prepare_command(space: &ConfigSpace, hw: &impl Hardware, new: u16) -> Result<
     Ok(restore && !space.facts.is_virtfn)
 }
 
-/// See [`ConfigSpace::needs_bar_restore`].
-pub(super) fn needs_bar_restore(space: &ConfigSpace, hw: &impl Hardware) -> bool {
+/// Whether the device's BARs differ from what they were at open: it was reset behind our back. A
+/// BAR that cannot be read counts as different.
+fn needs_bar_restore(space: &ConfigSpace, hw: &impl Hardware) -> bool {
     BARS.into_iter()
         .zip(space.bars)
         .filter(|&(_, bar)| bar != 0)
         .any(|(offset, bar)| !matches!(hw.read(offset, Width::Dword), Ok(real) if real == bar))
 }
 
-/// See [`ConfigSpace::restore_bars`].
-pub(super) fn restore_bars(space: &ConfigSpace, hw: &impl Hardware) {
+/// Writes back the device's BARs as they were at open, and keeps a broken INTx line disabled. Does
+/// nothing for VFs, which have no BARs of their own. Errors are ignored.
+fn restore_bars(space: &ConfigSpace, hw: &impl Hardware) {
     if space.facts.is_virtfn {
         return;
     }
@@ -353,7 +355,7 @@ mod tests {
         mock.set(COMMAND, Width::Word, 0);
         mock.set(0x10, Width::Dword, 0);
         mock.set(ROM_ADDRESS, Width::Dword, 0);
-        assert!(user.space.needs_bar_restore(&mock));
+        assert!(needs_bar_restore(&user.space, &mock));
 
         let effects = user.write(COMMAND, Width::Word, 0x0007)?;
         assert!(effects.bars_restored);
@@ -386,7 +388,7 @@ mod tests {
         let user = mock.open_as(&facts)?;
 
         assert!(!user.space.has_intx());
-        user.space.restore_bars(&mock);
+        restore_bars(&user.space, &mock);
         assert_eq!(mock.get(COMMAND, Width::Word), 0x0403);
         Ok(())
     }
@@ -425,7 +427,7 @@ mod tests {
         assert!(!effects.bars_restored);
         mock.set(COMMAND, Width::Word, 0x0004);
         assert_eq!(user.read(COMMAND, Width::Dword)? & 0xffff, 0x0006);
-        user.space.restore_bars(&mock);
+        restore_bars(&user.space, &mock);
         assert_eq!(mock.get(0x10, Width::Dword), 0);
         Ok(())
     }

@@ -48,8 +48,16 @@ pub(super) struct Layout {
 impl Layout {
     /// Takes capabilities in any order, that do not overlap.
     pub(super) fn new(mut caps: KVec<Cap>, gap: &'static Perm) -> Self {
-        // INVARIANT: Sorted here; `walk.rs` claims each dword once.
-        caps.sort_unstable_by_key(|cap| cap.start);
+        // INVARIANT: Sorted here; `walk.rs` claims each dword once. By insertion, as there are few
+        // and the sorts of `core` have panicking paths that objtool takes for missing returns.
+        for end in 1..caps.len() {
+            for at in (1..=end).rev() {
+                match caps.get_mut(at.wrapping_sub(1)..=at) {
+                    Some([before, cap]) if before.start > cap.start => core::mem::swap(before, cap),
+                    _ => break,
+                }
+            }
+        }
         Self { caps, gap }
     }
 

@@ -333,17 +333,4 @@ impl ConfigSpace {
     pub(crate) fn vpd_done(&mut self, vpd: Vpd, data: u32) {
         virt::vpd_done(self, vpd, data)
     }
-
-    /// Whether the device's BARs differ from what they were at open: it was reset behind our
-    /// back. A BAR that cannot be read counts as different. [`Self::write`] checks this by itself
-    /// whenever COMMAND is written.
-    pub(crate) fn needs_bar_restore(&self, hw: &impl Hardware) -> bool {
-        header::needs_bar_restore(self, hw)
-    }
-
-    /// Writes back the device's BARs as they were at open, and keeps a broken INTx line disabled.
-    /// Does nothing for VFs, which have no BARs of their own. Errors are ignored.
-    pub(crate) fn restore_bars(&self, hw: &impl Hardware) {
-        header::restore_bars(self, hw)
-    }
 }

@@ -4,25 +4,39 @@
 //!
 //! | file        | has                                                   |
 //! |-------------|-------------------------------------------------------|
+//! | `intx.rs`   | the interrupt pin                                     |
 //! | `msi.rs`    | MSI and MSI-X                                         |
 //! | `signal.rs` | error and request, which are no interrupts of the device |
 //!
 //! Lock: `Open::irqs` for the first, `Device::signals` for the second.
 
+mod intx;
 mod msi;
 mod signal;
 
 use kernel::prelude::*;
 use vfio_kernel::{
-    pci::MsiKind,
-    uapi, //
+    pci::{
+        Intx,
+        MsiKind,
+        MsiVectors, //
+    },
+    uapi,
 };
 
 use super::Open;
 
-/// How many vectors each kind of message signalled interrupt has.
+/// The interrupts that are on; only one kind can be.
+pub(super) enum Irqs {
+    Off,
+    Intx(Intx),
+    Msi(MsiVectors),
+}
+
+/// How many interrupts each kind has.
 #[derive(Clone, Copy)]
 pub(crate) struct Vectors {
+    pub(crate) intx: u32,
     pub(crate) msi: u32,
     pub(crate) msix: u32,
 }
@@ -53,10 +67,10 @@ impl Open {
     pub(crate) fn irq_count(&self, index: u32) -> u32 {
         let vectors = self.vectors();
         match index {
+            uapi::VFIO_PCI_INTX_IRQ_INDEX => vectors.intx,
             uapi::VFIO_PCI_MSI_IRQ_INDEX => vectors.msi,
             uapi::VFIO_PCI_MSIX_IRQ_INDEX => vectors.msix,
-            uapi::VFIO_PCI_ERR_IRQ_INDEX => self.pci().is_pcie().into(),
-            uapi::VFIO_PCI_REQ_IRQ_INDEX => 1,
+            uapi::VFIO_PCI_ERR_IRQ_INDEX | uapi::VFIO_PCI_REQ_IRQ_INDEX => 1,
             _ => 0,
         }
     }
@@ -90,6 +104,9 @@ impl Open {
     ) -> Result<isize> {
         let mut signals;
         let slot = match (index, action) {
+            (uapi::VFIO_PCI_INTX_IRQ_INDEX, _) => {
+                return self.set_intx(action, start, count, data).map(|()| 0)
+            }
             (uapi::VFIO_PCI_MSI_IRQ_INDEX, IrqAction::Trigger) => {
                 return self.set_msi(MsiKind::Msi, start, count, data)
             }
@@ -107,5 +124,13 @@ impl Open {
             _ => return Err(ENOTTY),
         };
         signal::set_signal(slot, count, data).map(|()| 0)
+    }
+
+    /// Switches all interrupts of the device off.
+    pub(super) fn disable_irqs(&self, irqs: &mut Irqs) {
+        match core::mem::replace(irqs, Irqs::Off) {
+            Irqs::Msi(vectors) => self.disable_msi(vectors),
+            Irqs::Intx(_) | Irqs::Off => {}
+        }
     }
 }

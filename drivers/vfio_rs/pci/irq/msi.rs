@@ -14,6 +14,7 @@ use vfio_kernel::{
 
 use super::{
     IrqData,
+    Irqs,
     Open, //
 };
 
@@ -33,8 +34,9 @@ impl Open {
     ) -> Result<isize> {
         let mut irqs = self.irqs.lock();
         let enabled = match &*irqs {
-            Some(vectors) if vectors.kind() != kind => return Err(EINVAL),
-            vectors => vectors.is_some(),
+            Irqs::Msi(vectors) if vectors.kind() == kind => true,
+            Irqs::Off => false,
+            _ => return Err(EINVAL),
         };
         if enabled && count == 0 && matches!(data, IrqData::None) {
             self.disable_irqs(&mut irqs);
@@ -43,7 +45,9 @@ impl Open {
         match data {
             IrqData::EventFd(fds) => self.set_eventfds(&mut irqs, kind, start, fds),
             data => {
-                let vectors = irqs.as_ref().ok_or(EINVAL)?;
+                let Irqs::Msi(vectors) = &*irqs else {
+                    return Err(EINVAL);
+                };
                 trigger(vectors, start, count, data);
                 Ok(0)
             }
@@ -53,13 +57,13 @@ impl Open {
     /// Has each eventfd signalled by its vector; switches vectors on where none are.
     fn set_eventfds(
         &self,
-        irqs: &mut Option<MsiVectors>,
+        irqs: &mut Irqs,
         kind: MsiKind,
         start: u32,
         fds: &[i32],
     ) -> Result<isize> {
         let start = start as usize;
-        if let Some(vectors) = irqs {
+        if let Irqs::Msi(vectors) = irqs {
             self.set_block(vectors, start, fds)?;
             return Ok(0);
         }
@@ -77,7 +81,7 @@ impl Open {
         if kind == MsiKind::Msi {
             self.config.lock().msi_enabled(count.try_into()?);
         }
-        *irqs = Some(vectors);
+        *irqs = Irqs::Msi(vectors);
         Ok(0)
     }
 
@@ -100,11 +104,9 @@ impl Open {
     }
 
     /// Switches all vectors off.
-    pub(in crate::pci) fn disable_irqs(&self, irqs: &mut Option<MsiVectors>) {
-        if let Some(vectors) = irqs.take() {
-            self.with_memory(|| drop(vectors));
-            self.config.lock().msi_disabled();
-        }
+    pub(super) fn disable_msi(&self, vectors: MsiVectors) {
+        self.with_memory(|| drop(vectors));
+        self.config.lock().msi_disabled();
     }
 }
 
