@@ -84,14 +84,7 @@ impl<T: Driver> Registration<T> {
     pub fn new<M: ModuleMetadata>(name: &'static CStr, shared: T::Shared) -> Result<Self> {
         let inner = KBox::pin(
             Inner {
-                driver: Opaque::new(bindings::pci_driver {
-                    name: name.as_char_ptr(),
-                    id_table: ANY_BY_OVERRIDE.0.as_ptr(),
-                    probe: Some(probe::<T>),
-                    remove: Some(remove::<T>),
-                    driver_managed_dma: true,
-                    ..pin_init::zeroed()
-                }),
+                driver: Opaque::zeroed(),
                 handlers: Opaque::new(bindings::pci_error_handlers {
                     error_detected: Some(error_detected::<T>),
                     ..pin_init::zeroed()
@@ -101,8 +94,15 @@ impl<T: Driver> Registration<T> {
             GFP_KERNEL,
         )?;
         let driver = inner.driver.get();
-        // SAFETY: The struct is ours until it is registered.
-        unsafe { (*driver).err_handler = inner.handlers.get() };
+        // SAFETY: The struct is ours until it is registered, and all zeroes are a valid one.
+        unsafe {
+            (*driver).name = name.as_char_ptr();
+            (*driver).id_table = ANY_BY_OVERRIDE.0.as_ptr();
+            (*driver).probe = Some(probe::<T>);
+            (*driver).remove = Some(remove::<T>);
+            (*driver).err_handler = inner.handlers.get();
+            (*driver).driver_managed_dma = true;
+        }
         // SAFETY: The struct is filled in, pinned, and unregistered before it is freed.
         to_result(unsafe {
             bindings::__pci_register_driver(
