@@ -21,6 +21,7 @@ enum vfio_rs_layout {
 	VFIO_RS_AT_pci_dev_device = offsetof(struct pci_dev, device),
 	VFIO_RS_AT_pci_dev_cfg_size = offsetof(struct pci_dev, cfg_size),
 	VFIO_RS_AT_pci_dev_hdr_type = offsetof(struct pci_dev, hdr_type),
+	VFIO_RS_AT_pci_dev_current_state = offsetof(struct pci_dev, current_state),
 	VFIO_RS_AT_pci_dev_irq = offsetof(struct pci_dev, irq),
 	VFIO_RS_AT_pci_dev_msi_cap = offsetof(struct pci_dev, msi_cap),
 	VFIO_RS_AT_pci_dev_msix_cap = offsetof(struct pci_dev, msix_cap),

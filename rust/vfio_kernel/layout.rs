@@ -33,6 +33,7 @@ same_offset! {
     pci_dev.device = vfio_rs_layout_VFIO_RS_AT_pci_dev_device;
     pci_dev.cfg_size = vfio_rs_layout_VFIO_RS_AT_pci_dev_cfg_size;
     pci_dev.hdr_type = vfio_rs_layout_VFIO_RS_AT_pci_dev_hdr_type;
+    pci_dev.current_state = vfio_rs_layout_VFIO_RS_AT_pci_dev_current_state;
     pci_dev.irq = vfio_rs_layout_VFIO_RS_AT_pci_dev_irq;
     pci_dev.msi_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_msi_cap;
     pci_dev.msix_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_msix_cap;

@@ -107,7 +107,7 @@ impl Open {
                 config.vpd_done(vpd, data);
             }
             intx_disable = written.effects.intx_disable.or(intx_disable);
-            *memory = config.memory_enabled();
+            *memory = self.answers_memory(&config);
             done = done.checked_add(written.len.max(1)).ok_or(EFAULT)?;
         }
         drop(memory);

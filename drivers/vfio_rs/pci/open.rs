@@ -172,9 +172,17 @@ impl Open {
         if !self.reset_works {
             return Err(EINVAL);
         }
-        let _memory = self.memory.write();
+        let config = self.config.lock();
+        let mut memory = self.memory.write();
         self.zap_bars();
-        self.reset_locked()
+        let result = self.reset_locked();
+        *memory = self.answers_memory(&config);
+        result
+    }
+
+    /// Whether memory accesses are answered: the user enabled them, and the device is awake.
+    pub(super) fn answers_memory(&self, config: &ConfigSpace) -> bool {
+        config.memory_enabled() && !self.pci().is_asleep()
     }
 
     /// Resets the function; users' maps are revoked and `memory` is held for writing.

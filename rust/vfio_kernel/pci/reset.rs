@@ -11,6 +11,9 @@ use vfio_bindings as bindings;
 
 use super::PciDevice;
 
+/// `PCI_D3hot` of `include/linux/pci.h`.
+const D3HOT: bindings::pci_power_t = 3;
+
 /// The configuration of a device at some time, to go back to.
 pub struct SavedState(NonNull<bindings::pci_saved_state>);
 
@@ -69,6 +72,14 @@ impl PciDevice {
     pub fn set_power_state(&self, state: i32) -> Result {
         // SAFETY: The device is alive.
         to_result(unsafe { bindings::pci_set_power_state(self.as_ptr(), state) })
+    }
+
+    /// Whether the device is in D3hot or deeper, where it answers no memory access.
+    pub fn is_asleep(&self) -> bool {
+        // SAFETY: The device is alive. The state is written by `set_power_state` and by resets,
+        // under the caller's lock.
+        let state = unsafe { (&raw const (*self.as_ptr()).current_state).read_volatile() };
+        state >= D3HOT
     }
 
     /// Sets the maximum read request size to `bytes`, but not below the maximum payload size.
