@@ -8,8 +8,8 @@
 //! Viability is the IOMMU core's to enforce: a container claims DMA ownership of the group, which
 //! fails while a driver does DMA for the kernel and keeps such a driver from being bound after.
 //!
-//! Locks: `Registry::entries`, then `Group::state`, then `Container::state`. `Group::devices` is a
-//! leaf. Stands for drivers/vfio/group.c.
+//! Locks: `Registry::entries`, then `Group::state`, then `Container::state` or `Device::users`.
+//! `Group::devices` is held over `Device::users` alone. Stands for drivers/vfio/group.c.
 
 mod group;
 mod registry;

@@ -63,7 +63,8 @@ impl kernel::Module for VfioRs {
             &uapi::container::FILE_OPS,
         )
         .inspect_err(beside_c_vfio)?;
-        let registry = Arc::pin_init(iommu_group::Registry::new()?, GFP_KERNEL)?;
+        let registry = iommu_group::Registry::new().inspect_err(beside_c_vfio)?;
+        let registry = Arc::pin_init(registry, GFP_KERNEL)?;
         let driver =
             Registration::new::<Self>(c_str!("vfio-pci"), registry).inspect_err(beside_c_vfio)?;
         Ok(Self {
@@ -78,7 +79,7 @@ fn beside_c_vfio(err: &Error) {
     if *err == EBUSY || *err == EEXIST {
         pr_err!(
             "Linux's own VFIO is loaded: first unload it with \
-             'modprobe -r vfio-pci vfio_iommu_type1 vfio'\n"
+             'rmmod vfio_pci vfio_pci_core vfio_iommu_type1 vfio'\n"
         );
     }
 }

@@ -8,6 +8,8 @@
 #include <linux/msi.h>
 #include <linux/pseudo_fs.h>
 #include <linux/sched/signal.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
 
 #include "vfio_helpers.h"
 
@@ -115,6 +117,15 @@ bool vfio_rs_enforce_cache_coherency(struct iommu_domain *domain)
 {
 	return domain->ops->enforce_cache_coherency &&
 	       domain->ops->enforce_cache_coherency(domain);
+}
+
+void vfio_rs_show_syspath(struct seq_file *seq, const struct device *dev)
+{
+	char *path = kobject_get_path(&dev->kobj, GFP_KERNEL);
+
+	if (path)
+		seq_printf(seq, "vfio-device-syspath: /sys%s\n", path);
+	kfree(path);
 }
 
 struct resource *vfio_rs_pci_resource(struct pci_dev *pdev, unsigned int i)

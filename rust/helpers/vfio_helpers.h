@@ -12,6 +12,7 @@
 #include <linux/pci.h>
 
 struct fs_context;
+struct seq_file;
 
 /* Module parameters; see vfio_params.c. */
 extern bool vfio_rs_allow_unsafe_interrupts;
@@ -44,6 +45,7 @@ vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned 
 
 bool vfio_rs_enforce_cache_coherency(struct iommu_domain *domain);
 
+void vfio_rs_show_syspath(struct seq_file *seq, const struct device *dev);
 struct resource *vfio_rs_pci_resource(struct pci_dev *pdev, unsigned int i);
 struct pci_dev *vfio_rs_pci_upstream_bridge(struct pci_dev *pdev);
 u64 vfio_rs_ioread64(const void __iomem *addr);

@@ -7,6 +7,7 @@
 use core::marker::PhantomData;
 use kernel::{
     bindings,
+    device,
     error::from_result,
     fs::{
         File,
@@ -47,6 +48,11 @@ pub trait FileOps: Send + Sync + Sized + 'static {
 
     /// `ioctl(2)`.
     fn ioctl(this: ArcBorrow<'_, Self>, file: &File, cmd: u32, arg: UserArg) -> Result<isize>;
+
+    /// The device that `/proc/PID/fdinfo` names.
+    fn fdinfo_device(&self) -> Option<&device::Device> {
+        None
+    }
 
     /// `pread(2)` at `pos`; returns the bytes read.
     fn read(&self, _buf: UserSlice, _pos: u64) -> Result<usize> {
@@ -118,6 +124,7 @@ impl<T: FileOps + Mmap> FileOpsTable<T> {
         table.read = Some(read::<T>);
         table.write = Some(write::<T>);
         table.mmap = Some(mmap::<T>);
+        table.show_fdinfo = Some(show_fdinfo::<T>);
         Self(table, PhantomData)
     }
 }
@@ -272,4 +279,21 @@ unsafe extern "C" fn mmap<T: FileOps + Mmap>(
         mmap::set_up::<T>(&this, area)?;
         Ok(0)
     })
+}
+
+/// `show_fdinfo`.
+///
+/// # Safety
+///
+/// Called by procfs, with a file that a table of `T` serves.
+unsafe extern "C" fn show_fdinfo<T: FileOps>(
+    seq: *mut bindings::seq_file,
+    file: *mut bindings::file,
+) {
+    // SAFETY: The file is served by a table of `T`.
+    let this = unsafe { data::<T>(file) };
+    if let Some(dev) = this.fdinfo_device() {
+        // SAFETY: procfs passes a valid `seq_file`; the device is alive.
+        unsafe { vfio_bindings::vfio_rs_show_syspath(seq, core::ptr::from_ref(dev).cast()) };
+    }
 }

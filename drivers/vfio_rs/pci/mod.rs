@@ -12,8 +12,8 @@
 //! | `map.rs`      | BARs in user address spaces                                 |
 //! | `irq/`        | interrupts to eventfds                                      |
 //!
-//! Locks: `Device::users` is a leaf. `Open::config`, then `Open::memory`; `Open::irqs`, then
-//! `Open::config` or `Open::memory`. `memory` is also taken for reading by page faults, so no user
+//! Locks, outermost first: `Device::users`, `Open::irqs`, `Open::config`, `Open::memory`;
+//! `Device::signals` is a leaf. `memory` is also taken for reading by page faults, so no user
 //! memory is touched under it.
 
 mod config;

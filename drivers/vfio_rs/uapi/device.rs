@@ -3,6 +3,7 @@
 //! A device's file: its ioctls, reads, writes and maps.
 
 use kernel::{
+    device,
     fs::{
         file::{
             flags,
@@ -119,6 +120,10 @@ impl FileOps for DeviceFile {
             nr::FEATURE => feature(arg),
             _ => Err(ENOTTY),
         }
+    }
+
+    fn fdinfo_device(&self) -> Option<&device::Device> {
+        Some(self.device.0.pci().device())
     }
 
     fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
