@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0
+# For users: make help. The kernel's build system reads Kbuild instead of this file.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+INSTALL_MOD_DIR ?= updates
+# A kernel built with clang wants its modules built with clang.
+LLVM ?= $(if $(shell grep -s '^CONFIG_CC_IS_CLANG=y' $(KDIR)/include/config/auto.conf), \
+	$(shell bash -c '. scripts/lib.sh; llvm_suffix'))
+kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
+
+.DEFAULT_GOAL := modules
+.PHONY: modules modules_install clean demo test check fmt kernel kernel-debug setup distclean help
+
+modules: $(KDIR)/include/config/auto.conf
+	+$(kbuild) modules
+
+modules_install:
+	+$(kbuild) INSTALL_MOD_DIR=$(INSTALL_MOD_DIR) modules_install
+
+clean:
+	+$(kbuild) clean
+
+$(KDIR)/include/config/auto.conf:
+	@echo "No built kernel in $(KDIR)."
+	@echo "The module needs a kernel tree built with CONFIG_RUST=y: make KDIR=/path/to/tree."
+	@echo "To try it in a virtual machine instead, with nothing to prepare: make demo."
+	@false
+
+demo:
+	@scripts/demo
+
+test: setup
+	@scripts/suite $(if $(ONLY),--only $(ONLY))
+
+check:
+	@scripts/check
+
+fmt:
+	cargo fmt --manifest-path tools/Cargo.toml --all
+	rustfmt --edition 2021 drivers/vfio_rs/main.rs rust/vfio_kernel/vfio_kernel.rs \
+		rust/vfio_bindings/vfio_bindings.rs
+
+setup:
+	@scripts/setup
+
+kernel: setup
+	@scripts/kernel release && scripts/modules release
+
+kernel-debug: setup
+	@scripts/kernel debug && scripts/modules debug
+
+# The kernels, programs and logs that the targets above keep outside the checkout.
+distclean:
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/vfio-rs"
+
+help:
+	@echo 'For the machine that you are on:'
+	@echo '  make                  build the modules for KDIR (now $(KDIR))'
+	@echo '  make modules_install  install them where they win over the kernel'\''s own VFIO'
+	@echo '  make clean            remove what make built'
+	@echo 'In a virtual machine, with everything installed and built as needed:'
+	@echo '  make demo             see a device do DMA under the module'
+	@echo '  make test             all tests; make test ONLY=STAGE for one stage (scripts/suite --help)'
+	@echo '  make kernel           build the VM'\''s kernel (KSRC=/path: from your source tree)'
+	@echo '  make kernel-debug     the same with KASAN, lockdep and the other checkers'
+	@echo '  scripts/vm --help     run anything in the VM'
+	@echo 'For work on the project:'
+	@echo '  make check            style and hygiene, under a minute;  make fmt formats'
+	@echo '  make setup            install what is missing, nothing else'
+	@echo '  make distclean        remove everything kept outside the checkout'

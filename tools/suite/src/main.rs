@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The runner behind `make test`: builds what is needed, runs the stages, counts.
+//!
+//! Results are TAP on standard output; then a summary, and as the last line `N passed, N failed`.
+//! The exit status says the same.
+
+#![forbid(unsafe_code)]
+
+mod process;
+mod report;
+mod runner;
+mod stages;
+mod tap;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::report::Report;
+use crate::runner::Runner;
+use crate::stages::STAGES;
+
+/// Runs the project's tests, on this machine and in virtual machines.
+#[derive(Debug, Parser)]
+pub struct Args {
+    /// Run these stages only (comma-separated, or given again).
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Run only kselftest programs whose name contains this, or else tests whose name does.
+    #[arg(long, value_name = "WORD")]
+    filter: Option<String>,
+    /// Print the stages and do nothing.
+    #[arg(long)]
+    list: bool,
+    /// The project's folder.
+    #[arg(long, hide = true, default_value = ".")]
+    top: PathBuf,
+    /// Folder for the complete output of each stage.
+    #[arg(long, hide = true, default_value = ".")]
+    logs: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.list {
+        STAGES
+            .iter()
+            .for_each(|s| println!("{:<14}{}", s.name, s.what));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(unknown) = args
+        .only
+        .iter()
+        .find(|o| STAGES.iter().all(|s| s.name != **o))
+    {
+        eprintln!("no stage '{unknown}'; --list prints them");
+        return ExitCode::from(2);
+    }
+    let mut runner = Runner::new(&args.top, &args.logs, args.filter.as_deref(), Report::new());
+    for stage in STAGES
+        .iter()
+        .filter(|s| args.only.is_empty() || args.only.contains(&s.name.into()))
+    {
+        runner.run(stage);
+    }
+    if runner.report.finish() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

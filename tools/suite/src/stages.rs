@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The stages of the test run, in order, and what each needs built.
+
+/// A kernel that the scripts build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// As users run it; the module is built out of tree.
+    Release,
+    /// With all checkers; the module is built in tree.
+    Debug,
+}
+
+impl Kernel {
+    /// Its name on the command lines of the scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// Longest life of a virtual machine with it, in seconds.
+    pub fn timeout(self) -> u32 {
+        match self {
+            Self::Release => 900,
+            Self::Debug => 2400,
+        }
+    }
+}
+
+/// Something to be built before a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The kernel itself.
+    Kernel(Kernel),
+    /// The project's modules for it.
+    Modules(Kernel),
+    /// The static programs that run inside the virtual machine.
+    Programs,
+}
+
+/// What a stage runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Job {
+    /// `scripts/check`.
+    Check,
+    /// `cargo test` of the workspace.
+    Host,
+    /// The KUnit results in the log of a kernel that has loaded the modules.
+    KUnit,
+    /// The kselftests, behind this IOMMU (as `scripts/vm --iommu` names it).
+    Selftests(Kernel, &'static str),
+}
+
+/// A stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage {
+    /// Short name, for `--only` and the result lines.
+    pub name: &'static str,
+    /// One line about it.
+    pub what: &'static str,
+    /// What it runs.
+    pub job: Job,
+}
+
+/// All stages, in the order in which they run.
+pub const STAGES: &[Stage] = &[
+    Stage {
+        name: "check",
+        what: "style and hygiene of the sources",
+        job: Job::Check,
+    },
+    Stage {
+        name: "host",
+        what: "pure code and tools, on this machine",
+        job: Job::Host,
+    },
+    Stage {
+        name: "intel",
+        what: "kselftests, release kernel, VT-d",
+        job: Job::Selftests(Kernel::Release, "intel"),
+    },
+    Stage {
+        name: "virtio",
+        what: "kselftests, release kernel, virtio-iommu",
+        job: Job::Selftests(Kernel::Release, "virtio"),
+    },
+    Stage {
+        name: "amd",
+        what: "kselftests that edu can serve, release kernel, AMD-Vi",
+        job: Job::Selftests(Kernel::Release, "amd"),
+    },
+    Stage {
+        name: "kunit",
+        what: "the module's own tests, debug kernel",
+        job: Job::KUnit,
+    },
+    Stage {
+        name: "debug-intel",
+        what: "kselftests, debug kernel, VT-d",
+        job: Job::Selftests(Kernel::Debug, "intel"),
+    },
+    Stage {
+        name: "debug-virtio",
+        what: "kselftests, debug kernel, virtio-iommu",
+        job: Job::Selftests(Kernel::Debug, "virtio"),
+    },
+];
+
+impl Stage {
+    /// What must be built first.
+    pub fn needs(&self) -> Vec<Need> {
+        match self.job {
+            Job::Check => vec![Need::Kernel(Kernel::Release)],
+            Job::Host => Vec::new(),
+            Job::KUnit => vec![Need::Kernel(Kernel::Debug), Need::Modules(Kernel::Debug)],
+            Job::Selftests(kernel, _) => {
+                vec![Need::Kernel(kernel), Need::Modules(kernel), Need::Programs]
+            }
+        }
+    }
+}
+
+impl Need {
+    /// The script that builds it, relative to the project's folder, and its arguments.
+    pub fn command(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Kernel(kernel) => ("scripts/kernel", kernel.name()),
+            Self::Modules(kernel) => ("scripts/modules", kernel.name()),
+            Self::Programs => ("scripts/programs", "vfio-rs-selftests"),
+        }
+    }
+}
