@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An ordered map whose nodes are allocated by the caller, as rust/kernel/rbtree.rs.
+
+use crate::{
+    alloc::{
+        Flags,
+        KBox, //
+    },
+    error::Result,
+};
+use std::collections::{
+    btree_map,
+    BTreeMap, //
+};
+
+/// An ordered map.
+pub struct RBTree<K, V>(BTreeMap<K, V>);
+
+/// Memory for one node.
+pub struct RBTreeNodeReservation<K, V>(std::marker::PhantomData<(K, V)>);
+
+/// A node that is in no tree.
+pub struct RBTreeNode<K, V>(K, V);
+
+/// A place in a tree.
+pub struct Cursor<'a, K, V> {
+    current: (&'a K, &'a V),
+    rest: btree_map::Range<'a, K, V>,
+}
+
+impl<K, V> RBTreeNodeReservation<K, V> {
+    /// Allocates.
+    pub fn new(flags: Flags) -> Result<Self> {
+        // Counts as an allocation; the map below makes its own.
+        KBox::new((), flags)?;
+        Ok(Self(std::marker::PhantomData))
+    }
+
+    /// Fills the node.
+    pub fn into_node(self, key: K, value: V) -> RBTreeNode<K, V> {
+        RBTreeNode(key, value)
+    }
+}
+
+impl<K, V> RBTreeNode<K, V> {
+    /// Allocates and fills a node.
+    pub fn new(key: K, value: V, flags: Flags) -> Result<Self> {
+        Ok(RBTreeNodeReservation::new(flags)?.into_node(key, value))
+    }
+
+    /// What is in it.
+    pub fn to_key_value(self) -> (K, V) {
+        (self.0, self.1)
+    }
+}
+
+impl<K, V> RBTree<K, V> {
+    /// An empty tree.
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All in order.
+    pub fn iter(&self) -> btree_map::Iter<'_, K, V> {
+        self.0.iter()
+    }
+
+    /// All in order, values writable.
+    pub fn iter_mut(&mut self) -> btree_map::IterMut<'_, K, V> {
+        self.0.iter_mut()
+    }
+
+    /// All values in the order of their keys.
+    pub fn values(&self) -> impl Iterator<Item = &'_ V> {
+        self.0.values()
+    }
+}
+
+impl<K: Ord, V> RBTree<K, V> {
+    /// Adds a node; returns the one that had this key.
+    pub fn insert(&mut self, node: RBTreeNode<K, V>) -> Option<RBTreeNode<K, V>> {
+        let old = self.remove_node(&node.0);
+        self.0.insert(node.0, node.1);
+        old
+    }
+
+    /// Allocates and adds a node; returns the one that had this key.
+    pub fn try_create_and_insert(
+        &mut self,
+        key: K,
+        value: V,
+        flags: Flags,
+    ) -> Result<Option<RBTreeNode<K, V>>> {
+        Ok(self.insert(RBTreeNode::new(key, value, flags)?))
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.0.get(key)
+    }
+
+    /// The value of a key, writable.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.0.get_mut(key)
+    }
+
+    /// Takes a node out.
+    pub fn remove_node(&mut self, key: &K) -> Option<RBTreeNode<K, V>> {
+        let (key, value) = self.0.remove_entry(key)?;
+        Some(RBTreeNode(key, value))
+    }
+
+    /// Takes a node out and drops its key.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        self.0.remove(key)
+    }
+
+    /// The first node whose key is not below `key`.
+    pub fn cursor_lower_bound(&self, key: &K) -> Option<Cursor<'_, K, V>> {
+        let mut rest = self.0.range(key..);
+        let current = rest.next()?;
+        Some(Cursor { current, rest })
+    }
+
+    /// The first node.
+    pub fn cursor_front(&self) -> Option<Cursor<'_, K, V>> {
+        let mut rest = self.0.range(..);
+        let current = rest.next()?;
+        Some(Cursor { current, rest })
+    }
+}
+
+impl<K, V> Default for RBTree<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a, K: Ord, V> Cursor<'a, K, V> {
+    /// The node.
+    pub fn current(&self) -> (&'a K, &'a V) {
+        self.current
+    }
+
+    /// The node after it.
+    pub fn peek_next(&self) -> Option<(&'a K, &'a V)> {
+        self.rest.clone().next()
+    }
+
+    /// Goes to the node after it.
+    pub fn move_next(mut self) -> Option<Self> {
+        self.current = self.rest.next()?;
+        Some(self)
+    }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs the module's pure code and its tests on the build machine, in milliseconds.
+//!
+//! The files of `drivers/` are taken as they are, with the crate beside this one in the place of
+//! the kernel crate. What they test of themselves also runs as KUnit; the tests in this folder,
+//! against random input and with failing allocations, run here only.
+
+#![cfg(test)]
+#![forbid(unsafe_code)]
+
+#[path = "../../../../../../drivers/vfio_rs/pci/config/mod.rs"]
+mod config;
+#[path = "../../../../../../drivers/vfio_rs/iova/mod.rs"]
+mod iova;
+
+mod config_device;
+mod config_model;
+mod config_props;
+mod fail_nth;
+mod iova_props;
+mod map_props;
+
+/// Settings of all tests against random input.
+fn settings(cases: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        cases,
+        failure_persistence: None,
+        ..Default::default()
+    }
+}

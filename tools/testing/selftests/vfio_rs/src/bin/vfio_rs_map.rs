@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+//! VFIO_IOMMU_MAP_DMA: every way to get it wrong, and that a refused map leaves nothing behind.
+
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags};
+use vfio_client::sys;
+use vfio_client::uapi::*;
+use vfio_client::{Container, DmaBuf, Group, counters};
+use vfio_rs_selftests::setup::{EDU, IOVA, PAGE};
+use vfio_rs_selftests::{Outcome, Result, errno, same, suite};
+
+const READ: u32 = VFIO_DMA_MAP_FLAG_READ;
+const WRITE: u32 = VFIO_DMA_MAP_FLAG_WRITE;
+const VADDR: u32 = VFIO_DMA_MAP_FLAG_VADDR;
+
+fn attached() -> Result<(Container, Group)> {
+    EDU.bind()?.attach(VFIO_TYPE1v2_IOMMU)
+}
+
+fn pages(count: u64) -> Result<DmaBuf> {
+    Ok(DmaBuf::new((count * PAGE) as usize)?)
+}
+
+/// Nothing is mapped, nothing is locked, and all mappings are still to be had.
+fn untouched(container: &Container) -> Outcome {
+    same(
+        "mappings left",
+        container.iommu_info()?.dma_avail,
+        Some(65535),
+    )?;
+    same("locked memory", counters::locked_kib()?, 0)?;
+    same("unmapped", container.unmap_all()?, 0)
+}
+
+fn argsz() -> Outcome {
+    let (container, _group) = attached()?;
+    let buf = pages(1)?;
+    let map = |argsz| {
+        let mut map = vfio_iommu_type1_dma_map {
+            argsz,
+            flags: READ,
+            vaddr: buf.addr(),
+            iova: IOVA,
+            size: PAGE,
+        };
+        sys::with_struct(&container, IOMMU_MAP_DMA, &mut map)
+    };
+    for short in [0, 1, 16, 31] {
+        errno(&format!("argsz {short}"), map(short), Errno::EINVAL)?;
+    }
+    untouched(&container)?;
+    for enough in [32, 33, 4096, u32::MAX] {
+        map(enough)?;
+        same("unmapped", container.unmap(IOVA, PAGE)?, PAGE)?;
+    }
+    Ok(())
+}
+
+fn flags() -> Outcome {
+    let (container, _group) = attached()?;
+    let buf = pages(1)?;
+    for flags in [0, READ | VADDR, WRITE | VADDR, READ | WRITE | VADDR] {
+        errno(
+            &format!("flags {flags:#x}"),
+            container.map(flags, buf.addr(), IOVA, PAGE),
+            Errno::EINVAL,
+        )?;
+    }
+    for bit in 3..32 {
+        let flags = READ | WRITE | 1 << bit;
+        errno(
+            &format!("flags {flags:#x}"),
+            container.map(flags, buf.addr(), IOVA, PAGE),
+            Errno::EINVAL,
+        )?;
+    }
+    untouched(&container)?;
+    for flags in [READ, WRITE, READ | WRITE] {
+        container.map(flags, buf.addr(), IOVA, PAGE)?;
+        container.unmap(IOVA, PAGE)?;
+    }
+    Ok(())
+}
+
+fn vaddr_update_of_nothing() -> Outcome {
+    let (container, _group) = attached()?;
+    let buf = pages(1)?;
+    if container.check_extension(EXT_UPDATE_VADDR)? != 1 {
+        // An unknown flag then.
+        let result = container.map(VADDR, buf.addr(), IOVA, PAGE);
+        return errno("without the extension", result, Errno::EINVAL);
+    }
+    errno(
+        "of no mapping",
+        container.map(VADDR, buf.addr(), IOVA, PAGE),
+        Errno::ENOENT,
+    )?;
+    container.map_buf(&buf, IOVA)?;
+    errno(
+        "of a valid mapping",
+        container.map(VADDR, buf.addr(), IOVA, PAGE),
+        Errno::EINVAL,
+    )
+}
+
+fn size_and_alignment() -> Outcome {
+    let (container, _group) = attached()?;
+    let buf = pages(2)?;
+    let (vaddr, rw) = (buf.addr(), READ | WRITE);
+    let cases = [
+        ("size 0", vaddr, IOVA, 0),
+        ("size 1", vaddr, IOVA, 1),
+        ("size of a page and a byte", vaddr, IOVA, PAGE + 1),
+        ("half a page", vaddr, IOVA, PAGE / 2),
+        ("unaligned iova", vaddr, IOVA + 1, PAGE),
+        ("iova in mid-page", vaddr, IOVA + PAGE / 2, PAGE),
+        ("unaligned vaddr", vaddr + 1, IOVA, PAGE),
+        ("vaddr in mid-page", vaddr + PAGE / 2, IOVA, PAGE),
+        (
+            "iova at the top, unaligned size",
+            vaddr,
+            0u64.wrapping_sub(PAGE),
+            1,
+        ),
+    ];
+    for (what, vaddr, iova, size) in cases {
+        errno(what, container.map(rw, vaddr, iova, size), Errno::EINVAL)?;
+    }
+    untouched(&container)
+}
+
+fn overflow() -> Outcome {
+    let (container, _group) = attached()?;
+    let buf = pages(1)?;
+    let (vaddr, rw, top) = (buf.addr(), READ | WRITE, 0u64.wrapping_sub(PAGE));
+    let cases = [
+        ("iova + size", vaddr, top, 2 * PAGE),
+        ("iova + huge size", vaddr, PAGE, 0u64.wrapping_sub(PAGE) + 1),
+        ("vaddr + size", top, IOVA, 2 * PAGE),
+        ("both", top, top, 2 * PAGE),
+        ("an unaligned sum", vaddr, u64::MAX, 2),
+    ];
+    for (what, vaddr, iova, size) in cases {
+        errno(what, container.map(rw, vaddr, iova, size), Errno::EOVERFLOW)?;
+    }
+    // Overflow is looked at before the flags, an empty size before both.
+    errno(
+        "with bad flags",
+        container.map(0, top, top, 2 * PAGE),
+        Errno::EOVERFLOW,
+    )?;
+    errno("with size 0", container.map(rw, top, top, 0), Errno::EINVAL)?;
+    untouched(&container)
+}
+
+fn beyond_the_aperture() -> Outcome {
+    let (container, _group) = attached()?;
+    let buf = pages(1)?;
+    let top = 0u64.wrapping_sub(PAGE);
+    let ranges = container.iommu_info()?.iova_ranges;
+    let last = ranges.last().map_or(u64::MAX, |range| *range.end());
+    if last < u64::MAX {
+        errno(
+            "the first page behind",
+            container.map(READ, buf.addr(), last + 1, PAGE),
+            Errno::EINVAL,
+        )?;
+        errno(
+            "the last page of all",
+            container.map(READ, buf.addr(), top, PAGE),
+            Errno::EINVAL,
+        )?;
+        let two = pages(2)?;
+        errno(
+            "half behind",
+            container.map(READ, two.addr(), last + 1 - PAGE, 2 * PAGE),
+            Errno::EINVAL,
+        )?;
+    }
+    untouched(&container)?;
+    container.map(READ, buf.addr(), last - (PAGE - 1), PAGE)?;
+    same("unmapped", container.unmap(last - (PAGE - 1), PAGE)?, PAGE)
+}
+
+fn overlap() -> Outcome {
+    let (container, _group) = attached()?;
+    let (buf, other) = (pages(4)?, pages(8)?);
+    container.map_buf(&buf, IOVA)?;
+    let cases = [
+        ("the same", 0i64, 4),
+        ("the first page", 0, 1),
+        ("the last page", 3, 1),
+        ("the middle", 1, 2),
+        ("around", -1, 6),
+        ("over the start", -1, 2),
+        ("over the end", 3, 2),
+    ];
+    for (what, page, count) in cases {
+        let iova = IOVA.wrapping_add_signed(page * PAGE as i64);
+        errno(
+            what,
+            container.map(READ, other.addr(), iova, count * PAGE),
+            Errno::EEXIST,
+        )?;
+    }
+    // Overlap comes before what is wrong with the memory.
+    errno(
+        "without memory",
+        container.map(READ, 0, IOVA, PAGE),
+        Errno::EEXIST,
+    )?;
+    container.map(READ, other.addr(), IOVA - PAGE, PAGE)?;
+    container.map(READ, other.addr(), IOVA + 4 * PAGE, PAGE)?;
+    same(
+        "unmapped",
+        container.unmap(IOVA - PAGE, 6 * PAGE)?,
+        6 * PAGE,
+    )
+}
+
+fn bad_memory() -> Outcome {
+    let (container, _group) = attached()?;
+    let gone = pages(1)?.addr();
+    errno(
+        "unmapped memory",
+        container.map(READ, gone, IOVA, PAGE),
+        Errno::EFAULT,
+    )?;
+    errno(
+        "NULL",
+        container.map(READ | WRITE, 0, IOVA, PAGE),
+        Errno::EFAULT,
+    )?;
+    let none = DmaBuf::with_flags(PAGE as usize, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE)?;
+    errno(
+        "PROT_NONE",
+        container.map(READ, none.addr(), IOVA, PAGE),
+        Errno::EFAULT,
+    )?;
+    let kernel = 0xffff_8880_0000_0000;
+    errno(
+        "kernel memory",
+        container.map(READ, kernel, IOVA, PAGE),
+        Errno::EFAULT,
+    )?;
+    untouched(&container)
+}
+
+fn read_only_memory() -> Outcome {
+    let (container, _group) = attached()?;
+    let buf = DmaBuf::with_flags(PAGE as usize, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE)?;
+    errno(
+        "for writing",
+        container.map(WRITE, buf.addr(), IOVA, PAGE),
+        Errno::EFAULT,
+    )?;
+    errno(
+        "for both",
+        container.map(READ | WRITE, buf.addr(), IOVA, PAGE),
+        Errno::EFAULT,
+    )?;
+    untouched(&container)?;
+    container.map(READ, buf.addr(), IOVA, PAGE)?;
+    same("unmapped", container.unmap(IOVA, PAGE)?, PAGE)
+}
+
+fn hole_in_memory_undoes_all() -> Outcome {
+    let (container, _group) = attached()?;
+    // Large enough to be pinned in several steps.
+    const PAGES: u64 = 2048;
+    for hole in [1, 600, PAGES - 1] {
+        let buf = pages(PAGES)?;
+        buf.fill(1);
+        // SAFETY: inside `buf`, which is not touched there any more.
+        let err = unsafe { libc::munmap((buf.addr() + hole * PAGE) as *mut _, PAGE as usize) };
+        same("munmap", err, 0)?;
+        errno(
+            &format!("hole at page {hole}"),
+            container.map(READ | WRITE, buf.addr(), IOVA, PAGES * PAGE),
+            Errno::EFAULT,
+        )?;
+        untouched(&container)?;
+    }
+    Ok(())
+}
+
+suite!(
+    argsz,
+    flags,
+    vaddr_update_of_nothing,
+    size_and_alignment,
+    overflow,
+    beyond_the_aperture,
+    overlap,
+    bad_memory,
+    read_only_memory,
+    hole_in_memory_undoes_all,
+);

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Names that clients look for: modules, parameters, nodes, classes, driver links. They are part of the interface.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use vfio_rs_selftests::setup::{EDU, is_rust_stack, open_edu, read_trimmed};
+use vfio_rs_selftests::{Context, Outcome, ensure, same, skip, suite};
+
+/// File name that a symbolic link leads to.
+fn target(link: impl AsRef<Path>) -> Option<String> {
+    Some(fs::read_link(link).ok()?.file_name()?.to_str()?.to_owned())
+}
+
+/// Each of `names` is a parameter of `module`, with these permissions. Those of `later` may be missing from a stack that
+/// lacks what they switch, but not from Linux's own.
+fn parameters(module: &str, names: &[(&str, u32)], later: &[(&str, u32)]) -> Outcome {
+    let path = |name| format!("/sys/module/{module}/parameters/{name}");
+    let there = |name| Path::new(&path(name)).exists() || !is_rust_stack();
+    let wanted = later.iter().filter(|(name, _)| there(*name));
+    for (name, mode) in names.iter().chain(wanted) {
+        let path = path(*name);
+        let file = fs::metadata(&path).with_context(|| path.clone())?;
+        same(&format!("mode of {path}"), file.mode() & 0o777, *mode)?;
+    }
+    Ok(())
+}
+
+fn modules() -> Outcome {
+    for name in ["vfio", "vfio_pci", "vfio_iommu_type1"] {
+        ensure!(
+            Path::new(&format!("/sys/module/{name}")).is_dir(),
+            "no /sys/module/{name}"
+        );
+    }
+    Ok(())
+}
+
+fn parameters_of_vfio() -> Outcome {
+    parameters("vfio", &[], &[("enable_unsafe_noiommu_mode", 0o644)])
+}
+
+fn parameters_of_type1() -> Outcome {
+    let names = [
+        ("allow_unsafe_interrupts", 0o644),
+        ("dma_entry_limit", 0o644),
+    ];
+    parameters("vfio_iommu_type1", &names, &[("disable_hugepages", 0o644)])?;
+    let limit = read_trimmed("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit")?;
+    same("limit", limit.as_str(), "65535")
+}
+
+fn parameters_of_vfio_pci() -> Outcome {
+    // `ids` exists for the command line only.
+    let later = [
+        ("nointxmask", 0o644),
+        ("disable_idle_d3", 0o644),
+        ("disable_denylist", 0o444),
+    ];
+    parameters("vfio_pci", &[], &later)
+}
+
+fn container_node() -> Outcome {
+    let node = fs::metadata("/dev/vfio/vfio")?;
+    same("mode", node.mode(), libc::S_IFCHR | 0o666)?;
+    same("device number", node.rdev(), libc::makedev(10, 196))?;
+    same(
+        "class",
+        target("/sys/class/misc/vfio/subsystem").as_deref(),
+        Some("misc"),
+    )?;
+    same(
+        "dev",
+        read_trimmed("/sys/class/misc/vfio/dev")?.as_str(),
+        "10:196",
+    )
+}
+
+fn group_node() -> Outcome {
+    let bound = EDU.bind()?;
+    let node = fs::metadata(vfio_client::group::node(bound.group))?;
+    same("mode", node.mode(), libc::S_IFCHR | 0o600)?;
+    let class = format!("/sys/class/vfio/{}", bound.group);
+    let (major, minor) = (libc::major(node.rdev()), libc::minor(node.rdev()));
+    same(
+        "dev",
+        read_trimmed(&format!("{class}/dev"))?,
+        format!("{major}:{minor}"),
+    )?;
+    same(
+        "subsystem",
+        target(format!("{class}/subsystem")).as_deref(),
+        Some("vfio"),
+    )?;
+    bound.pci.release()?;
+    ensure!(
+        !Path::new(&class).exists(),
+        "{class} stays after the unbinding"
+    );
+    ensure!(
+        !Path::new(&vfio_client::group::node(bound.group)).exists(),
+        "the node stays after the unbinding"
+    );
+    Ok(())
+}
+
+fn major_in_proc_devices() -> Outcome {
+    let devices = read_trimmed("/proc/devices")?;
+    ensure!(
+        devices.lines().any(|line| line.trim().ends_with(" vfio")),
+        "no vfio in /proc/devices"
+    );
+    Ok(())
+}
+
+fn driver_link() -> Outcome {
+    let bound = EDU.bind()?;
+    same(
+        "driver",
+        target(bound.pci.path().join("driver")).as_deref(),
+        Some("vfio-pci"),
+    )?;
+    let uevent = fs::read_to_string(bound.pci.path().join("uevent"))?;
+    ensure!(
+        uevent.lines().any(|line| line == "DRIVER=vfio-pci"),
+        "uevent: {uevent}"
+    );
+    same(
+        "group link",
+        target(bound.pci.path().join("iommu_group")),
+        Some(bound.group.to_string()),
+    )
+}
+
+fn driver_folder() -> Outcome {
+    for name in ["bind", "unbind", "new_id", "remove_id"] {
+        let path = format!("/sys/bus/pci/drivers/vfio-pci/{name}");
+        ensure!(Path::new(&path).exists(), "no {path}");
+    }
+    Ok(())
+}
+
+/// Without an override, vfio-pci takes a device only if told its number.
+fn new_id() -> Outcome {
+    let pci = EDU.find()?;
+    pci.release()?;
+    pci.probe().ok();
+    same("driver without an override", pci.driver(), None)?;
+    fs::write("/sys/bus/pci/drivers/vfio-pci/new_id", "1234 11e8")?;
+    let driver = pci.driver();
+    fs::write("/sys/bus/pci/drivers/vfio-pci/remove_id", "1234 11e8")?;
+    same("driver after new_id", driver.as_deref(), Some("vfio-pci"))
+}
+
+fn sysfs_folder_of_an_open_device() -> Outcome {
+    let edu = open_edu()?;
+    let info = read_trimmed(&format!("/proc/self/fdinfo/{}", edu.device.as_raw_fd()))?;
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("vfio-device-syspath: "));
+    let path = fs::canonicalize(edu.bound.pci.path())?;
+    if line.is_none() && is_rust_stack() {
+        skip!("not told by this stack");
+    }
+    same("fdinfo", line, path.to_str())
+}
+
+suite!(
+    modules,
+    parameters_of_vfio,
+    parameters_of_type1,
+    parameters_of_vfio_pci,
+    container_node,
+    group_node,
+    major_in_proc_devices,
+    driver_link,
+    driver_folder,
+    new_id,
+    sysfs_folder_of_an_open_device,
+);

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the kselftests share: the [`harness`] (forked tests, KTAP), [`check`]s that name what went wrong, and [`setup`] of
+//! devices. The tests themselves are the programs in `src/bin/`, one per subject.
+//!
+//! The C stack is the oracle: every test passes on it unchanged, so an errno here is what Linux returns.
+
+pub mod check;
+pub mod harness;
+pub mod irq;
+pub mod leaks;
+pub mod process;
+pub mod setup;
+
+pub use anyhow::{Context, Result, bail, ensure};
+pub use check::{errno, same};
+
+/// What a test returns.
+pub type Outcome = Result<()>;
+
+/// Ends the test as skipped, with a reason.
+#[macro_export]
+macro_rules! skip {
+    ($($arg:tt)*) => {
+        return Err($crate::check::Skip(format!($($arg)*)).into())
+    };
+}
+
+/// Makes `main` of a test program: runs the named functions as tests, in this order.
+#[macro_export]
+macro_rules! suite {
+    ($($test:ident),* $(,)?) => {
+        fn main() -> std::process::ExitCode {
+            $crate::harness::main(&[$($crate::harness::Test { name: stringify!($test), run: $test }),*])
+        }
+    };
+}

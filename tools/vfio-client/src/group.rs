@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A group: `/dev/vfio/N`, the smallest set of devices that the IOMMU can tell apart.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::container::Container;
+use crate::device::Device;
+use crate::sys;
+use crate::uapi::*;
+
+/// An open group.
+#[derive(Debug)]
+pub struct Group(File);
+
+/// Path of the node of group `number`.
+#[must_use]
+pub fn node(number: u32) -> String {
+    format!("/dev/vfio/{number}")
+}
+
+impl Group {
+    /// Opens the node of group `number`.
+    ///
+    /// # Errors
+    /// ENOENT if no device of the group is bound to vfio-pci, EBUSY if the group is open elsewhere.
+    pub fn open(number: u32) -> io::Result<Self> {
+        Ok(Self(
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(node(number))?,
+        ))
+    }
+
+    /// VFIO_GROUP_GET_STATUS: `VFIO_GROUP_FLAGS_*`.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn status(&self) -> io::Result<u32> {
+        let mut status = vfio_group_status {
+            argsz: argsz::<vfio_group_status>(),
+            flags: 0,
+        };
+        sys::with_struct(self, GROUP_GET_STATUS, &mut status)?;
+        Ok(status.flags)
+    }
+
+    /// VFIO_GROUP_SET_CONTAINER.
+    ///
+    /// # Errors
+    /// EINVAL if in one already, EPERM if the group is not viable.
+    pub fn set_container(&self, container: &Container) -> io::Result<()> {
+        self.set_container_fd(container.as_raw_fd())
+    }
+
+    /// VFIO_GROUP_SET_CONTAINER with any number as descriptor.
+    ///
+    /// # Errors
+    /// EBADF if not open, EBADFD if open but no container.
+    pub fn set_container_fd(&self, fd: RawFd) -> io::Result<()> {
+        let mut fd = fd;
+        sys::with_struct(self, GROUP_SET_CONTAINER, &mut fd).map(drop)
+    }
+
+    /// VFIO_GROUP_UNSET_CONTAINER.
+    ///
+    /// # Errors
+    /// EINVAL if in none, EBUSY while devices of the group are open.
+    pub fn unset_container(&self) -> io::Result<()> {
+        sys::with_value(self, GROUP_UNSET_CONTAINER, 0).map(drop)
+    }
+
+    /// VFIO_GROUP_GET_DEVICE_FD; `name` is a PCI address such as `0000:00:04.0`.
+    ///
+    /// # Errors
+    /// ENODEV if the group has no such device bound to vfio-pci, EINVAL before SET_IOMMU.
+    pub fn device(&self, name: &str) -> io::Result<Device> {
+        let name = CString::new(name)?;
+        let fd = sys::raw(
+            self.as_raw_fd(),
+            GROUP_GET_DEVICE_FD,
+            name.as_ptr() as usize,
+        )?;
+        // SAFETY: the kernel just made this descriptor for us.
+        Ok(Device::new(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+}
+
+impl AsRawFd for Group {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Group {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

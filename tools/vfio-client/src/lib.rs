@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A small typed client of the VFIO ioctl interface.
+//!
+//! One type per kind of file descriptor: [`Container`] (`/dev/vfio/vfio`), [`Group`] (`/dev/vfio/N`) and [`Device`].
+//! Each ioctl has one method that returns [`std::io::Result`] with the kernel's errno intact. For calls that no well-meaning
+//! program makes, [`sys::raw`] sends any number with any argument.
+//!
+//! Around them: [`DmaBuf`] (page-aligned memory to map for a device), [`Event`] (eventfd with a timed wait), [`edu`] (driver
+//! of QEMU's teaching device), [`sysfs`] (find, bind and unbind devices) and [`counters`] (locked and pinned memory).
+//!
+//! The types close what they own when dropped, but impose no order: the kernel must survive every order.
+
+pub mod caps;
+pub mod config;
+pub mod container;
+pub mod counters;
+pub mod device;
+pub mod dma;
+pub mod edu;
+pub mod event;
+pub mod group;
+pub mod irq;
+pub mod region;
+pub mod sys;
+pub mod sysfs;
+pub mod uapi;
+
+pub use container::Container;
+pub use device::Device;
+pub use dma::DmaBuf;
+pub use edu::Edu;
+pub use event::Event;
+pub use group::Group;
