@@ -4,7 +4,10 @@
 
 use kernel::{
     prelude::*,
-    uaccess::UserSlice, //
+    uaccess::{
+        UserSliceReader,
+        UserSliceWriter, //
+    },
 };
 use vfio_kernel::pci::ConfigWidth;
 
@@ -55,13 +58,12 @@ impl Hardware for RealConfig<'_> {
 const SMALL: usize = 8;
 
 impl Open {
-    /// Reads `offset` bytes into the configuration space; all of `buf` or nothing.
+    /// Reads `offset` bytes into the configuration space; all that is asked for or nothing.
     ///
     /// # Errors
     ///
     /// `EFAULT` beyond the end or if the user's memory is not there.
-    pub(super) fn config_read(&self, offset: u64, buf: UserSlice) -> Result<usize> {
-        let mut writer = buf.writer();
+    pub(super) fn config_read(&self, offset: u64, mut writer: UserSliceWriter) -> Result<usize> {
         let len = writer.len();
         self.check_config_range(offset, len)?;
         let mut small = [0; SMALL];
@@ -86,8 +88,7 @@ impl Open {
     /// # Errors
     ///
     /// `EFAULT` beyond the end or if the user's memory is not there.
-    pub(super) fn config_write(&self, offset: u64, buf: UserSlice) -> Result<usize> {
-        let mut reader = buf.reader();
+    pub(super) fn config_write(&self, offset: u64, mut reader: UserSliceReader) -> Result<usize> {
         let len = reader.len();
         self.check_config_range(offset, len)?;
         let mut data = KVec::from_elem(0, len, GFP_KERNEL)?;

@@ -245,7 +245,7 @@ impl Device {
     fn request(&self, count: u32) {
         match &self.signals.lock().req {
             Some(eventfd) => {
-                if count.is_multiple_of(10) {
+                if count % 10 == 0 {
                     dev_notice!(
                         self.pci.device(),
                         "Relaying device request to user (#{count})\n"

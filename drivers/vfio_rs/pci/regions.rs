@@ -132,13 +132,16 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EINVAL` where no region is, `EIO` from memory that is disabled, `EFAULT`.
+    /// None for no bytes, wherever they are. `EINVAL` where no region is, `EIO` from memory that is disabled, `EFAULT`.
     pub(crate) fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
+        let mut writer = buf.writer();
+        let len = writer.len();
+        if len == 0 {
+            return Ok(0);
+        }
         match Region::at(pos)? {
-            (Region::Config, offset) => self.config_read(offset, buf),
+            (Region::Config, offset) => self.config_read(offset, writer),
             (Region::Bar(bar), offset) => {
-                let mut writer = buf.writer();
-                let len = writer.len();
                 self.bar_access(bar, offset, len, |access| access.read_to(&mut writer))
             }
             (Region::Rom, _) => Err(EINVAL),
@@ -151,11 +154,14 @@ impl Open {
     ///
     /// As for [`read`](Self::read).
     pub(crate) fn write(&self, buf: UserSlice, pos: u64) -> Result<usize> {
+        let mut reader = buf.reader();
+        let len = reader.len();
+        if len == 0 {
+            return Ok(0);
+        }
         match Region::at(pos)? {
-            (Region::Config, offset) => self.config_write(offset, buf),
+            (Region::Config, offset) => self.config_write(offset, reader),
             (Region::Bar(bar), offset) => {
-                let mut reader = buf.reader();
-                let len = reader.len();
                 self.bar_access(bar, offset, len, |access| access.write_from(&mut reader))
             }
             (Region::Rom, _) => Err(EINVAL),
@@ -222,7 +228,7 @@ impl Piece {
         }
         let width = [IoWidth::W8, IoWidth::W4, IoWidth::W2]
             .into_iter()
-            .find(|width| left >= *width as u64 && at.is_multiple_of(*width as u64));
+            .find(|width| left >= *width as u64 && at & (*width as u64).wrapping_sub(1) == 0);
         Self::Io(width.unwrap_or(IoWidth::W1))
     }
 

@@ -47,7 +47,7 @@ impl CapChain {
         for part in parts {
             self.buf.extend_from_slice(part, GFP_KERNEL)?;
         }
-        while !self.buf.len().is_multiple_of(ALIGN) {
+        while self.buf.len() % ALIGN != 0 {
             self.buf.push(0, GFP_KERNEL)?;
         }
         let next = core::mem::offset_of!(vfio_info_cap_header, next);
