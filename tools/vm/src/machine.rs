@@ -154,7 +154,8 @@ fn kernel_command_line(options: &Options) -> String {
 fn iommu(args: &mut Args, iommu: &Iommu) {
     let (device, defaults): (_, &[&str]) = match iommu.kind {
         IommuKind::Intel => ("intel-iommu", &["intremap=on", "caching-mode=on"]),
-        IommuKind::Amd => ("amd-iommu", &["intremap=off"]),
+        // With pt=on, its default, QEMU's AMD-Vi lets DMA through untranslated.
+        IommuKind::Amd => ("amd-iommu", &["intremap=off", "pt=off"]),
         IommuKind::Virtio => ("virtio-iommu-pci", &["addr=0x1"]),
         IommuKind::None => return,
     };

@@ -50,8 +50,8 @@ fn close_in(order: &[usize], opened: Opened, rest: [Box<dyn std::any::Any>; 3]) 
 
 fn every_order_of_close() -> Outcome {
     let bound = EDU.bind()?;
-    // A kernel with its checkers on takes a sample: the steps have no divisor in common with the orders' pattern.
-    let step = if slowness() > 1 { 13 } else { 1 };
+    // A sample of the 720, in which each part comes first, last and beside each other part.
+    let step = if slowness() > 1 { 23 } else { 7 };
     for order in permutations(6).into_iter().step_by(step) {
         let opened = bound
             .clone()
