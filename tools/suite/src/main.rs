@@ -9,6 +9,7 @@
 mod process;
 mod report;
 mod runner;
+mod selftests;
 mod stages;
 mod tap;
 

@@ -2,33 +2,24 @@
 //! Runs stages: builds their needs once, starts their programs, turns what these print into results.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::mpsc;
+use std::thread;
 
 use anyhow::{Context, Result};
 
 use crate::process;
 use crate::report::Report;
+use crate::selftests::{Event, Plan};
 use crate::stages::{Job, Kernel, Need, Stage};
 use crate::tap::{Outcome, Tap, Test, cargo_line};
-
-/// The other drivers of the devices, for tests of who may have a device. Behind AMD-Vi their
-/// interrupts do not arrive, and nvme would wait for them.
-const HOST_DRIVERS: &str = "modprobe -a igb e1000e nvme; ";
 
 /// No suites but the project's.
 const OWN_KUNIT: [&str; 2] = ["--append", "kunit.filter_glob=vfio_rs*"];
 
-/// Beside the default devices: one with a driver of its own in a group with others.
-const MORE_DEVICES: [&str; 2] = ["--device", "e1000e,id=e1000e1,addr=0x11.2"];
-
-/// Runs kselftests one after another inside the virtual machine. What they leave in the file system is
-/// gone with the machine.
-const LOOP: &str =
-    r##"for t in "$@"; do echo "# program $t"; "$dir/$t" $filter; echo "# exit $?"; done"##;
-
 /// A way to read results.
-type Reader = dyn FnMut(&str) -> Option<Test>;
+type Reader<'r> = dyn FnMut(&str) -> Option<Test> + 'r;
 
 /// Runs stages and reports.
 #[derive(Debug)]
@@ -48,8 +39,6 @@ struct Progress {
     recent: Vec<String>,
     /// The kselftest program that runs.
     program: Option<String>,
-    /// Kselftest programs that have ended, one way or the other.
-    ended: usize,
     failed: u32,
 }
 
@@ -117,12 +106,12 @@ impl<'a> Runner<'a> {
                 let command: Vec<_> = vm.iter().map(String::as_str).chain(["dmesg"]).collect();
                 self.simple(&command, &mut log, &mut read_tap)
             }
-            Job::Selftests(kernel, iommu) => self.selftests(kernel, iommu, &mut log, &mut read_tap),
+            Job::Selftests(kernel, iommu) => self.selftests(stage, kernel, iommu),
         }
     }
 
     /// Runs `command`, whose exit status says no more than its results do.
-    fn simple(&mut self, command: &[&str], log: &mut File, read: &mut Reader) -> Result<()> {
+    fn simple(&mut self, command: &[&str], log: &mut File, read: &mut Reader<'_>) -> Result<()> {
         let mut progress = Progress::default();
         let status = self.stream(command, log, read, &mut progress)?;
         if !status.success() && progress.failed == 0 {
@@ -132,64 +121,35 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Runs the kselftests in a virtual machine; when that dies, the rest of them in a new one.
-    fn selftests(
-        &mut self,
-        kernel: Kernel,
-        iommu: &str,
-        log: &mut File,
-        read: &mut Reader,
-    ) -> Result<()> {
-        let folder = self.programs_folder()?;
-        let mut left = self.programs()?;
-        // The filter names programs, or else tests of any of them.
-        let mut filter = self.filter.unwrap_or_default();
-        if left.iter().any(|name| name.contains(filter)) {
-            left.retain(|name| name.contains(filter));
-            filter = "";
-        }
-        while !left.is_empty() {
-            let mut command = vm_command(kernel, iommu, &MORE_DEVICES);
-            let drivers = if iommu == "amd" { "" } else { HOST_DRIVERS };
-            let script = format!("{drivers}dir='{folder}'; filter='{filter}'; {LOOP}");
-            command.extend(["sh", "-c", &script, "sh"].map(str::to_owned));
-            command.extend(left.iter().cloned());
-            let command: Vec<_> = command.iter().map(String::as_str).collect();
-            let mut progress = Progress::default();
-            let status = self.stream(&command, log, read, &mut progress)?;
-            if !status.success() {
-                let during = progress.program.as_deref().unwrap_or("start or end");
-                let name = format!("virtual machine, {during} ({status})");
-                self.report.failure(&name, &progress.recent);
-                progress.ended += usize::from(progress.program.is_some());
+    /// Runs the kselftests in two virtual machines at a time, since each keeps hardly more than one
+    /// processor busy.
+    fn selftests(&mut self, stage: &Stage, kernel: Kernel, iommu: &str) -> Result<()> {
+        let plan = Plan::new(self.top, &self.logs.join(stage.name), self.filter)?;
+        let mut machines: [(Tap, Progress); 2] = Default::default();
+        let (sender, receiver) = mpsc::channel();
+        thread::scope(|scope| {
+            for number in 0..machines.len() {
+                let (plan, sender) = (&plan, sender.clone());
+                let command = plan.command(vm_command(kernel, iommu, &plan.options()), iommu);
+                scope.spawn(move || plan.machine(number, &command, &sender));
             }
-            if progress.ended == 0 {
-                break;
+            drop(sender);
+            for (number, event) in receiver {
+                let Some((tap, progress)) = machines.get_mut(number) else {
+                    continue;
+                };
+                match event {
+                    Event::Line(line) => self.take_line(&line, &mut |l| tap.line(l), progress),
+                    Event::Failed(why) => {
+                        let during = progress.program.take().unwrap_or("start or end".to_owned());
+                        let name = format!("virtual machine, {during} ({why})");
+                        self.report.failure(&name, &progress.recent);
+                        *tap = Tap::default();
+                    }
+                }
             }
-            left.drain(..progress.ended.min(left.len()));
-        }
+        });
         Ok(())
-    }
-
-    /// Names of the kselftest programs, from their sources.
-    fn programs(&self) -> Result<Vec<String>> {
-        let folder = self.top.join("tools/testing/selftests/vfio_rs/src/bin");
-        let mut names: Vec<_> = fs::read_dir(&folder)
-            .with_context(|| folder.display().to_string())?
-            .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
-            .collect();
-        names.sort();
-        Ok(names)
-    }
-
-    fn programs_folder(&self) -> Result<String> {
-        let output = std::process::Command::new(self.top.join("scripts/programs"))
-            .arg("--path")
-            .output()
-            .context("scripts/programs")?;
-        Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim())
-            .display()
-            .to_string())
     }
 
     /// Runs `command` and reports the results in its output.
@@ -197,7 +157,7 @@ impl<'a> Runner<'a> {
         &mut self,
         command: &[&str],
         log: &mut File,
-        read: &mut Reader,
+        read: &mut Reader<'_>,
         progress: &mut Progress,
     ) -> Result<ExitStatus> {
         let top = self.top;
@@ -206,13 +166,10 @@ impl<'a> Runner<'a> {
         })
     }
 
-    fn take_line(&mut self, line: &str, read: &mut Reader, progress: &mut Progress) {
+    fn take_line(&mut self, line: &str, read: &mut Reader<'_>, progress: &mut Progress) {
         self.report.progress(line);
         if let Some(name) = line.strip_prefix("# program ") {
-            *progress = Progress {
-                ended: progress.ended,
-                ..Progress::default()
-            };
+            *progress = Progress::default();
             progress.program = Some(name.to_owned());
         } else if let Some(code) = line.strip_prefix("# exit ") {
             // 4 is kselftest's "all skipped".
@@ -221,7 +178,6 @@ impl<'a> Runner<'a> {
                 self.report
                     .failure(&format!("{named}: exit status {code}"), &progress.recent);
             }
-            progress.ended += 1;
             progress.recent.clear();
         } else if let Some(mut test) = read(line) {
             if let Some(program) = &progress.program {

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The kselftests in virtual machines: several of these share the programs, each machine taking the
+//! next that no other has taken. When a machine dies, a new one takes what is left.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::Sender;
+
+use anyhow::{Context, Result};
+
+use crate::process;
+
+/// The other drivers of the devices, for tests of who may have a device. Behind AMD-Vi their
+/// interrupts do not arrive, and nvme would wait for them.
+const HOST_DRIVERS: &str = "modprobe -a igb e1000e nvme; ";
+
+/// Beside the default devices: one with a driver of its own in a group with others.
+const MORE_DEVICES: [&str; 2] = ["--device", "e1000e,id=e1000e1,addr=0x11.2"];
+
+/// Runs inside: a folder made in `$queue`, which all machines share, takes a program. What programs
+/// leave in other folders is gone with the machine.
+const LOOP: &str = r##"
+for t in "$@"; do
+    mkdir "$queue/$t" 2>/dev/null || continue
+    echo "# program $t"
+    "$dir/$t" $filter
+    echo "# exit $?"
+done"##;
+
+/// What comes from a machine.
+#[derive(Debug)]
+pub enum Event {
+    /// A line of output.
+    Line(String),
+    /// It ended as it should not, for this reason.
+    Failed(String),
+}
+
+/// What is to be run, for all machines of a stage.
+#[derive(Debug)]
+pub struct Plan {
+    top: PathBuf,
+    /// Folder of the stage's logs and of the queue.
+    logs: PathBuf,
+    queue: String,
+    programs: Vec<String>,
+    folder: String,
+    filter: String,
+}
+
+impl Plan {
+    /// For the project in `top`, with `logs` as a folder of the stage's own. `filter` names programs
+    /// by a part of their name, or else tests of any of them.
+    ///
+    /// # Errors
+    /// If the programs cannot be listed or the folder not be made.
+    pub fn new(top: &Path, logs: &Path, filter: Option<&str>) -> Result<Self> {
+        let queue = logs.join("queue");
+        if queue.exists() {
+            fs::remove_dir_all(&queue)?;
+        }
+        fs::create_dir_all(&queue)?;
+        let mut programs = names(&top.join("tools/testing/selftests/vfio_rs/src/bin"))?;
+        let mut filter = filter.unwrap_or_default();
+        if programs.iter().any(|name| name.contains(filter)) {
+            programs.retain(|name| name.contains(filter));
+            filter = "";
+        }
+        Ok(Self {
+            top: top.to_owned(),
+            logs: logs.to_owned(),
+            queue: queue.display().to_string(),
+            programs,
+            folder: folder(top)?,
+            filter: filter.to_owned(),
+        })
+    }
+
+    /// Options for `scripts/vm`.
+    pub fn options(&self) -> Vec<&str> {
+        let mut options = MORE_DEVICES.to_vec();
+        options.extend(["--share", &self.queue]);
+        options
+    }
+
+    /// The whole command, from its part `vm` that starts a machine behind `iommu`.
+    pub fn command(&self, mut vm: Vec<String>, iommu: &str) -> Vec<String> {
+        let drivers = if iommu.starts_with("amd") {
+            ""
+        } else {
+            HOST_DRIVERS
+        };
+        let (queue, dir, filter) = (&self.queue, &self.folder, &self.filter);
+        let script = format!("{drivers}queue='{queue}'; dir='{dir}'; filter='{filter}'; {LOOP}");
+        vm.extend(["sh", "-c", &script, "sh"].map(str::to_owned));
+        vm.extend(self.programs.iter().cloned());
+        vm
+    }
+
+    /// Runs machines, one after another until nothing is left, and sends what they print.
+    pub fn machine(&self, number: usize, command: &[String], sender: &Sender<(usize, Event)>) {
+        loop {
+            let mut ran = false;
+            let status = self.one(number, command, |line| {
+                ran |= line.starts_with("# program ");
+                let _ = sender.send((number, Event::Line(line.to_owned())));
+            });
+            let why = match status {
+                Ok(status) if status.success() => return,
+                Ok(status) => status.to_string(),
+                Err(e) => format!("{e:#}"),
+            };
+            let _ = sender.send((number, Event::Failed(why)));
+            let taken = fs::read_dir(&self.queue).map_or(0, Iterator::count);
+            if !ran || taken >= self.programs.len() {
+                return;
+            }
+        }
+    }
+
+    fn one(
+        &self,
+        number: usize,
+        command: &[String],
+        each: impl FnMut(&str),
+    ) -> Result<std::process::ExitStatus> {
+        let path = self.logs.join(format!("machine-{number}.log"));
+        let mut log = File::options().create(true).append(true).open(path)?;
+        process::lines(&self.top, command, &mut log, each)
+    }
+}
+
+/// Names of the kselftest programs, from the folder of their sources.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Folder of the built programs.
+fn folder(top: &Path) -> Result<String> {
+    let script = top.join("scripts/programs");
+    let output = Command::new(script).arg("--path").output();
+    let output = output.context("scripts/programs")?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
