@@ -31,10 +31,7 @@ use super::{
     config_io::RealConfig,
     Device,
 };
-use crate::pci::irq::{
-    Irqs,
-    Vectors, //
-};
+use crate::pci::irq::Irqs;
 
 /// Offset of the command register and two of its bits, `include/uapi/linux/pci_regs.h`.
 pub(super) const COMMAND: u16 = 0x04;
@@ -209,15 +206,6 @@ impl Open {
         self.pci().write_config_word(COMMAND, command);
         result
     }
-
-    /// The number of vectors that each kind of interrupt has.
-    pub(crate) fn vectors(&self) -> Vectors {
-        Vectors {
-            intx: self.config.lock().has_intx().into(),
-            msi: msi_count(self.pci()),
-            msix: self.msix.map_or(0, |table| table.count),
-        }
-    }
 }
 
 /// What the configuration space does not tell about a function.
@@ -260,7 +248,7 @@ const BAR_MEM_64: u32 = 0x4;
 const BAR_PREFETCH: u32 = 0x8;
 
 /// Vectors of the MSI capability, PCI Local Bus Specification 3.0, 6.8.1.3.
-fn msi_count(pci: &PciDevice) -> u32 {
+pub(super) fn msi_count(pci: &PciDevice) -> u32 {
     match u16::from(pci.msi_cap()).checked_add(2) {
         Some(flags) if flags > 2 => {
             let order = (pci.read_config_word(flags) >> 1) & 0x7;

@@ -24,21 +24,16 @@ use vfio_kernel::{
     uapi,
 };
 
-use super::Open;
+use super::{
+    open::msi_count,
+    Open, //
+};
 
 /// The interrupts that are on; only one kind can be.
 pub(super) enum Irqs {
     Off,
     Intx(Intx),
     Msi(MsiVectors),
-}
-
-/// How many interrupts each kind has.
-#[derive(Clone, Copy)]
-pub(crate) struct Vectors {
-    pub(crate) intx: u32,
-    pub(crate) msi: u32,
-    pub(crate) msix: u32,
 }
 
 /// What to do with a range of interrupts.
@@ -65,11 +60,10 @@ pub(crate) enum IrqData {
 impl Open {
     /// How many interrupts an index has.
     pub(crate) fn irq_count(&self, index: u32) -> u32 {
-        let vectors = self.vectors();
         match index {
-            uapi::VFIO_PCI_INTX_IRQ_INDEX => vectors.intx,
-            uapi::VFIO_PCI_MSI_IRQ_INDEX => vectors.msi,
-            uapi::VFIO_PCI_MSIX_IRQ_INDEX => vectors.msix,
+            uapi::VFIO_PCI_INTX_IRQ_INDEX => self.config.lock().has_intx().into(),
+            uapi::VFIO_PCI_MSI_IRQ_INDEX => msi_count(self.pci()),
+            uapi::VFIO_PCI_MSIX_IRQ_INDEX => self.msix.map_or(0, |table| table.count),
             uapi::VFIO_PCI_ERR_IRQ_INDEX | uapi::VFIO_PCI_REQ_IRQ_INDEX => 1,
             _ => 0,
         }
