@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use nix::errno::Errno;
 use vfio_client::config::{COMMAND_MASTER, COMMAND_MEMORY};
 use vfio_client::irq::IrqData;
-use vfio_client::uapi::VFIO_IRQ_SET_ACTION_TRIGGER as TRIGGER;
+use vfio_client::uapi::{VFIO_IRQ_SET_ACTION_TRIGGER as TRIGGER, vfio_irq_set};
 use vfio_client::{Device, Event};
 
 use crate::setup::Opened;
@@ -35,6 +35,27 @@ pub fn taken(events: &[Event]) -> Result<Vec<u64>> {
         .iter()
         .map(|e| Ok(e.take()?.unwrap_or(0)))
         .collect::<std::io::Result<_>>()?)
+}
+
+/// VFIO_DEVICE_SET_IRQS with these fields and 64 zero bytes of data behind them.
+///
+/// # Errors
+/// errno of the ioctl.
+pub fn set(
+    device: &Device,
+    flags: u32,
+    index: u32,
+    start: u32,
+    count: u32,
+) -> std::io::Result<i32> {
+    let head = vfio_irq_set {
+        flags,
+        index,
+        start,
+        count,
+        ..Default::default()
+    };
+    device.set_irqs_raw(head, &[0; 64])
 }
 
 /// Turns on `count` vectors of interrupt `index`, has the kernel signal them in every way, and turns them off.

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use vfio_client::sys::{self, Plain};
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf};
+use vfio_rs_selftests::irq::set;
 use vfio_rs_selftests::setup::{PAGE, open_edu};
 use vfio_rs_selftests::{Outcome, errno, same, suite};
 
@@ -135,17 +136,6 @@ fn indexes() -> Outcome {
         )?;
     }
     Ok(())
-}
-
-fn set(device: &Device, flags: u32, index: u32, start: u32, count: u32) -> std::io::Result<i32> {
-    let head = vfio_irq_set {
-        flags,
-        index,
-        start,
-        count,
-        ..Default::default()
-    };
-    device.set_irqs_raw(head, &[0; 64])
 }
 
 fn features() -> Outcome {

@@ -8,7 +8,8 @@ use nix::sys::mman::{MapFlags, ProtFlags};
 use vfio_client::irq::IrqData;
 use vfio_client::sys;
 use vfio_client::uapi::*;
-use vfio_client::{Device, DmaBuf, Event};
+use vfio_client::{DmaBuf, Event};
+use vfio_rs_selftests::irq::set;
 use vfio_rs_selftests::setup::{PAGE, open_edu};
 use vfio_rs_selftests::{Outcome, errno, same, suite};
 
@@ -20,17 +21,6 @@ const UNMASK: u32 = VFIO_IRQ_SET_ACTION_UNMASK;
 const TRIGGER: u32 = VFIO_IRQ_SET_ACTION_TRIGGER;
 const MSI: u32 = VFIO_PCI_MSI_IRQ_INDEX;
 const INTX: u32 = VFIO_PCI_INTX_IRQ_INDEX;
-
-fn set(device: &Device, flags: u32, index: u32, start: u32, count: u32) -> std::io::Result<i32> {
-    let head = vfio_irq_set {
-        flags,
-        index,
-        start,
-        count,
-        ..Default::default()
-    };
-    device.set_irqs_raw(head, &[0; 64])
-}
 
 fn header() -> Outcome {
     let edu = open_edu()?;
