@@ -86,7 +86,7 @@ pub struct Options {
     #[arg(long = "qemu-arg", value_name = "ARG", allow_hyphen_values = true)]
     pub qemu_args: Vec<String>,
 
-    /// Run the CPUs side by side, not in turns: faster, but QEMU may lose a timer interrupt and stall
+    /// Run the CPUs side by side, not in turns, with an x2APIC: faster, but QEMU may lose a timer interrupt and stall
     #[arg(long, conflicts_with = "icount")]
     pub parallel: bool,
 

@@ -65,10 +65,13 @@ pub fn arguments(
     shares: &[Share],
 ) -> Result<Vec<String>> {
     let mut args = Args::default();
-    let cpu = match options.kernel {
+    let mut cpu = String::from(match options.kernel {
         Kernel::Release => "max",
         Kernel::Debug => "max,la57=off", // with it KASAN sees a wild access early at boot, and then nothing
-    };
+    });
+    if options.parallel {
+        cpu += ",+x2apic";
+    }
     let smp = options.smp.unwrap_or(if options.icount { 1 } else { 2 });
     args.add("-nodefaults -no-user-config -no-reboot -display none");
     args.add("-machine q35,kernel-irqchip=split");
@@ -82,14 +85,15 @@ pub fn arguments(
         args.add("-accel tcg,thread=single -icount shift=0,sleep=off");
     } else {
         // With a host thread for each CPU, QEMU 10.0 now and then loses the end of a timer interrupt:
-        // the vector stays in service and that CPU's timers stand still. Taking turns avoids it.
+        // the vector stays in service and that CPU's timers stand still. Taking turns avoids it, and
+        // an x2APIC, whose registers are no memory, at least makes it rare.
         let thread = if options.parallel { "multi" } else { "single" };
         args.add(&format!("-accel tcg,thread={thread}"));
     }
     args.option("-kernel", &image.display().to_string());
     args.option("-initrd", &files.initrd().display().to_string());
     args.option("-append", &kernel_command_line(options));
-    iommu(&mut args, &options.iommu);
+    iommu(&mut args, &options.iommu, options.parallel);
     channels(&mut args, files);
     folder(&mut args, ROOT_TAG, "/", "on", 0x1c);
     for (share, slot) in shares.iter().zip(0x14..) {
@@ -151,8 +155,12 @@ fn kernel_command_line(options: &Options) -> String {
     line
 }
 
-fn iommu(args: &mut Args, iommu: &Iommu) {
+/// The IOMMU, with our defaults where `iommu` says nothing; `x2apic`: the CPUs have 32 bits of APIC id.
+fn iommu(args: &mut Args, iommu: &Iommu, x2apic: bool) {
     let (device, defaults): (_, &[&str]) = match iommu.kind {
+        IommuKind::Intel if x2apic => {
+            ("intel-iommu", &["intremap=on", "caching-mode=on", "eim=on"])
+        }
         IommuKind::Intel => ("intel-iommu", &["intremap=on", "caching-mode=on"]),
         // With pt=on, its default, QEMU's AMD-Vi lets DMA through untranslated.
         IommuKind::Amd => ("amd-iommu", &["intremap=off", "pt=off"]),
