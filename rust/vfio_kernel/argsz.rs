@@ -30,6 +30,11 @@ impl UserArg {
         self.0
     }
 
+    /// What lies `offset` bytes behind this; as for [`slice`](Self::slice), a sum may wrap.
+    pub fn at(self, offset: usize) -> Self {
+        Self(self.0.wrapping_add(offset))
+    }
+
     /// `len` bytes of user memory, `offset` bytes into the struct.
     ///
     /// A sum that wraps is an address that no access passes, so it ends in `EFAULT`.

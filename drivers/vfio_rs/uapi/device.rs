@@ -38,6 +38,7 @@ use vfio_kernel::{
 use super::{
     caps::CapChain,
     device_nr as nr,
+    feature::feature,
     irq_set::IrqSet,
     offset_of_end, //
 };
@@ -117,7 +118,7 @@ impl FileOps for DeviceFile {
             nr::GET_IRQ_INFO => get_irq_info(open, arg).map(|()| 0),
             nr::SET_IRQS => set_irqs(open, arg),
             nr::RESET => open.reset().map(|()| 0),
-            nr::FEATURE => feature(arg),
+            nr::FEATURE => feature(open, arg),
             _ => Err(ENOTTY),
         }
     }
@@ -208,22 +209,4 @@ fn set_irqs(open: &Open, arg: UserArg) -> Result<isize> {
     // ERRNO: ENOTTY for an action that is none, as vfio_pci_set_irqs_ioctl().
     let action = set.action.ok_or(ENOTTY)?;
     open.set_irqs(set.index, action, set.start, set.count, &set.data)
-}
-
-/// `VFIO_DEVICE_FEATURE`: checked as far as it goes without a feature.
-fn feature(arg: UserArg) -> Result<isize> {
-    type Header = uapi::vfio_device_feature_header;
-    const MIN: usize = offset_of_end!(Header, flags);
-    const OPS: u32 = uapi::VFIO_DEVICE_FEATURE_SET | uapi::VFIO_DEVICE_FEATURE_GET;
-    const KNOWN: u32 = uapi::VFIO_DEVICE_FEATURE_MASK | OPS | uapi::VFIO_DEVICE_FEATURE_PROBE;
-
-    let header: Header = arg.read_min(MIN)?;
-    if (header.argsz as usize) < MIN || header.flags & !KNOWN != 0 {
-        return Err(EINVAL);
-    }
-    // Reading and writing at once can only be asked about.
-    if header.flags & uapi::VFIO_DEVICE_FEATURE_PROBE == 0 && header.flags & OPS == OPS {
-        return Err(EINVAL);
-    }
-    Err(ENOTTY)
 }

@@ -8,6 +8,7 @@
 pub(crate) mod caps;
 pub(crate) mod container;
 pub(crate) mod device;
+pub(crate) mod feature;
 pub(crate) mod group;
 pub(crate) mod irq_set;
 

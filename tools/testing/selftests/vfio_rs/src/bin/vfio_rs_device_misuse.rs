@@ -138,6 +138,9 @@ fn indexes() -> Outcome {
     Ok(())
 }
 
+/// Newer than the crate that has the other numbers.
+const VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFO_V2: u32 = 12;
+
 fn features() -> Outcome {
     let edu = open_edu()?;
     let ask = |argsz, flags| {
@@ -171,6 +174,11 @@ fn features() -> Outcome {
         "migration",
         ask(8, probe | get | VFIO_DEVICE_FEATURE_MIGRATION),
         Errno::ENOTTY,
+    )?;
+    errno(
+        "a way to migrate, of a device that cannot",
+        ask(8, probe | set | VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFO_V2),
+        Errno::EINVAL,
     )
 }
 
