@@ -15,6 +15,8 @@
 #include <linux/mm.h>
 #include <linux/mount.h>
 #include <linux/pci.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
 
 enum vfio_rs_layout {
 	VFIO_RS_AT_pci_dev_vendor = offsetof(struct pci_dev, vendor),
@@ -57,6 +59,8 @@ enum vfio_rs_layout {
 	VFIO_RS_SIZE_pci_driver = sizeof(struct pci_driver),
 	VFIO_RS_SIZE_pci_error_handlers = sizeof(struct pci_error_handlers),
 	VFIO_RS_SIZE_rw_semaphore = sizeof(struct rw_semaphore),
+	VFIO_RS_SIZE_wait_queue_entry = sizeof(struct wait_queue_entry),
+	VFIO_RS_SIZE_work_struct = sizeof(struct work_struct),
 	VFIO_RS_SIZE_vm_operations_struct = sizeof(struct vm_operations_struct),
 };
 

@@ -6,4 +6,5 @@
 #include <linux/pci.h>
 #include <linux/pseudo_fs.h>
 #include "vfio_helpers.h"
+#include "vfio_irq.h"
 #include "vfio_layout.h"

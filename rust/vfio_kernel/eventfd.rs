@@ -5,7 +5,9 @@
 use core::ptr::NonNull;
 use kernel::{
     error::from_err_ptr,
-    prelude::*, //
+    fs::LocalFile,
+    prelude::*,
+    sync::aref::ARef, //
 };
 use vfio_bindings as bindings;
 
@@ -29,6 +31,12 @@ impl EventFd {
         NonNull::new(ctx).map(Self).ok_or(EINVAL)
     }
 
+    fn fileget(file: &LocalFile) -> Result<Self> {
+        // SAFETY: The reference proves that the file is open.
+        let ctx = from_err_ptr(unsafe { bindings::eventfd_ctx_fileget(file.as_ptr()) })?;
+        NonNull::new(ctx).map(Self).ok_or(EINVAL)
+    }
+
     /// Adds one to the counter. Any context, hard interrupt included.
     pub fn signal(&self) {
         // SAFETY: `self` owns a reference.
@@ -44,5 +52,24 @@ impl Drop for EventFd {
     fn drop(&mut self) {
         // SAFETY: `self` owns a reference, given up here.
         unsafe { bindings::eventfd_ctx_put(self.as_ptr()) }
+    }
+}
+
+/// An eventfd with the user's end of it, which stays open as long as this lives.
+pub struct EventFdFile {
+    pub(crate) file: ARef<LocalFile>,
+    pub(crate) eventfd: EventFd,
+}
+
+impl EventFdFile {
+    /// Takes references to the eventfd behind the descriptor `fd` of the current task.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if `fd` is not open, `EINVAL` if it is no eventfd.
+    pub fn fdget(fd: i32) -> Result<Self> {
+        let file = LocalFile::fget(fd.try_into().map_err(|_| EBADF)?)?;
+        let eventfd = EventFd::fileget(&file)?;
+        Ok(Self { file, eventfd })
     }
 }

@@ -72,5 +72,7 @@ same_size! {
     pci_driver = vfio_rs_layout_VFIO_RS_SIZE_pci_driver;
     pci_error_handlers = vfio_rs_layout_VFIO_RS_SIZE_pci_error_handlers;
     rw_semaphore = vfio_rs_layout_VFIO_RS_SIZE_rw_semaphore;
+    wait_queue_entry = vfio_rs_layout_VFIO_RS_SIZE_wait_queue_entry;
+    work_struct = vfio_rs_layout_VFIO_RS_SIZE_work_struct;
     vm_operations_struct = vfio_rs_layout_VFIO_RS_SIZE_vm_operations_struct;
 }

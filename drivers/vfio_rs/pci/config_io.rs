@@ -99,7 +99,7 @@ impl Open {
         };
         let mut config = self.config.lock();
         let mut memory = self.memory.write();
-        let mut intx_disable = None;
+        let mut intx_changed = false;
         let mut done = 0usize;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset.checked_add(done as u64).ok_or(EFAULT)?;
@@ -107,15 +107,15 @@ impl Open {
             if let Some((vpd, data)) = self.perform(&written.effects) {
                 config.vpd_done(vpd, data);
             }
-            intx_disable = written.effects.intx_disable.or(intx_disable);
+            intx_changed |= written.effects.intx_disable.is_some();
             *memory = self.answers_memory(&config);
             done = done.checked_add(written.len.max(1)).ok_or(EFAULT)?;
         }
         drop(memory);
         drop(config);
         // Interrupts are set up with their lock held around the two above.
-        if let Some(disable) = intx_disable {
-            self.disable_intx_pin(disable);
+        if intx_changed {
+            self.update_intx_pin();
         }
         Ok(len)
     }

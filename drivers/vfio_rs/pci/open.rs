@@ -54,6 +54,8 @@ pub(crate) struct Open {
     /// accessed or mapped, for writing while that changes.
     #[pin]
     pub(super) memory: RwSem<bool>,
+    /// Whether the interrupt pin is masked in the device's command register.
+    pub(super) intx_in_device: bool,
     #[pin]
     pub(super) irqs: Mutex<Irqs>,
 }
@@ -90,7 +92,8 @@ impl Open {
         pci.save_state();
         let saved = pci.store_saved_state();
 
-        if pci.intx_mask_supported() {
+        let intx_in_device = pci.intx_mask_supported();
+        if intx_in_device {
             // A pin that somebody left masked in the device would never raise an interrupt.
             let command = pci.read_config_word(COMMAND);
             if command & COMMAND_INTX_DISABLE != 0 {
@@ -120,6 +123,7 @@ impl Open {
                 msix: msix_table(pci),
                 config <- new_mutex!(config, "Open::config"),
                 memory <- new_rwsem!(memory, "Open::memory"),
+                intx_in_device,
                 irqs <- new_mutex!(Irqs::Off, "Open::irqs"),
             }),
             GFP_KERNEL,

@@ -125,7 +125,7 @@ impl PciDevice {
     }
 
     /// Lets the device raise its pin, or not.
-    pub(super) fn intx(&self, enable: bool) {
+    pub fn intx(&self, enable: bool) {
         // SAFETY: The device is alive; the call takes a lock of its own, in any context.
         unsafe { bindings::pci_intx(self.as_ptr(), enable.into()) }
     }

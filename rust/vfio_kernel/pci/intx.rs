@@ -3,24 +3,42 @@
 //! The interrupt pin, level-triggered, to an eventfd.
 //!
 //! An interrupt masks itself, as the device keeps asking until its user has served it; the user
-//! then unmasks. A device that can be masked in its command register (PCI 2.3) may share the line
-//! with others, any other needs the line for itself and is masked at the interrupt controller.
+//! then unmasks, by a call or by an eventfd. A device that can be masked in its command register
+//! (PCI 2.3) may share the line with others, any other needs the line for itself and is masked at
+//! the interrupt controller.
+//!
+//! Lock: `Inner::state`. It is taken under the lock of the unmasking eventfd's wait queue, so no
+//! eventfd is signalled under it.
 
 use kernel::{
     error::to_result,
     new_spinlock_irq,
     prelude::*,
     str::CString,
-    sync::SpinLockIrq, //
+    sync::{
+        Arc,
+        SpinLockIrq, //
+    },
 };
 use vfio_bindings as bindings;
 
 use super::PciDevice;
-use crate::eventfd::EventFd;
+use crate::{
+    eventfd::{
+        EventFd,
+        EventFdFile, //
+    },
+    virqfd::{
+        OnSignal,
+        Virqfd, //
+    },
+};
 
 /// A requested interrupt pin. Dropping it waits for a running handler and frees the line.
 pub struct Intx {
-    inner: Pin<KBox<Inner>>,
+    /// Unmasks when signalled.
+    unmask: Option<Virqfd<Unmask>>,
+    inner: Arc<Inner>,
     /// The kernel keeps a pointer to it until the line is freed.
     _name: CString,
 }
@@ -36,8 +54,10 @@ struct Inner {
 }
 
 struct State {
-    eventfd: Option<EventFd>,
+    eventfd: Option<Arc<EventFd>>,
     masked: bool,
+    /// The user disabled the pin in the command register: neither signalled nor unmasked.
+    disabled: bool,
 }
 
 impl PciDevice {
@@ -54,37 +74,47 @@ impl PciDevice {
 }
 
 impl Intx {
-    /// Has `eventfd` signalled by the pin, which starts masked if `masked` says so. May sleep.
+    /// Has `eventfd` signalled by the pin, which is masked in the device if `in_device` says so,
+    /// and starts masked if it is `disabled`. May sleep.
     ///
     /// # Errors
     ///
     /// `ENODEV` if there is no line, `EBUSY` if it cannot be shared, `ENOMEM`.
-    pub fn request(dev: &PciDevice, eventfd: Option<EventFd>, masked: bool) -> Result<Self> {
+    pub fn request(
+        dev: &PciDevice,
+        eventfd: Option<EventFd>,
+        in_device: bool,
+        disabled: bool,
+    ) -> Result<Self> {
         if !dev.has_irq() {
             return Err(ENODEV);
         }
-        let in_device = dev.intx_mask_supported();
         let name = CString::try_from_fmt(fmt!(
             "vfio-intx({})",
             kernel::str::BStr::from_bytes(dev.name().to_bytes())
         ))?;
         let irq = dev.irq();
-        let inner = KBox::pin_init(
+        let state = State {
+            eventfd: shared(eventfd)?,
+            masked: disabled,
+            disabled,
+        };
+        let inner = Arc::pin_init(
             pin_init!(Inner {
                 dev: dev.clone(),
                 irq,
                 in_device,
-                state <- new_spinlock_irq!(State { eventfd, masked }),
+                state <- new_spinlock_irq!(state, "Inner::state"),
             }),
             GFP_KERNEL,
         )?;
-        let flags = match (in_device, masked) {
+        let flags = match (in_device, disabled) {
             (true, _) => bindings::IRQF_SHARED,
             (false, true) => bindings::IRQF_NO_AUTOEN,
             (false, false) => 0,
         };
         if in_device {
-            dev.intx(!masked);
+            dev.intx(!disabled);
         } else {
             // SAFETY: Any number may be passed; the device's line is ours to set up.
             unsafe { bindings::vfio_rs_irq_set_unlazy(irq, true) };
@@ -98,65 +128,152 @@ impl Intx {
                 None,
                 flags as usize,
                 name.as_char_ptr(),
-                core::ptr::from_ref(&*inner).cast_mut().cast(),
+                Arc::as_ptr(&inner).cast_mut().cast(),
             )
         });
         if let Err(err) = ret {
             inner.set_lazy();
             return Err(err);
         }
-        Ok(Self { inner, _name: name })
+        Ok(Self {
+            unmask: None,
+            inner,
+            _name: name,
+        })
     }
 
-    /// Has another eventfd signalled, or none.
-    pub fn set_eventfd(&self, eventfd: Option<EventFd>) {
+    /// Has another eventfd signalled, or none; the old one is not signalled any more. May sleep.
+    pub fn set_eventfd(&self, eventfd: Option<EventFd>) -> Result {
+        let eventfd = shared(eventfd)?;
         let old = core::mem::replace(&mut self.inner.state.lock().eventfd, eventfd);
-        drop(old);
+        if old.is_some() {
+            // SAFETY: The line is requested, and the caller may sleep.
+            unsafe { bindings::synchronize_irq(self.inner.irq) };
+            if let Some(unmask) = &self.unmask {
+                unmask.flush();
+            }
+        }
+        Ok(())
+    }
+
+    /// Unmasks at each signal of `eventfd`, or at none. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there is one that its user has not closed, `ENOMEM`.
+    pub fn set_unmask_eventfd(&mut self, eventfd: Option<EventFdFile>) -> Result {
+        let Some(eventfd) = eventfd else {
+            self.unmask = None;
+            return Ok(());
+        };
+        if self.unmask.as_ref().is_some_and(|old| !old.is_hung_up()) {
+            return Err(EBUSY);
+        }
+        self.unmask = None;
+        self.unmask = Some(Virqfd::new(eventfd, Unmask(self.inner.clone()))?);
+        Ok(())
     }
 
     /// Signals as the interrupt would.
     pub fn signal(&self) {
-        self.inner.state.lock().signal();
+        self.inner.signal();
     }
 
     /// Keeps the device from raising the interrupt.
     pub fn mask(&self) {
-        let mut state = self.inner.state.lock();
-        if !state.masked {
-            self.inner.set_enabled(false);
-            state.masked = true;
-        }
+        self.inner.mask(&mut self.inner.state.lock());
     }
 
     /// Lets the device raise the interrupt again; signals at once if it already asks for one.
     pub fn unmask(&self) {
+        self.inner.unmask();
+    }
+
+    /// Follows the interrupt disable bit of the command register as the user sees it.
+    pub fn set_disabled(&self, disabled: bool) {
         let mut state = self.inner.state.lock();
-        if !state.masked {
-            return;
-        }
-        if self.inner.in_device {
-            // SAFETY: The device is alive. The call only unmasks a pin that is quiet.
-            let quiet = unsafe { bindings::pci_check_and_unmask_intx(self.inner.dev.as_ptr()) };
-            if !quiet {
-                state.signal();
-                return;
-            }
+        state.disabled = disabled;
+        if disabled {
+            self.inner.mask(&mut state);
         } else {
-            self.inner.set_enabled(true);
+            drop(state);
+            self.inner.unmask();
         }
-        state.masked = false;
     }
 }
 
-impl State {
-    fn signal(&self) {
-        if let Some(eventfd) = &self.eventfd {
-            eventfd.signal();
+/// An eventfd that can be signalled after the lock around it was dropped.
+fn shared(eventfd: Option<EventFd>) -> Result<Option<Arc<EventFd>>> {
+    let eventfd = eventfd.map(|eventfd| Arc::new(eventfd, GFP_KERNEL));
+    Ok(eventfd.transpose()?)
+}
+
+/// Unmasks when the user has served the interrupt.
+struct Unmask(Arc<Inner>);
+
+impl OnSignal for Unmask {
+    fn wake(&self) -> bool {
+        // SAFETY: May be called anywhere.
+        if unsafe { bindings::vfio_rs_in_hardirq() } {
+            // The signal comes from an interrupt, maybe our own: unmasked here, a level that is
+            // still asserted would interrupt again at once, and for ever.
+            return true;
         }
+        !self.0.try_unmask()
+    }
+
+    fn work(&self) {
+        self.0.unmask();
     }
 }
 
 impl Inner {
+    fn signal(&self) {
+        let eventfd = {
+            let state = self.state.lock();
+            if state.disabled {
+                None
+            } else {
+                state.eventfd.clone()
+            }
+        };
+        if let Some(eventfd) = eventfd {
+            eventfd.signal();
+        }
+    }
+
+    fn mask(&self, state: &mut State) {
+        if !state.masked {
+            self.set_enabled(false);
+            state.masked = true;
+        }
+    }
+
+    fn unmask(&self) {
+        if !self.try_unmask() {
+            self.signal();
+        }
+    }
+
+    /// Unmasks; false if the device already asks for an interrupt, which then stays masked.
+    fn try_unmask(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.masked || state.disabled {
+            return true;
+        }
+        if self.in_device {
+            // SAFETY: The device is alive. The call only unmasks a pin that is quiet.
+            let quiet = unsafe { bindings::pci_check_and_unmask_intx(self.dev.as_ptr()) };
+            if !quiet {
+                return false;
+            }
+        } else {
+            self.set_enabled(true);
+        }
+        state.masked = false;
+        true
+    }
+
     fn set_enabled(&self, enabled: bool) {
         match (self.in_device, enabled) {
             (true, _) => self.dev.intx(enabled),
@@ -177,13 +294,9 @@ impl Inner {
 
 impl Drop for Intx {
     fn drop(&mut self) {
+        self.unmask = None;
         // SAFETY: Requested by `request` with this context.
-        unsafe {
-            bindings::free_irq(
-                self.inner.irq,
-                core::ptr::from_ref(&*self.inner).cast_mut().cast(),
-            )
-        };
+        unsafe { bindings::free_irq(self.inner.irq, Arc::as_ptr(&self.inner).cast_mut().cast()) };
         self.inner.set_lazy();
     }
 }
@@ -204,10 +317,14 @@ unsafe extern "C" fn handle_intx(_irq: c_int, ctx: *mut c_void) -> bindings::irq
             // Another device on the line.
             return bindings::irqreturn::IRQ_NONE;
         }
+        state.masked = true;
+    } else if state.masked {
+        // Came before the line was disabled; the device will ask again.
+        return bindings::irqreturn::IRQ_HANDLED;
     } else {
-        inner.set_enabled(false);
+        inner.mask(&mut state);
     }
-    state.masked = true;
-    state.signal();
+    drop(state);
+    inner.signal();
     bindings::irqreturn::IRQ_HANDLED
 }

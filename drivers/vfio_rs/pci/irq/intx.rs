@@ -4,7 +4,10 @@
 
 use kernel::prelude::*;
 use vfio_kernel::{
-    eventfd::EventFd,
+    eventfd::{
+        EventFd,
+        EventFdFile, //
+    },
     pci::Intx, //
 };
 
@@ -46,50 +49,59 @@ impl Open {
         let Irqs::Intx(intx) = &*irqs else {
             return Err(EINVAL);
         };
-        let disabled = self.config.lock().intx_disabled();
         match action {
             _ if !wanted => {}
             IrqAction::Mask => intx.mask(),
-            // A pin that the user disabled in the command register stays silent.
-            _ if disabled => {}
             IrqAction::Unmask => intx.unmask(),
             IrqAction::Trigger => intx.signal(),
         }
         Ok(())
     }
 
-    /// Sets what the pin signals; switches it on if it is off.
+    /// Sets what the pin signals, and switches it on if it is off; or what unmasks it.
     fn set_intx_eventfd(&self, irqs: &mut Irqs, action: IrqAction, fds: &[i32]) -> Result {
         let fd = *fds.first().ok_or(EINVAL)?;
-        match (action, &*irqs) {
-            // ERRNO: ENOTTY, as vfio_pci_set_intx_mask(). Unmasking by an eventfd is not there yet.
-            (IrqAction::Mask, Irqs::Intx(_)) => return Err(ENOTTY),
-            (IrqAction::Unmask, Irqs::Intx(_)) if fd < 0 => return Ok(()),
-            (IrqAction::Unmask, Irqs::Intx(_)) => return Err(ENOTTY),
-            (IrqAction::Trigger, Irqs::Intx(_) | Irqs::Off) => {}
-            _ => return Err(EINVAL),
+        match (action, irqs) {
+            // ERRNO: ENOTTY, as vfio_pci_set_intx_mask().
+            (IrqAction::Mask, Irqs::Intx(_)) => Err(ENOTTY),
+            (IrqAction::Unmask, Irqs::Intx(intx)) => intx.set_unmask_eventfd(match fd {
+                0.. => Some(EventFdFile::fdget(fd)?),
+                _ => None,
+            }),
+            (IrqAction::Trigger, Irqs::Intx(intx)) => intx.set_eventfd(eventfd(fd)?),
+            (IrqAction::Trigger, irqs @ Irqs::Off) => {
+                let eventfd = eventfd(fd)?;
+                let disabled = self.config.lock().intx_disabled();
+                *irqs = Irqs::Intx(Intx::request(
+                    self.pci(),
+                    eventfd,
+                    self.intx_in_device,
+                    disabled,
+                )?);
+                Ok(())
+            }
+            _ => Err(EINVAL),
         }
-        let eventfd = match fd {
-            0.. => Some(EventFd::fdget(fd)?),
-            _ => None,
-        };
-        if let Irqs::Intx(intx) = irqs {
-            intx.set_eventfd(eventfd);
-        } else {
-            let disabled = self.config.lock().intx_disabled();
-            *irqs = Irqs::Intx(Intx::request(self.pci(), eventfd, disabled)?);
-        }
-        Ok(())
     }
 
-    /// Does what the user's interrupt disable bit in the command register says.
-    pub(in crate::pci) fn disable_intx_pin(&self, disable: bool) {
-        if let Irqs::Intx(intx) = &*self.irqs.lock() {
-            if disable {
-                intx.mask();
-            } else {
-                intx.unmask();
-            }
+    /// Has the pin follow the user's interrupt disable bit in the command register.
+    pub(in crate::pci) fn update_intx_pin(&self) {
+        let irqs = self.irqs.lock();
+        // Of several writes, the last one counts.
+        let disabled = self.config.lock().intx_disabled();
+        match &*irqs {
+            Irqs::Intx(intx) => intx.set_disabled(disabled),
+            // The real bit follows the user's.
+            _ if self.intx_in_device => self.pci().intx(!disabled),
+            _ => {}
         }
+    }
+}
+
+/// The eventfd of a descriptor; negative for none.
+fn eventfd(fd: i32) -> Result<Option<EventFd>> {
+    match fd {
+        0.. => Ok(Some(EventFd::fdget(fd)?)),
+        _ => Ok(None),
     }
 }

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Definitions for vfio_irq.h. */
+#include <linux/hardirq.h>
+#include <linux/poll.h>
+
+#include "vfio_irq.h"
+
+bool vfio_rs_in_hardirq(void)
+{
+	return in_hardirq();
+}
+
+void vfio_rs_init_work(struct work_struct *work, work_func_t func)
+{
+	INIT_WORK(work, func);
+}
+
+void vfio_rs_schedule_work(struct work_struct *work)
+{
+	schedule_work(work);
+}
+
+void vfio_rs_init_wait_func(struct wait_queue_entry *wait, wait_queue_func_t func)
+{
+	init_waitqueue_func_entry(wait, func);
+}
+
+struct vfio_rs_hook {
+	poll_table pt;
+	struct wait_queue_entry *wait;
+};
+
+static void vfio_rs_hook_queue(struct file *file, wait_queue_head_t *wqh, poll_table *pt)
+{
+	add_wait_queue(wqh, container_of(pt, struct vfio_rs_hook, pt)->wait);
+}
+
+/* Puts @wait into the wait queue of an eventfd; returns what it has, EPOLL*. */
+unsigned int vfio_rs_hook_eventfd(struct file *file, struct wait_queue_entry *wait)
+{
+	struct vfio_rs_hook hook = { .wait = wait };
+
+	init_poll_funcptr(&hook.pt, vfio_rs_hook_queue);
+	return (__force unsigned int)vfs_poll(file, &hook.pt);
+}
+
+/* From a wake function, which has the queue locked; it may be removed again. */
+void vfio_rs_unhook_locked(struct wait_queue_entry *wait)
+{
+	list_del_init(&wait->entry);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* As vfio_helpers.h, for interrupts and the eventfds that stand for them. */
+#ifndef _VFIO_RS_IRQ_H
+#define _VFIO_RS_IRQ_H
+
+#include <linux/types.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+struct file;
+
+bool vfio_rs_in_hardirq(void);
+void vfio_rs_init_work(struct work_struct *work, work_func_t func);
+void vfio_rs_schedule_work(struct work_struct *work);
+void vfio_rs_init_wait_func(struct wait_queue_entry *wait, wait_queue_func_t func);
+unsigned int vfio_rs_hook_eventfd(struct file *file, struct wait_queue_entry *wait);
+void vfio_rs_unhook_locked(struct wait_queue_entry *wait);
+
+#endif /* _VFIO_RS_IRQ_H */

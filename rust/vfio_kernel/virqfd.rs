@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Eventfds that the user signals and the kernel listens to; named after `drivers/vfio/virqfd.c`.
+//!
+//! A signal runs a function right in the signaller's context, under the lock of the eventfd's wait
+//! queue, and only what that cannot do goes to a work. The owner of a [`Virqfd`] tears it down, and
+//! nobody else: when the user closes the eventfd first, the hook leaves the queue and the rest
+//! stays until its owner drops it.
+
+use kernel::{
+    container_of,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        Arc,
+    },
+    types::Opaque, //
+};
+use vfio_bindings as bindings;
+
+use crate::eventfd::{
+    EventFd,
+    EventFdFile, //
+};
+
+/// `EPOLLIN` and `EPOLLHUP`, `include/uapi/linux/eventpoll.h`.
+const EPOLLIN: usize = 0x1;
+const EPOLLHUP: usize = 0x10;
+
+/// What a signal does.
+pub trait OnSignal: Send + Sync + 'static {
+    /// Called at each signal, in any context, with interrupts off and the eventfd locked: must not
+    /// sleep nor signal an eventfd. Says whether [`work`](Self::work) is to run.
+    fn wake(&self) -> bool;
+
+    /// Called after that from a kernel thread. May sleep.
+    fn work(&self);
+}
+
+/// A function hooked to an eventfd. Dropping it unhooks it and waits for a running function, and
+/// for a work that was asked for; may sleep.
+pub struct Virqfd<T: OnSignal>(Arc<Hook<T>>);
+
+#[pin_data]
+struct Hook<T> {
+    #[pin]
+    wait: Opaque<bindings::wait_queue_entry>,
+    #[pin]
+    work: Opaque<bindings::work_struct>,
+    eventfd: EventFd,
+    /// The user closed the eventfd, and `wait` is in no queue.
+    hung_up: Atomic<bool>,
+    target: T,
+}
+
+// SAFETY: `wait` and `work` are only used by the wait queue and the workqueue, which lock them.
+unsafe impl<T: OnSignal> Send for Hook<T> {}
+// SAFETY: As above; the rest is `Sync`.
+unsafe impl<T: OnSignal> Sync for Hook<T> {}
+
+impl<T: OnSignal> Virqfd<T> {
+    /// Has `target` called at each signal of `eventfd`, and once now if a signal is there already,
+    /// which then stays there for the user. May sleep.
+    pub fn new(eventfd: EventFdFile, target: T) -> Result<Self> {
+        let EventFdFile { file, eventfd } = eventfd;
+        let hook = Arc::pin_init(
+            pin_init!(Hook {
+                // SAFETY: `slot` is valid for writes.
+                wait <- Opaque::ffi_init(|slot| unsafe {
+                    bindings::vfio_rs_init_wait_func(slot, Some(wake::<T>))
+                }),
+                // SAFETY: As above; the work is pinned.
+                work <- Opaque::ffi_init(|slot| unsafe {
+                    bindings::vfio_rs_init_work(slot, Some(work::<T>))
+                }),
+                eventfd,
+                hung_up: Atomic::new(false),
+                target,
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The file is that of an eventfd, so there is one queue, and it lives as long as
+        // the context that `hook` holds. `wait` is pinned and stays until `drop` took it out.
+        let events = unsafe { bindings::vfio_rs_hook_eventfd(file.as_ptr(), hook.wait.get()) };
+        if events as usize & EPOLLIN != 0 {
+            hook.signalled();
+        }
+        Ok(Self(hook))
+    }
+
+    /// Whether the user closed the eventfd, so that no signal will come.
+    pub fn is_hung_up(&self) -> bool {
+        self.0.hung_up.load(Acquire)
+    }
+
+    /// Waits for a work that was asked for. May sleep.
+    pub fn flush(&self) {
+        // SAFETY: The work was initialised.
+        unsafe { bindings::flush_work(self.0.work.get()) };
+    }
+}
+
+impl<T: OnSignal> Hook<T> {
+    fn signalled(&self) {
+        if self.target.wake() {
+            // SAFETY: The work is initialised and pinned, and stays until `Virqfd::drop` waited
+            // for it.
+            unsafe { bindings::vfio_rs_schedule_work(self.work.get()) }
+        }
+    }
+}
+
+impl<T: OnSignal> Drop for Virqfd<T> {
+    fn drop(&mut self) {
+        let mut count = 0;
+        // SAFETY: The context is referenced; `wait` is in its queue, or an empty list after a
+        // hang-up. Takes the queue's lock, so no `wake` runs when it returns.
+        unsafe {
+            bindings::eventfd_ctx_remove_wait_queue(
+                self.0.eventfd.as_ptr(),
+                self.0.wait.get(),
+                &mut count,
+            )
+        };
+        // Nobody can ask for the work again.
+        self.flush();
+    }
+}
+
+/// The function in the wait queue.
+///
+/// # Safety
+///
+/// Called with the queue locked, with the `wait` of a [`Hook`] of `T` that is in the queue.
+unsafe extern "C" fn wake<T: OnSignal>(
+    wait: *mut bindings::wait_queue_entry,
+    _mode: c_uint,
+    _flags: c_int,
+    key: *mut c_void,
+) -> c_int {
+    // SAFETY: By the contract of this function; `Virqfd::drop` takes the entry out of the queue
+    // under its lock before the hook goes.
+    let hook = unsafe { &*container_of!(Opaque::cast_from(wait), Hook<T>, wait) };
+    let events = key as usize;
+    if events & EPOLLIN != 0 {
+        let mut count = 0;
+        // SAFETY: The context is referenced and its queue locked.
+        unsafe { bindings::eventfd_ctx_do_read(hook.eventfd.as_ptr(), &mut count) };
+        hook.signalled();
+    }
+    if events & EPOLLHUP != 0 {
+        // SAFETY: The queue is locked, and the walk through it allows for that.
+        unsafe { bindings::vfio_rs_unhook_locked(wait) };
+        hook.hung_up.store(true, Release);
+    }
+    0
+}
+
+/// The function of the work.
+///
+/// # Safety
+///
+/// Called by the workqueue, with the `work` of a [`Hook`] of `T`.
+unsafe extern "C" fn work<T: OnSignal>(work: *mut bindings::work_struct) {
+    // SAFETY: By the contract of this function; `Virqfd::drop` waits before the hook goes.
+    let hook = unsafe { &*container_of!(Opaque::cast_from(work), Hook<T>, work) };
+    hook.target.work();
+}

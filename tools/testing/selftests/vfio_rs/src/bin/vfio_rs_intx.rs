@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The interrupt pin of edu: masked by each interrupt, unmasked by a call or by an eventfd, disabled in the command register.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use vfio_client::config::COMMAND;
+use vfio_client::irq::IrqData;
+use vfio_client::uapi::*;
+use vfio_client::{Device, Edu, Event};
+use vfio_rs_selftests::setup::{EDU, GLANCE, Opened, PATIENCE, is_amd_iommu, open_edu, slowness};
+use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
+
+const INTX: u32 = VFIO_PCI_INTX_IRQ_INDEX;
+const MASK: u32 = VFIO_IRQ_SET_ACTION_MASK;
+const UNMASK: u32 = VFIO_IRQ_SET_ACTION_UNMASK;
+const TRIGGER: u32 = VFIO_IRQ_SET_ACTION_TRIGGER;
+/// Interrupt disable, in the command register.
+const DISABLE: u16 = 0x400;
+
+/// A device whose pin signals `trigger`.
+struct Pin {
+    trigger: Event,
+    opened: Opened,
+}
+
+impl Pin {
+    fn new() -> Result<Self> {
+        let opened = open_edu()?;
+        // edu has no reset; QEMU's IOAPIC loses a pin that is asserted before it is set up.
+        Edu::new(&opened.device)?.ack_irq(!0)?;
+        let trigger = Event::new()?;
+        opened.device.enable_irqs(INTX, &[trigger.as_raw_fd()])?;
+        Ok(Self { trigger, opened })
+    }
+
+    fn device(&self) -> &Device {
+        &self.opened.device
+    }
+
+    fn edu(&self) -> Result<Edu<'_>> {
+        if is_amd_iommu() {
+            skip!("interrupt pins are dead behind QEMU's AMD-Vi");
+        }
+        Ok(Edu::new(self.device())?)
+    }
+
+    fn act(&self, action: u32) -> std::io::Result<i32> {
+        self.device().set_irqs(INTX, action, 0, 1, IrqData::None)
+    }
+
+    fn unmask_by(&self, fd: i32) -> std::io::Result<i32> {
+        self.device()
+            .set_irqs(INTX, UNMASK, 0, 1, IrqData::Eventfd(&[fd]))
+    }
+
+    fn heard(&self, what: &str) -> Outcome {
+        same(what, self.trigger.wait(PATIENCE * slowness())?, Some(1))
+    }
+
+    fn silent(&self, what: &str) -> Outcome {
+        same(what, self.trigger.wait(GLANCE)?, None)
+    }
+
+    fn command(&self, clear: u16, set: u16) -> Outcome {
+        Ok(self.device().config()?.update_command(clear, set)?)
+    }
+}
+
+fn unmasked_by_eventfd() -> Outcome {
+    let pin = Pin::new()?;
+    let edu = pin.edu()?;
+    let unmask = Event::new()?;
+    pin.unmask_by(unmask.as_raw_fd())?;
+    for _ in 0..3 {
+        edu.raise_irq(1)?;
+        pin.heard("interrupts")?;
+        pin.silent("while masked")?;
+        edu.ack_irq(1)?;
+        unmask.signal()?;
+        pin.silent("without a cause")?;
+        same("left in the eventfd", unmask.take()?, None)?;
+    }
+    // The kernel does not listen any more: no unmasking, and the signal stays.
+    pin.unmask_by(-1)?;
+    edu.raise_irq(1)?;
+    pin.heard("interrupts")?;
+    unmask.signal()?;
+    pin.silent("still masked")?;
+    same("left in the eventfd", unmask.take()?, Some(1))?;
+    Ok(pin.device().disable_irqs(INTX)?)
+}
+
+/// A device that still asks when it is unmasked is heard again, once each time.
+fn still_asserted() -> Outcome {
+    let pin = Pin::new()?;
+    let edu = pin.edu()?;
+    let unmask = Event::new()?;
+    pin.unmask_by(unmask.as_raw_fd())?;
+    edu.raise_irq(1)?;
+    pin.heard("interrupts")?;
+    for _ in 0..20 {
+        unmask.signal()?;
+        pin.heard("by eventfd")?;
+        pin.act(UNMASK)?;
+        pin.heard("by call")?;
+    }
+    edu.ack_irq(1)?;
+    unmask.signal()?;
+    pin.silent("without a cause")
+}
+
+/// A signal from before is acted on, and stays where the user can read it.
+fn signalled_before_it_is_set() -> Outcome {
+    let pin = Pin::new()?;
+    let edu = pin.edu()?;
+    let unmask = Event::new()?;
+    edu.raise_irq(1)?;
+    pin.heard("interrupts")?;
+    unmask.signal()?;
+    pin.unmask_by(unmask.as_raw_fd())?;
+    pin.heard("still asserted")?;
+    same("left in the eventfd", unmask.take()?, Some(1))?;
+    edu.ack_irq(1)?;
+    unmask.signal()?;
+    edu.raise_irq(1)?;
+    pin.heard("interrupts after")?;
+    Ok(edu.ack_irq(1)?)
+}
+
+fn errors() -> Outcome {
+    let pin = Pin::new()?;
+    let (one, two) = (Event::new()?, Event::new()?);
+    let null = std::fs::File::open("/dev/null")?;
+    for fd in [one.as_raw_fd(), -1, 999] {
+        let mask = pin
+            .device()
+            .set_irqs(INTX, MASK, 0, 1, IrqData::Eventfd(&[fd]));
+        errno("mask by eventfd", mask, Errno::ENOTTY)?;
+    }
+    for armed in [false, true] {
+        errno("closed", pin.unmask_by(999), Errno::EBADF)?;
+        errno("/dev/null", pin.unmask_by(null.as_raw_fd()), Errno::EINVAL)?;
+        if !armed {
+            pin.unmask_by(-1)?;
+            pin.unmask_by(one.as_raw_fd())?;
+        }
+    }
+    errno("a second", pin.unmask_by(two.as_raw_fd()), Errno::EBUSY)?;
+    errno(
+        "the same again",
+        pin.unmask_by(one.as_raw_fd()),
+        Errno::EBUSY,
+    )?;
+    pin.unmask_by(-2)?;
+    pin.unmask_by(two.as_raw_fd())?;
+    // One that its user closed makes room, maybe a moment later.
+    drop(two);
+    pin.unmask_by(one.as_raw_fd())?;
+    for (start, count) in [(0, 0), (1, 0)] {
+        let none = pin
+            .device()
+            .set_irqs(INTX, UNMASK, start, count, IrqData::Eventfd(&[]));
+        errno("of none", none, Errno::EINVAL)?;
+    }
+    pin.device().disable_irqs(INTX)?;
+    errno("when off", pin.unmask_by(one.as_raw_fd()), Errno::EINVAL)?;
+    // Off took the eventfd with it.
+    pin.device().enable_irqs(INTX, &[pin.trigger.as_raw_fd()])?;
+    Ok(pin.unmask_by(one.as_raw_fd()).map(drop)?)
+}
+
+fn masks_and_bools() -> Outcome {
+    let pin = Pin::new()?;
+    let edu = pin.edu()?;
+    let bool = |action, value| {
+        pin.device()
+            .set_irqs(INTX, action, 0, 1, IrqData::Bool(&[value]))
+    };
+    bool(MASK, 0)?;
+    edu.raise_irq(1)?;
+    pin.heard("not masked by 0")?;
+    edu.ack_irq(1)?;
+    bool(UNMASK, 0)?;
+    edu.raise_irq(1)?;
+    pin.silent("not unmasked by 0")?;
+    bool(UNMASK, 1)?;
+    pin.heard("unmasked by 1")?;
+    edu.ack_irq(1)?;
+    pin.act(UNMASK)?;
+    bool(MASK, 0x80)?;
+    pin.act(MASK)?;
+    edu.raise_irq(1)?;
+    pin.silent("masked")?;
+    bool(TRIGGER, 1)?;
+    pin.heard("by hand")?;
+    bool(TRIGGER, 0)?;
+    pin.silent("by hand with 0")?;
+    pin.act(UNMASK)?;
+    pin.heard("unmasked once")?;
+    edu.ack_irq(1)?;
+    pin.act(UNMASK)?;
+    pin.silent("without a cause")
+}
+
+fn trigger_is_replaced() -> Outcome {
+    let pin = Pin::new()?;
+    let edu = pin.edu()?;
+    let other = Event::new()?;
+    let unmask = Event::new()?;
+    pin.unmask_by(unmask.as_raw_fd())?;
+    edu.raise_irq(1)?;
+    pin.heard("interrupts")?;
+    pin.device().enable_irqs(INTX, &[other.as_raw_fd()])?;
+    unmask.signal()?;
+    same("on the new", other.wait(PATIENCE * slowness())?, Some(1))?;
+    pin.silent("on the old")?;
+    // Nobody listens, and the pin is still masked by each interrupt.
+    pin.device().enable_irqs(INTX, &[-1])?;
+    unmask.signal()?;
+    same("on none", other.wait(GLANCE)?, None)?;
+    pin.device().enable_irqs(INTX, &[other.as_raw_fd()])?;
+    unmask.signal()?;
+    same(
+        "on the new again",
+        other.wait(PATIENCE * slowness())?,
+        Some(1),
+    )?;
+    edu.ack_irq(1)?;
+    unmask.signal()?;
+    Ok(())
+}
+
+/// A pin disabled in the command register is silent, whoever unmasks it.
+fn disabled_in_command() -> Outcome {
+    let pin = Pin::new()?;
+    let edu = pin.edu()?;
+    let unmask = Event::new()?;
+    pin.unmask_by(unmask.as_raw_fd())?;
+    pin.command(0, DISABLE)?;
+    edu.raise_irq(1)?;
+    unmask.signal()?;
+    pin.act(UNMASK)?;
+    pin.act(TRIGGER)?;
+    pin.silent("disabled")?;
+    same(
+        "bit",
+        pin.device().config()?.read16(COMMAND)? & DISABLE,
+        DISABLE,
+    )?;
+    pin.command(DISABLE, 0)?;
+    pin.heard("enabled")?;
+    edu.ack_irq(1)?;
+    unmask.signal()?;
+    // Disabled before it is set up.
+    pin.device().disable_irqs(INTX)?;
+    pin.command(0, DISABLE)?;
+    pin.device().enable_irqs(INTX, &[pin.trigger.as_raw_fd()])?;
+    edu.raise_irq(1)?;
+    pin.silent("disabled before")?;
+    pin.command(DISABLE, 0)?;
+    pin.heard("enabled after")?;
+    Ok(edu.ack_irq(1)?)
+}
+
+/// The real bit follows the user's while the pin is not in use.
+fn command_bit_reaches_the_device() -> Outcome {
+    let opened = open_edu()?;
+    let real = || -> Result<u16> {
+        let path = opened.bound.pci.path().join("config");
+        let mut word = [0; 2];
+        std::fs::File::open(path)?.read_exact_at(&mut word, COMMAND)?;
+        Ok(u16::from_le_bytes(word) & DISABLE)
+    };
+    let config = opened.device.config()?;
+    let event = Event::new()?;
+    same("at first", real()?, 0)?;
+    config.update_command(0, DISABLE)?;
+    same("disabled", real()?, DISABLE)?;
+    config.update_command(DISABLE, 0)?;
+    same("enabled", real()?, 0)?;
+    // Masked in the device, and seen by nobody else.
+    opened.device.enable_irqs(INTX, &[event.as_raw_fd()])?;
+    opened.device.set_irqs(INTX, MASK, 0, 1, IrqData::None)?;
+    same("masked", real()?, DISABLE)?;
+    same("the user's", config.read16(COMMAND)? & DISABLE, 0)?;
+    opened.device.set_irqs(INTX, UNMASK, 0, 1, IrqData::None)?;
+    same("unmasked", real()?, 0)
+}
+
+/// A pin that unmasks itself: the device asks on and on, and the machine lives.
+fn unmask_is_its_own_trigger() -> Outcome {
+    let pin = Pin::new()?;
+    let edu = pin.edu()?;
+    pin.unmask_by(pin.trigger.as_raw_fd())?;
+    edu.raise_irq(1)?;
+    sleep(GLANCE);
+    edu.ack_irq(1)?;
+    sleep(GLANCE);
+    pin.unmask_by(-1)?;
+    pin.trigger.take()?;
+    pin.act(UNMASK)?;
+    edu.raise_irq(1)?;
+    pin.heard("interrupts after")?;
+    edu.ack_irq(1)?;
+    Ok(pin.device().disable_irqs(INTX)?)
+}
+
+/// Whatever is closed first, with the pin asserted and unmasked over and over.
+fn closed_in_each_order() -> Outcome {
+    const THINGS: usize = 5;
+    let bound = EDU.bind()?;
+    let mut orders = 0;
+    for code in 0..THINGS.pow(THINGS as u32) {
+        let order: Vec<usize> = (0..THINGS as u32)
+            .map(|i| code / THINGS.pow(i) % THINGS)
+            .collect();
+        if (0..THINGS).any(|thing| !order.contains(&thing)) {
+            continue;
+        }
+        orders += 1;
+        let opened = bound.clone().open()?;
+        let (trigger, unmask) = (Event::new()?, Event::new()?);
+        let device = &opened.device;
+        device.enable_irqs(INTX, &[trigger.as_raw_fd()])?;
+        device.set_irqs(INTX, UNMASK, 0, 1, IrqData::Eventfd(&[unmask.as_raw_fd()]))?;
+        let edu = Edu::new(device)?;
+        if code % 2 == 0 {
+            edu.raise_irq(1)?;
+        }
+        unmask.signal()?;
+        let mut things: Vec<Option<Box<dyn std::any::Any>>> = vec![
+            Some(Box::new(trigger)),
+            Some(Box::new(unmask)),
+            Some(Box::new(opened.device)),
+            Some(Box::new(opened.group)),
+            Some(Box::new(opened.container)),
+        ];
+        for thing in order {
+            things[thing] = None;
+        }
+    }
+    same("orders", orders, 120)
+}
+
+fn racing() -> Outcome {
+    let pin = Pin::new()?;
+    let edu = pin.edu()?;
+    let (one, two) = (Event::new()?, Event::new()?);
+    let stop = AtomicBool::new(false);
+    let fine = |result: std::io::Result<i32>| {
+        let allowed = [Errno::EINVAL, Errno::EBUSY];
+        result.map_or_else(
+            |e| allowed.iter().any(|n| e.raw_os_error() == Some(*n as i32)),
+            |_| true,
+        )
+    };
+    let good = AtomicBool::new(true);
+    let device = pin.device();
+    let bodies: [&(dyn Fn() -> bool + Sync); 8] = [
+        &|| fine(pin.unmask_by(one.as_raw_fd())),
+        &|| fine(pin.unmask_by(-1)),
+        &|| one.signal().is_ok() && two.signal().is_ok(),
+        &|| {
+            // Closed while armed.
+            let brief = Event::new().unwrap();
+            let armed = fine(pin.unmask_by(brief.as_raw_fd()));
+            armed && brief.signal().is_ok()
+        },
+        &|| fine(pin.act(MASK)) && fine(pin.act(UNMASK)) && fine(pin.act(TRIGGER)),
+        &|| edu.raise_irq(1).is_ok() && edu.ack_irq(1).is_ok(),
+        &|| pin.command(0, DISABLE).is_ok() && pin.command(DISABLE, 0).is_ok(),
+        &|| {
+            fine(device.enable_irqs(INTX, &[two.as_raw_fd()]))
+                && fine(device.enable_irqs(INTX, &[-1]))
+                && fine(device.set_irqs(INTX, TRIGGER, 0, 0, IrqData::None))
+                && fine(device.enable_irqs(INTX, &[pin.trigger.as_raw_fd()]))
+        },
+    ];
+    scope(|threads| {
+        for body in bodies {
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    if !body() {
+                        good.store(false, Ordering::Relaxed);
+                        break;
+                    }
+                }
+            });
+        }
+        sleep(Duration::from_millis(1500));
+        stop.store(true, Ordering::Relaxed);
+    });
+    ensure!(good.into_inner(), "a call failed strangely");
+    // It still works.
+    let _ = pin.device().disable_irqs(INTX);
+    edu.ack_irq(1)?;
+    pin.trigger.take()?;
+    pin.device().enable_irqs(INTX, &[pin.trigger.as_raw_fd()])?;
+    edu.raise_irq(1)?;
+    pin.heard("interrupts after")?;
+    Ok(edu.ack_irq(1)?)
+}
+
+suite!(
+    unmasked_by_eventfd,
+    still_asserted,
+    signalled_before_it_is_set,
+    errors,
+    masks_and_bools,
+    trigger_is_replaced,
+    disabled_in_command,
+    command_bit_reaches_the_device,
+    unmask_is_its_own_trigger,
+    closed_in_each_order,
+    racing,
+);
