@@ -15,8 +15,14 @@ struct fs_context;
 struct seq_file;
 
 /* Module parameters; see vfio_params.c. */
+extern bool vfio_rs_enable_unsafe_noiommu_mode;
 extern bool vfio_rs_allow_unsafe_interrupts;
 extern unsigned int vfio_rs_dma_entry_limit;
+extern bool vfio_rs_nointxmask;
+extern bool vfio_rs_disable_vga;
+extern bool vfio_rs_disable_idle_d3;
+extern bool vfio_rs_enable_sriov;
+extern bool vfio_rs_disable_denylist;
 
 struct page *vfio_rs_pfn_to_page(unsigned long pfn);
 unsigned long vfio_rs_page_to_pfn(const struct page *page);

@@ -6,14 +6,77 @@
 
 use vfio_bindings as bindings;
 
-/// Whether devices may be assigned where the IOMMU does not remap interrupts.
-pub fn allow_unsafe_interrupts() -> bool {
-    // SAFETY: The variable lives as long as the module; a torn read of a `bool` is not possible.
-    unsafe { core::ptr::addr_of!(bindings::vfio_rs_allow_unsafe_interrupts).read_volatile() }
+/// Makes a function that reads a parameter.
+macro_rules! parameter {
+    ($(#[$doc:meta])* $name:ident: $type:ty = $var:ident) => {
+        $(#[$doc])*
+        pub fn $name() -> $type {
+            // SAFETY: The variable lives as long as the module; an aligned read of no more than
+            // 32 bits does not tear, and the kernel stores only 0 and 1 in a `bool`.
+            unsafe { core::ptr::addr_of!(bindings::$var).read_volatile() }
+        }
+    };
 }
 
-/// The number of mappings that a new container may hold.
-pub fn dma_entry_limit() -> u32 {
-    // SAFETY: The variable lives as long as the module; an aligned 32-bit read does not tear.
-    unsafe { core::ptr::addr_of!(bindings::vfio_rs_dma_entry_limit).read_volatile() }
+parameter! {
+    /// Whether devices without an IOMMU may be given to users, who can then do what they want to
+    /// the machine.
+    enable_unsafe_noiommu_mode: bool = vfio_rs_enable_unsafe_noiommu_mode
+}
+
+parameter! {
+    /// Whether devices may be assigned where the IOMMU does not remap interrupts.
+    allow_unsafe_interrupts: bool = vfio_rs_allow_unsafe_interrupts
+}
+
+parameter! {
+    /// The number of mappings that a new container may hold.
+    dma_entry_limit: u32 = vfio_rs_dma_entry_limit
+}
+
+parameter! {
+    /// Whether virtual functions may be made of a device that is bound.
+    enable_sriov: bool = vfio_rs_enable_sriov
+}
+
+parameter! {
+    /// Whether devices that are known to be dangerous may be bound.
+    disable_denylist: bool = vfio_rs_disable_denylist
+}
+
+parameter! {
+    /// See [`PerDevice::nointxmask`].
+    nointxmask: bool = vfio_rs_nointxmask
+}
+
+parameter! {
+    /// See [`PerDevice::disable_vga`].
+    disable_vga: bool = vfio_rs_disable_vga
+}
+
+parameter! {
+    /// See [`PerDevice::disable_idle_d3`].
+    disable_idle_d3: bool = vfio_rs_disable_idle_d3
+}
+
+/// The parameters whose value a device keeps from when it is bound, whatever is written later.
+#[derive(Clone, Copy)]
+pub struct PerDevice {
+    /// Do not mask the pin in the device, but at the interrupt controller.
+    pub nointxmask: bool,
+    /// Do not offer the legacy VGA ranges.
+    pub disable_vga: bool,
+    /// Leave the device in D0 while nobody uses it.
+    pub disable_idle_d3: bool,
+}
+
+impl PerDevice {
+    /// The values for a device that is being bound.
+    pub fn now() -> Self {
+        Self {
+            nointxmask: nointxmask(),
+            disable_vga: disable_vga(),
+            disable_idle_d3: disable_idle_d3(),
+        }
+    }
 }

@@ -1,11 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Carries the name "vfio-pci"; the PCI driver of that name is in vfio_rs.ko. */
+/*
+ * Carries the name "vfio-pci" and its parameters; the PCI driver of that name
+ * is in vfio_rs.ko. The one thing done here is to give it the ids= of the
+ * command line, which only this module sees.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kernel.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/string.h>
 
 #include "names.h"
+#include "vfio_helpers.h"
 
 static const bool *const pulls_in_vfio __used = &vfio_rs_names_loaded;
+
+/* Room for as many as C VFIO takes; a longer value fails the load. */
+static char ids[1024] __initdata;
+module_param_string(ids, ids, sizeof(ids), 0);
+MODULE_PARM_DESC(ids,
+		 "Ids of devices to bind, vendor:device[:subvendor[:subdevice[:class[:class_mask]]]] in hex, comma separated");
+
+module_param_named(nointxmask, vfio_rs_nointxmask, bool, 0644);
+MODULE_PARM_DESC(nointxmask,
+		 "Do not use the interrupt disable bit of PCI 2.3 to mask INTx");
+#if IS_ENABLED(CONFIG_VGA_ARB)
+module_param_named(disable_vga, vfio_rs_disable_vga, bool, 0444);
+MODULE_PARM_DESC(disable_vga, "Do not give access to legacy VGA ranges");
+#endif
+module_param_named(disable_idle_d3, vfio_rs_disable_idle_d3, bool, 0644);
+MODULE_PARM_DESC(disable_idle_d3, "Do not put unused devices to D3");
+#if IS_ENABLED(CONFIG_PCI_IOV)
+module_param_named(enable_sriov, vfio_rs_enable_sriov, bool, 0644);
+MODULE_PARM_DESC(enable_sriov,
+		 "Allow to configure SR-IOV of bound devices. The user of the PF must know how to serve VFs, else neither may work.");
+#endif
+module_param_named(disable_denylist, vfio_rs_disable_denylist, bool, 0444);
+MODULE_PARM_DESC(disable_denylist,
+		 "Allow to bind devices with known errata that their users may exploit");
 
 /* The table of vfio_rs.ko's driver once more, for its "vfio_pci:" alias. */
 static const struct pci_device_id vfio_pci_table[] = {
@@ -13,6 +46,54 @@ static const struct pci_device_id vfio_pci_table[] = {
 	{}
 };
 MODULE_DEVICE_TABLE(pci, vfio_pci_table);
+
+/* Tells the driver of one more id, in the words of the parameter. */
+static void __init take_id(struct pci_driver *driver, const char *text)
+{
+	u32 id[] = { 0, 0, PCI_ANY_ID, PCI_ANY_ID, 0, 0 };
+	int ret;
+
+	if (sscanf(text, "%x:%x:%x:%x:%x:%x", &id[0], &id[1], &id[2], &id[3], &id[4], &id[5]) < 2) {
+		pr_warn("invalid id string \"%s\"\n", text);
+		return;
+	}
+	ret = pci_add_dynid(driver, id[0], id[1], id[2], id[3], id[4], id[5], 0);
+	if (ret)
+		pr_warn("failed to add dynamic id [%04x:%04x[%04x:%04x]] class %#08x/%08x (%d)\n",
+			id[0], id[1], id[2], id[3], id[4], id[5], ret);
+	else
+		pr_info("add [%04x:%04x[%04x:%04x]] class %#08x/%08x\n",
+			id[0], id[1], id[2], id[3], id[4], id[5]);
+}
+
+static int __init carry(void)
+{
+	/* Registered by vfio_rs.ko, which the parameters above keep loaded. */
+	struct device_driver *driver = driver_find("vfio-pci", &pci_bus_type);
+	char *rest = ids;
+	char *text;
+
+	if (!driver)
+		return -ENODEV;
+	while ((text = strsep(&rest, ",")))
+		if (*text)
+			take_id(to_pci_driver(driver), text);
+	if (vfio_rs_disable_denylist)
+		pr_warn("device denylist disabled.\n");
+	return 0;
+}
+module_init(carry);
+
+/* The next load starts from the defaults again. */
+static void __exit drop(void)
+{
+	vfio_rs_nointxmask = false;
+	vfio_rs_disable_vga = false;
+	vfio_rs_disable_idle_d3 = false;
+	vfio_rs_enable_sriov = false;
+	vfio_rs_disable_denylist = false;
+}
+module_exit(drop);
 
 MODULE_DESCRIPTION("VFIO in Rust: carrier of the module name vfio-pci");
 MODULE_AUTHOR("The vfio-rs developers");

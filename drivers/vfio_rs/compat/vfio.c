@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Carries the name "vfio": what `modprobe vfio` and DPDK's look at
- * /sys/module/vfio expect. All code is in vfio_rs.ko.
+ * Carries the name "vfio" and its parameter: what `modprobe vfio` and DPDK's
+ * look at /sys/module/vfio expect. All code is in vfio_rs.ko.
  */
 #include <linux/export.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
-/* Pulls vfio_rs.ko in, as a parameter of it is named. */
 #include "names.h"
 #include "vfio_helpers.h"
 
-static bool *const pulls_in_vfio_rs __used = &vfio_rs_allow_unsafe_interrupts;
+/* Naming it also pulls vfio_rs.ko in. */
+module_param_named(enable_unsafe_noiommu_mode, vfio_rs_enable_unsafe_noiommu_mode, bool, 0644);
+MODULE_PARM_DESC(enable_unsafe_noiommu_mode,
+		 "Enable UNSAFE, no-IOMMU mode: no isolation of devices, no translation of DMA, no protection of the kernel; needs RAWIO permission and taints the kernel. (default: false)");
 
 /* Named by the other two carriers, so that they pull this one in. */
 const bool vfio_rs_names_loaded = true;

@@ -22,6 +22,7 @@ use vfio_kernel::{
         Mapping,
         PseudoFs, //
     },
+    params::PerDevice,
     pci::{
         Driver,
         PciDevice, //
@@ -48,6 +49,9 @@ pub(crate) struct Device {
     registry: Arc<Registry>,
     group: Arc<Group>,
     mapping: Mapping,
+    /// The parameters as they were when the device was bound.
+    #[allow(dead_code)] // Until each has a reader.
+    pub(super) params: PerDevice,
     #[pin]
     users: Mutex<Users>,
     /// Notified when nobody uses the device any more.
@@ -106,6 +110,7 @@ impl Driver for Device {
             registry: registry.clone(),
             group: joined,
             mapping,
+            params: PerDevice::now(),
             users <- new_mutex!(users, "Device::users"),
             unused <- new_condvar!("Device::unused"),
             signals <- new_mutex!(Signals::default(), "Device::signals"),

@@ -7,7 +7,9 @@
 pub mod check;
 pub mod harness;
 pub mod irq;
+pub mod kmsg;
 pub mod leaks;
+pub mod modules;
 pub mod process;
 pub mod setup;
 

@@ -39,7 +39,7 @@ fn modules() -> Outcome {
 }
 
 fn parameters_of_vfio() -> Outcome {
-    parameters("vfio", &[], &[("enable_unsafe_noiommu_mode", 0o644)])
+    parameters("vfio", &[("enable_unsafe_noiommu_mode", 0o644)], &[])
 }
 
 fn parameters_of_type1() -> Outcome {
@@ -54,12 +54,14 @@ fn parameters_of_type1() -> Outcome {
 
 fn parameters_of_vfio_pci() -> Outcome {
     // `ids` exists for the command line only.
-    let later = [
+    let names = [
         ("nointxmask", 0o644),
+        ("disable_vga", 0o444),
         ("disable_idle_d3", 0o644),
+        ("enable_sriov", 0o644),
         ("disable_denylist", 0o444),
     ];
-    parameters("vfio_pci", &[], &later)
+    parameters("vfio_pci", &names, &[])
 }
 
 fn container_node() -> Outcome {

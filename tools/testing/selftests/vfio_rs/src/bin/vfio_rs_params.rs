@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Parameters of the module vfio-pci, given when it is loaded and in sysfs.
+
+use std::fs;
+use std::path::Path;
+
+use vfio_client::sysfs::{PciDevice, VFIO_PCI};
+use vfio_rs_selftests::kmsg::Kmsg;
+use vfio_rs_selftests::modules::{Set, VfioPci, modprobe, parameter};
+use vfio_rs_selftests::setup::{EDU, is_rust_stack};
+use vfio_rs_selftests::{Outcome, ensure, same, suite};
+
+const DRIVER: &str = "/sys/bus/pci/drivers/vfio-pci";
+
+/// An edu device that no driver has.
+fn free_edu() -> vfio_rs_selftests::Result<PciDevice> {
+    let pci = EDU.find()?;
+    pci.release()?;
+    Ok(pci)
+}
+
+/// Takes an id back; with ours it stays when the module goes.
+fn remove_id(id: &str) -> std::io::Result<()> {
+    fs::write(format!("{DRIVER}/remove_id"), id)
+}
+
+fn defaults() -> Outcome {
+    let _module = VfioPci::load(&[])?;
+    for name in [
+        "nointxmask",
+        "disable_vga",
+        "disable_idle_d3",
+        "enable_sriov",
+        "disable_denylist",
+    ] {
+        same(name, parameter("vfio_pci", name)?.as_str(), "N")?;
+    }
+    let noiommu = parameter("vfio", "enable_unsafe_noiommu_mode")?;
+    same("no-IOMMU mode", noiommu.as_str(), "N")
+}
+
+fn given_at_load() -> Outcome {
+    let module = VfioPci::load(&[
+        "nointxmask=1",
+        "disable_vga=1",
+        "disable_idle_d3=y",
+        "enable_sriov",
+        "disable_denylist=Y",
+    ])?;
+    for name in [
+        "nointxmask",
+        "disable_vga",
+        "disable_idle_d3",
+        "enable_sriov",
+        "disable_denylist",
+    ] {
+        same(name, parameter("vfio_pci", name)?.as_str(), "Y")?;
+    }
+    drop(module);
+    same(
+        "after the next load",
+        parameter("vfio_pci", "enable_sriov")?.as_str(),
+        "N",
+    )
+}
+
+fn written_in_sysfs() -> Outcome {
+    for (module, name) in [
+        ("vfio", "enable_unsafe_noiommu_mode"),
+        ("vfio_pci", "nointxmask"),
+        ("vfio_pci", "disable_idle_d3"),
+        ("vfio_pci", "enable_sriov"),
+    ] {
+        let before = parameter(module, name)?;
+        let set = Set::new(module, name, "1")?;
+        same(name, parameter(module, name)?.as_str(), "Y")?;
+        ensure!(
+            Set::new(module, name, "maybe").is_err(),
+            "{name} takes 'maybe'"
+        );
+        same(name, parameter(module, name)?.as_str(), "Y")?;
+        drop(set);
+        same(name, parameter(module, name)?, before)?;
+    }
+    ensure!(
+        !Path::new("/sys/module/vfio_pci/parameters/ids").exists(),
+        "ids is for the command line only"
+    );
+    Ok(())
+}
+
+fn ids_bind_without_an_override() -> Outcome {
+    let pci = free_edu()?;
+    let mut log = Kmsg::now()?;
+    let module = VfioPci::load(&["ids=1234:11e8"])?;
+    log.expect("vfio_pci: add [1234:11e8[ffffffff:ffffffff]] class 0x000000/00000000")?;
+    same("driver", pci.driver().as_deref(), Some(VFIO_PCI))?;
+    remove_id("1234 11e8")?;
+    // Bound devices stay.
+    same(
+        "driver after remove_id",
+        pci.driver().as_deref(),
+        Some(VFIO_PCI),
+    )?;
+    pci.release()?;
+    pci.probe().ok();
+    same("driver without the id", pci.driver(), None)?;
+    drop(module);
+    Ok(())
+}
+
+fn ids_in_all_forms() -> Outcome {
+    let pci = free_edu()?;
+    let mut log = Kmsg::now()?;
+    // By number, by subsystem, by class; and what is no id.
+    let _module = VfioPci::load(&[
+        "ids=,dead:beef,1234:11e8:1af4:1101,0x1234:11e8:ffffffff:ffffffff:020000:ff0000,12,x:y,",
+    ])?;
+    let lines = log.lines()?;
+    for text in [
+        "vfio_pci: add [dead:beef[ffffffff:ffffffff]] class 0x000000/00000000",
+        "vfio_pci: add [1234:11e8[1af4:1101]] class 0x000000/00000000",
+        "vfio_pci: add [1234:11e8[ffffffff:ffffffff]] class 0x020000/00ff0000",
+        "vfio_pci: invalid id string \"12\"",
+        "vfio_pci: invalid id string \"x:y\"",
+    ] {
+        ensure!(
+            lines.iter().any(|line| line.ends_with(text)),
+            "no log line '{text}' but {lines:#?}"
+        );
+    }
+    remove_id("dead beef")?;
+    remove_id("1234 11e8 1af4 1101")?;
+    remove_id("1234 11e8 ffffffff ffffffff 020000 ff0000")?;
+    ensure!(remove_id("1234 11e8").is_err(), "an id too many");
+    pci.release()?;
+    Ok(())
+}
+
+fn too_many_ids() -> Outcome {
+    let long = format!("ids={}", "1234:11e8,".repeat(110));
+    let error = VfioPci::load(&[&long]).err();
+    ensure!(
+        error.is_some(),
+        "{} bytes of ids are taken",
+        long.len().saturating_sub(4)
+    );
+    // Dropped in `load`: it is there again.
+    ensure!(
+        Path::new("/sys/module/vfio_pci").is_dir(),
+        "not loaded again"
+    );
+    Ok(())
+}
+
+fn options_of_modprobe() -> Outcome {
+    let pci = free_edu()?;
+    let file = "/etc/modprobe.d/vfio-rs-selftest.conf";
+    fs::create_dir_all("/etc/modprobe.d")?;
+    fs::write(file, "options vfio-pci ids=1234:11e8 nointxmask=1\n")?;
+    let loaded = VfioPci::load(&[]);
+    fs::remove_file(file)?;
+    let _module = loaded?;
+    let driver = pci.driver();
+    remove_id("1234 11e8")?;
+    pci.release()?;
+    same("driver", driver.as_deref(), Some(VFIO_PCI))?;
+    same(
+        "nointxmask",
+        parameter("vfio_pci", "nointxmask")?.as_str(),
+        "Y",
+    )
+}
+
+fn denylist_switched_off() -> Outcome {
+    let mut log = Kmsg::now()?;
+    let _module = VfioPci::load(&["disable_denylist=1"])?;
+    log.expect("vfio_pci: device denylist disabled.")
+}
+
+fn module_by_its_other_name() -> Outcome {
+    modprobe(&["-r", "vfio_pci"])?;
+    let gone = !Path::new("/sys/module/vfio_pci").exists();
+    modprobe(&["vfio_pci"])?;
+    ensure!(gone, "vfio_pci stays");
+    // Ours keeps the driver: the module carries the name.
+    ensure!(
+        Path::new(DRIVER).exists() || !is_rust_stack(),
+        "no {DRIVER}"
+    );
+    Ok(())
+}
+
+suite!(
+    defaults,
+    given_at_load,
+    written_in_sysfs,
+    ids_bind_without_an_override,
+    ids_in_all_forms,
+    too_many_ids,
+    options_of_modprobe,
+    denylist_switched_off,
+    module_by_its_other_name,
+);
