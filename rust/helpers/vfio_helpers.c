@@ -10,6 +10,7 @@
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 
 #include "vfio_helpers.h"
 
@@ -67,6 +68,18 @@ void vfio_rs_mmap_write_unlock(struct mm_struct *mm)
 unsigned long vfio_rs_memlock_limit(void)
 {
 	return rlimit(RLIMIT_MEMLOCK);
+}
+
+/* Under mmap_lock. */
+unsigned long vfio_rs_untagged_addr(struct mm_struct *mm, unsigned long addr)
+{
+	return untagged_addr_remote(mm, addr);
+}
+
+/* Whether a frame has no page that the kernel counts references of. */
+bool vfio_rs_pfn_is_device(unsigned long pfn)
+{
+	return !pfn_valid(pfn) || PageReserved(pfn_to_page(pfn));
 }
 
 struct cdev *vfio_rs_inode_cdev(const struct inode *inode)

@@ -44,6 +44,9 @@ same_offset! {
     vm_area_struct.vm_pgoff = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_pgoff;
     vm_area_struct.vm_file = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_file;
     vm_area_struct.vm_ops = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_ops;
+    follow_pfnmap_args.pfn = vfio_rs_layout_VFIO_RS_AT_follow_pfnmap_args_pfn;
+    follow_pfnmap_args.addr_mask = vfio_rs_layout_VFIO_RS_AT_follow_pfnmap_args_addr_mask;
+    follow_pfnmap_args.writable = vfio_rs_layout_VFIO_RS_AT_follow_pfnmap_args_writable;
     cdev.owner = vfio_rs_layout_VFIO_RS_AT_cdev_owner;
     device.devt = vfio_rs_layout_VFIO_RS_AT_device_devt;
     device.class = vfio_rs_layout_VFIO_RS_AT_device_class;
@@ -67,6 +70,7 @@ same_size! {
     device = vfio_rs_layout_VFIO_RS_SIZE_device;
     file_operations = vfio_rs_layout_VFIO_RS_SIZE_file_operations;
     file_system_type = vfio_rs_layout_VFIO_RS_SIZE_file_system_type;
+    follow_pfnmap_args = vfio_rs_layout_VFIO_RS_SIZE_follow_pfnmap_args;
     miscdevice = vfio_rs_layout_VFIO_RS_SIZE_miscdevice;
     pci_device_id = vfio_rs_layout_VFIO_RS_SIZE_pci_device_id;
     pci_driver = vfio_rs_layout_VFIO_RS_SIZE_pci_driver;

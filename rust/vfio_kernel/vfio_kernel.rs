@@ -24,6 +24,7 @@ pub mod pci;
 pub mod pin;
 pub mod rwsem;
 pub mod sched;
+pub mod user_area;
 pub mod virqfd;
 
 pub use vfio_bindings::uapi;

@@ -98,7 +98,7 @@ impl Open {
             device: &self.device,
         };
         let mut config = self.config.lock();
-        let mut memory = self.memory.write();
+        let mut memory = self.write_memory();
         let mut intx_changed = false;
         let mut done = 0usize;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {

@@ -30,7 +30,10 @@ use vfio_kernel::{
     sched,
 };
 
-use super::Open;
+use super::{
+    bar_dma::BarDma,
+    Open, //
+};
 use crate::iommu_group::{
     Group,
     Registry, //
@@ -52,6 +55,7 @@ pub(crate) struct Device {
     /// The parameters as they were when the device was bound.
     #[allow(dead_code)] // Until each has a reader.
     pub(super) params: PerDevice,
+    bar_dma: Arc<BarDma>,
     #[pin]
     users: Mutex<Users>,
     /// Notified when nobody uses the device any more.
@@ -97,6 +101,7 @@ impl Driver for Device {
             return Err(EINVAL);
         }
         let mapping = FS.new_mapping()?;
+        let bar_dma = BarDma::new()?;
         let group = registry.join(iommu_group)?;
         let joined = group.clone();
         let users = Users {
@@ -111,6 +116,7 @@ impl Driver for Device {
             group: joined,
             mapping,
             params: PerDevice::now(),
+            bar_dma,
             users <- new_mutex!(users, "Device::users"),
             unused <- new_condvar!("Device::unused"),
             signals <- new_mutex!(Signals::default(), "Device::signals"),
@@ -150,6 +156,11 @@ impl Device {
     /// The address space of the device's files.
     pub(crate) fn mapping(&self) -> &Mapping {
         &self.mapping
+    }
+
+    /// Its BARs in I/O address spaces.
+    pub(super) fn bar_dma(&self) -> &Arc<BarDma> {
+        &self.bar_dma
     }
 
     /// Whether `VFIO_GROUP_GET_DEVICE_FD` means this device by `name`.

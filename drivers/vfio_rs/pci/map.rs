@@ -51,7 +51,7 @@ impl Open {
     }
 
     /// The BAR at an offset of the device's file, and the offset in the BAR.
-    fn window_at(&self, offset: u64) -> Option<(u32, BarWindow, u64)> {
+    pub(super) fn window_at(&self, offset: u64) -> Option<(u32, BarWindow, u64)> {
         match Region::at(offset).ok()? {
             (Region::Bar(bar), offset) => Some((bar, self.pci().bar_window(bar)?, offset)),
             _ => None,

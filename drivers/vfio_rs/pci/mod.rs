@@ -10,12 +10,14 @@
 //! | `config_io.rs`| reads and writes of that, on the real device                |
 //! | `regions.rs`  | where things are in the device's file, BAR reads and writes |
 //! | `map.rs`      | BARs in user address spaces                                 |
+//! | `bar_dma.rs`  | BARs in I/O address spaces, for other devices               |
 //! | `irq/`        | interrupts to eventfds                                      |
 //!
-//! Locks, outermost first: `Device::users`, `Open::irqs`, `Open::config`, `Open::memory`;
-//! `Device::signals` is a leaf. `memory` is also taken for reading by page faults, so no user
+//! Locks, outermost first: `Device::users`, `Open::irqs`, `Open::config`, `Open::memory`,
+//! `BarDma::maps`; `Device::signals` is a leaf. `memory` is also taken for reading by page faults, so no user
 //! memory is touched under it.
 
+mod bar_dma;
 mod config;
 mod config_io;
 mod device;
@@ -25,6 +27,7 @@ mod open;
 mod regions;
 
 pub(crate) use self::{
+    bar_dma::BarMapping,
     device::Device,
     irq::{
         IrqAction,

@@ -2,6 +2,10 @@
 
 //! A device from its first open to its last close.
 
+use core::ops::{
+    Deref,
+    DerefMut, //
+};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -17,7 +21,10 @@ use vfio_kernel::{
         PciDevice,
         SavedState, //
     },
-    rwsem::RwSem,
+    rwsem::{
+        RwSem,
+        WriteGuard, //
+    },
 };
 
 use super::{
@@ -133,6 +140,11 @@ impl Open {
     /// Switches the device off: no DMA, no interrupts, as it was found. Cannot fail.
     pub(super) fn disable(&self) {
         let pci = self.pci();
+        let mut memory = self.memory.write();
+        self.device.bar_dma().close();
+        // Who still has a reference maps nothing any more.
+        *memory = false;
+        drop(memory);
         // Sleeping devices do not take part in a reset.
         let _ = pci.set_power_state(0);
         pci.clear_master();
@@ -174,7 +186,7 @@ impl Open {
             return Err(EINVAL);
         }
         let config = self.config.lock();
-        let mut memory = self.memory.write();
+        let mut memory = self.write_memory();
         self.zap_bars();
         let result = self.reset_locked();
         *memory = self.answers_memory(&config);
@@ -198,6 +210,15 @@ impl Open {
         self.reset_works
     }
 
+    /// Takes [`memory`](Self::memory) to change it. If the device answers in the end, its BARs are
+    /// mapped again for other devices' DMA.
+    pub(super) fn write_memory(&self) -> MemoryGuard<'_> {
+        MemoryGuard {
+            device: &self.device,
+            answers: self.memory.write(),
+        }
+    }
+
     /// Runs `f` with the device answering memory accesses, whatever the user set.
     pub(super) fn with_memory<T>(&self, f: impl FnOnce() -> T) -> T {
         let _memory = self.memory.write();
@@ -209,6 +230,34 @@ impl Open {
         let result = f();
         self.pci().write_config_word(COMMAND, command);
         result
+    }
+}
+
+/// [`Open::memory`], held for writing.
+pub(super) struct MemoryGuard<'a> {
+    device: &'a Device,
+    answers: WriteGuard<'a, bool>,
+}
+
+impl Deref for MemoryGuard<'_> {
+    type Target = bool;
+
+    fn deref(&self) -> &bool {
+        &self.answers
+    }
+}
+
+impl DerefMut for MemoryGuard<'_> {
+    fn deref_mut(&mut self) -> &mut bool {
+        &mut self.answers
+    }
+}
+
+impl Drop for MemoryGuard<'_> {
+    fn drop(&mut self) {
+        if *self.answers {
+            self.device.bar_dma().restore(self.device.pci().name());
+        }
     }
 }
 

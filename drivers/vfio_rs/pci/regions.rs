@@ -86,14 +86,16 @@ impl Region {
 }
 
 impl Device {
-    /// Revokes all user maps of BARs.
+    /// Revokes all maps of BARs, those of users and those for other devices' DMA. The caller holds
+    /// `Open::memory` for writing.
     pub(super) fn zap_bars(&self) {
         self.mapping().zap(0, Region::Rom.offset());
+        self.bar_dma().revoke();
     }
 }
 
 impl Open {
-    /// Revokes all user maps of BARs.
+    /// Revokes all maps of BARs.
     pub(super) fn zap_bars(&self) {
         self.device.zap_bars();
     }

@@ -26,6 +26,7 @@ use vfio_kernel::{
         FileOps,
         FileOpsTable, //
     },
+    iommu::DeviceMemory,
     mmap::{
         Fault,
         FaultResult,
@@ -33,6 +34,10 @@ use vfio_kernel::{
         Mmap, //
     },
     uapi,
+    user_area::{
+        self,
+        UserArea, //
+    },
 };
 
 use super::{
@@ -87,6 +92,18 @@ pub(crate) fn open(device: Arc<Device>, group_file: ARef<File>) -> Result<isize>
     let number = fd.reserved_fd();
     fd.fd_install(file);
     Ok(number.try_into()?)
+}
+
+/// What the current process has at `vaddr`; see [`user_area::at`]. For a map of a device's file, the
+/// open device, and what memory of it that is.
+pub(crate) fn area_at(
+    vaddr: usize,
+    max: usize,
+    writable: bool,
+) -> Result<UserArea<(Arc<Open>, DeviceMemory)>> {
+    user_area::at(&FILE_OPS, vaddr, max, writable, |data, part| {
+        Ok((data.open.clone(), data.open.bar_memory(part)?))
+    })
 }
 
 impl Drop for DeviceFile {

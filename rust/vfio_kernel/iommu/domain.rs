@@ -153,6 +153,36 @@ impl Domain {
             })
     }
 
+    /// Maps `len` bytes of device memory from `iova` on. On failure nothing is mapped. May sleep.
+    pub(super) fn map_device(&self, iova: u64, phys: u64, len: usize, prot: Prot) -> Result {
+        let map = |prot: u32| {
+            // SAFETY: The domain is alive. The memory is not the kernel's, so nothing of the
+            // kernel's can be overwritten through it, even when it is no longer the device's.
+            to_result(unsafe {
+                bindings::iommu_map(
+                    self.ptr.as_ptr(),
+                    iova as usize,
+                    phys,
+                    len,
+                    prot as c_int,
+                    bindings::GFP_KERNEL_ACCOUNT,
+                )
+            })
+        };
+        let device = prot.0 & !bindings::IOMMU_CACHE;
+        match map(device | bindings::IOMMU_MMIO) {
+            // Not every virtio-iommu knows the difference.
+            Err(EINVAL) => map(device),
+            ret => ret,
+        }
+    }
+
+    /// Whether something is mapped at `iova`.
+    pub(super) fn translates(&self, iova: u64) -> bool {
+        // SAFETY: The domain is alive.
+        unsafe { bindings::iommu_iova_to_phys(self.ptr.as_ptr(), iova) != 0 }
+    }
+
     /// Unmaps `size` bytes from `iova` on and waits until no device sees them any more.
     ///
     /// Returns the bytes unmapped: less than `size` if part of the range was not mapped.

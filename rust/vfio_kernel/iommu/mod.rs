@@ -3,12 +3,17 @@
 //! The IOMMU core, `include/linux/iommu.h`.
 //!
 //! [`Group`] is what the hardware can tell apart, [`DmaOwner`] the right to give it to a user,
-//! [`IoSpace`] what it may reach: pinned user memory and nothing else.
+//! [`IoSpace`] what it may reach: pinned user memory, and device memory that somebody can switch off.
 
+mod device_memory;
 mod domain;
 mod group;
 mod space;
 
+pub use device_memory::{
+    DeviceMapping,
+    DeviceMemory, //
+};
 pub use domain::{
     Geometry,
     Prot, //

@@ -75,6 +75,34 @@ impl IoSpace {
         })
     }
 
+    /// Maps device memory in all domains in which nothing is mapped at `iova`; on failure in none
+    /// of these. The caller keeps others from mapping and unmapping there meanwhile. May sleep.
+    pub(super) fn map_device(&self, iova: u64, phys: u64, len: usize, prot: Prot) -> Result {
+        let domains = self.domains.read();
+        let mut done = KVec::with_capacity(domains.len(), GFP_KERNEL)?;
+        for shared in domains.iter() {
+            if shared.domain.translates(iova) {
+                continue;
+            }
+            if let Err(err) = shared.domain.map_device(iova, phys, len, prot) {
+                for domain in done {
+                    Domain::unmap(domain, iova, len);
+                }
+                return Err(err);
+            }
+            // There is room for all.
+            let _ = done.push_within_capacity(&shared.domain);
+        }
+        Ok(())
+    }
+
+    /// Undoes [`map_device`](Self::map_device) in all domains.
+    pub(super) fn unmap_device(&self, iova: u64, len: usize) {
+        for shared in self.domains.read().iter() {
+            shared.domain.unmap(iova, len);
+        }
+    }
+
     /// Lets the devices of the owned group see the space. May sleep.
     ///
     /// The group shares a domain where it can. Otherwise a new one is filled: `replay` must pass

@@ -10,7 +10,10 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use super::PciDevice;
-use crate::mmap::page_align;
+use crate::{
+    iommu::DeviceMemory,
+    mmap::page_align, //
+};
 
 /// Where a memory BAR is, to be mapped into a user's address space.
 #[derive(Clone, Copy)]
@@ -23,6 +26,14 @@ impl BarWindow {
     /// Bytes, rounded up to whole pages.
     pub fn page_aligned_len(&self) -> u64 {
         page_align(self.len)
+    }
+
+    /// `len` bytes of the window, `offset` bytes into it; `None` if it does not go so far.
+    pub fn part(&self, offset: u64, len: usize) -> Option<DeviceMemory> {
+        let end = offset.checked_add(len as u64)?;
+        // The window is a device's, so it is not memory that the kernel manages.
+        (end <= self.page_aligned_len())
+            .then(|| DeviceMemory::new(self.start.wrapping_add(offset), len))
     }
 
     pub(crate) fn phys(&self) -> u64 {

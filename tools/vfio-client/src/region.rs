@@ -10,6 +10,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::caps;
 use crate::device::Device;
+use crate::dma::DmaBuf;
 use crate::sys;
 use crate::uapi::*;
 
@@ -131,11 +132,51 @@ impl Device {
         len: usize,
         flags: MapFlags,
     ) -> io::Result<Mapping> {
-        let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        self.mmap_prot(region, at, len, prot, flags)
+    }
+
+    /// As [`Device::mmap_flags`] with mmap(2) protection of one's own.
+    ///
+    /// # Errors
+    /// As [`Device::mmap_flags`].
+    pub fn mmap_prot(
+        &self,
+        region: &Region,
+        at: u64,
+        len: usize,
+        prot: ProtFlags,
+        flags: MapFlags,
+    ) -> io::Result<Mapping> {
+        let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a new mapping at an address of the kernel's choice.
         let base = unsafe { mmap(None, size, prot, flags, self, (region.offset + at) as i64) }?;
         Ok(Mapping { base, len })
+    }
+
+    /// Maps `len` bytes at `at` of `region` in the place of those at `buf_at` of `buf`, until `buf` is dropped.
+    ///
+    /// # Errors
+    /// errno of mmap(2).
+    ///
+    /// # Panics
+    /// If it does not fit into `buf`.
+    pub fn mmap_over(
+        &self,
+        region: &Region,
+        at: u64,
+        len: usize,
+        buf: &DmaBuf,
+        buf_at: usize,
+    ) -> io::Result<()> {
+        assert!(buf_at + len <= buf.len(), "beyond the buffer");
+        let addr = NonZeroUsize::new(buf.addr() as usize + buf_at);
+        let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+        // SAFETY: replaces memory of `buf`, which gives all of its range back at the end.
+        unsafe { mmap(addr, size, prot, flags, self, (region.offset + at) as i64) }?;
+        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
         cpu_pgsizes,
         wait_idle,
         Entry,
+        Mapped,
         Maps,
         Member, //
     },
@@ -71,13 +72,21 @@ impl Type1 {
             },
             |replay| {
                 for (_, entry) in maps.ranges.iter() {
-                    if let Entry::Ready(mapped) = entry {
-                        replay.add(&mapped.io)?;
+                    match entry {
+                        Entry::Ready(Mapped::Pages { io, .. }) => replay.add(io)?,
+                        Entry::Ready(Mapped::Mixed(mixed)) => mixed.replay(&replay)?,
+                        Entry::Busy => {}
                     }
                 }
                 Ok(())
             },
         )?;
+        // On failure the group is detached again.
+        for (_, entry) in maps.ranges.iter() {
+            if let Entry::Ready(Mapped::Mixed(mixed)) = entry {
+                mixed.refill()?;
+            }
+        }
         let allowed = allowed_for(attachment.geometry(), &resv)?;
         maps.allowed = maps.allowed_with(Some(&allowed))?;
         let member = Member {

@@ -116,11 +116,19 @@ impl Type1 {
             .try_into()
             .map_err(|_| EOVERFLOW)?;
         let npages = size >> PAGE_SHIFT;
-        let locked = LockedVm::charge(npages)?;
-        let pages = PinnedPages::pin(vaddr, npages, prot.writable())?;
-        Ok(Mapped {
-            io: self.space.map(range.start(), pages, prot)?,
-            _locked: locked,
-        })
+        let pinned = LockedVm::charge(npages).and_then(|locked| {
+            let pages = PinnedPages::pin(vaddr, npages, prot.writable())?;
+            Ok((locked, pages))
+        });
+        match pinned {
+            Ok((locked, pages)) => Ok(Mapped::Pages {
+                io: self.space.map(range.start(), pages, prot)?,
+                _locked: locked,
+            }),
+            Err(why) => {
+                let mixed = self.fill_mixed(range, vaddr, size, prot, why)?;
+                Ok(Mapped::Mixed(KBox::new(mixed, GFP_KERNEL_ACCOUNT)?))
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ use vfio_kernel::{
     params,
 };
 
+use super::mixed::Mixed;
 use crate::iova::{
     Allowed,
     IovaRange,
@@ -34,9 +35,11 @@ pub(super) enum Entry {
 }
 
 /// Memory that devices reach. Unmapped and unpinned first, then no longer accounted.
-pub(super) struct Mapped {
-    pub(super) io: IoMapping,
-    pub(super) _locked: LockedVm,
+pub(super) enum Mapped {
+    /// Pinned pages.
+    Pages { io: IoMapping, _locked: LockedVm },
+    /// Not only pinned pages.
+    Mixed(KBox<Mixed>),
 }
 
 /// A group in the address space, with what it can have mapped.

@@ -10,6 +10,7 @@
 //! |---------------|----------------------------------------------------|
 //! | `maps.rs`     | the ranges, their limits, and who waits for whom   |
 //! | `map.rs`      | `VFIO_IOMMU_MAP_DMA`                               |
+//! | `mixed.rs`    | the same for memory of devices                     |
 //! | `unmap.rs`    | `VFIO_IOMMU_UNMAP_DMA`, release                    |
 //! | `attach.rs`   | groups coming and going                            |
 //! | `info.rs`     | `VFIO_IOMMU_GET_INFO`                              |
@@ -20,6 +21,7 @@ mod attach;
 mod info;
 mod map;
 mod maps;
+mod mixed;
 mod unmap;
 
 use kernel::{

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mappings of user memory that shows devices (`VM_PFNMAP`), in part or as a whole.
+//!
+//! Only looked at after pinning has failed, so that mappings of ordinary memory pay nothing for it.
+//! Maps of our own devices' files are mapped as what they are, parts of BARs, without a fault: see
+//! `pci/bar_dma.rs` for when devices reach them. Of all other areas what the page tables say at
+//! this moment is mapped; nobody tells when it changes, as in C. Neither counts as locked memory.
+
+use kernel::{
+    page::PAGE_SHIFT,
+    prelude::*,
+    sync::Arc, //
+};
+use vfio_kernel::{
+    iommu::{
+        DeviceMapping,
+        DeviceMemory,
+        IoMapping,
+        Prot,
+        Replay, //
+    },
+    locked_vm::LockedVm,
+    pin::PinnedPages,
+    sched,
+    user_area::{
+        self,
+        UserArea, //
+    },
+};
+
+use super::Type1;
+use crate::{
+    iova::IovaRange,
+    pci::BarMapping,
+    uapi::device, //
+};
+
+/// What a mapping consists of that has not only pinned pages. Fields are dropped in this order.
+pub(super) struct Mixed {
+    parts: KVec<Part>,
+    /// For all pinned pages together.
+    _locked: Option<LockedVm>,
+}
+
+enum Part {
+    Memory(IoMapping),
+    Bar(BarMapping),
+    Device(Arc<DeviceMapping>),
+}
+
+/// Memory of some device that was found and not mapped yet, and its place in the mapping.
+struct Found {
+    at: usize,
+    memory: DeviceMemory,
+}
+
+impl Mixed {
+    /// Maps the pinned pages in a new domain too.
+    pub(super) fn replay(&self, replay: &Replay<'_>) -> Result {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Memory(io) => replay.add(io),
+            Part::Bar(_) | Part::Device(_) => Ok(()),
+        })
+    }
+
+    /// Maps the rest in domains that came since.
+    pub(super) fn refill(&self) -> Result {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Memory(_) => Ok(()),
+            Part::Bar(bar) => bar.mapping().refill(),
+            Part::Device(mapping) => mapping.refill(),
+        })
+    }
+}
+
+impl Type1 {
+    /// Maps `size` bytes of which some may be a device's. Holds no lock; the range is busy.
+    ///
+    /// # Errors
+    ///
+    /// `why`, with which pinning all of it failed, if no device is there either; else as for
+    /// pinned memory.
+    pub(super) fn fill_mixed(
+        &self,
+        range: IovaRange,
+        vaddr: usize,
+        size: usize,
+        prot: Prot,
+        why: Error,
+    ) -> Result<Mixed> {
+        let memory = user_area::memory_beside_devices(vaddr, size).ok_or(why)?;
+        let mut left = memory >> PAGE_SHIFT;
+        let locked = match left {
+            0 => None,
+            npages => Some(LockedVm::charge(npages)?),
+        };
+        let mut mixed = Mixed {
+            parts: KVec::new(),
+            _locked: locked,
+        };
+        let mut found: Option<Found> = None;
+        let mut done = 0usize;
+        while done < size {
+            let at = vaddr.wrapping_add(done);
+            let area = device::area_at(at, size.wrapping_sub(done), prot.writable())?;
+            let iova = range.start().wrapping_add(done as u64);
+            if let UserArea::Device(next) = area {
+                let len = next.len();
+                if !found.as_mut().is_some_and(|found| found.memory.join(next)) {
+                    self.map_found(range, prot, found.take(), &mut mixed)?;
+                    found = Some(Found {
+                        at: done,
+                        memory: next,
+                    });
+                }
+                done = done.saturating_add(len);
+                sched::cond_resched();
+                continue;
+            }
+            self.map_found(range, prot, found.take(), &mut mixed)?;
+            let (part, len) = match area {
+                UserArea::Own((open, memory)) => {
+                    let bar = open.map_for_dma(&self.space, iova, memory, prot)?;
+                    (Part::Bar(bar), memory.len())
+                }
+                UserArea::Memory(len) => {
+                    let npages = len >> PAGE_SHIFT;
+                    // Less was charged if the user has changed the areas meanwhile.
+                    left = left.checked_sub(npages).ok_or(EFAULT)?;
+                    let pages = PinnedPages::pin(at, npages, prot.writable())?;
+                    (Part::Memory(self.space.map(iova, pages, prot)?), len)
+                }
+                UserArea::Device(_) => return Err(EINVAL),
+            };
+            mixed.parts.push(part, GFP_KERNEL_ACCOUNT)?;
+            done = done.saturating_add(len);
+        }
+        self.map_found(range, prot, found, &mut mixed)?;
+        Ok(mixed)
+    }
+
+    fn map_found(
+        &self,
+        range: IovaRange,
+        prot: Prot,
+        found: Option<Found>,
+        mixed: &mut Mixed,
+    ) -> Result {
+        let Some(Found { at, memory }) = found else {
+            return Ok(());
+        };
+        let iova = range.start().wrapping_add(at as u64);
+        let mapping = DeviceMapping::new(&self.space, iova, memory, prot)?;
+        mapping.switch_on()?;
+        mixed
+            .parts
+            .push(Part::Device(mapping), GFP_KERNEL_ACCOUNT)?;
+        Ok(())
+    }
+}
