@@ -12,7 +12,13 @@ use kernel::{
         UniqueArc, //
     },
 };
-use vfio_kernel::iommu;
+use vfio_kernel::{
+    iommu,
+    kvm::{
+        KvmFile,
+        KvmSlot, //
+    },
+};
 
 use crate::{
     container::Container,
@@ -28,6 +34,9 @@ pub(crate) struct Group {
     /// The devices of the group that are bound to the driver.
     #[pin]
     devices: Mutex<KVec<Arc<Device>>>,
+    /// The virtual machine that the group's file belongs to.
+    #[pin]
+    kvm: KvmSlot,
 }
 
 struct State {
@@ -63,6 +72,7 @@ impl Group {
                 id,
                 state <- new_mutex!(state, "Group::state"),
                 devices <- new_mutex!(KVec::new(), "Group::devices"),
+                kvm <- KvmSlot::new(),
             }),
             GFP_KERNEL,
         )
@@ -71,6 +81,11 @@ impl Group {
     /// The number users know the group by.
     pub(crate) fn id(&self) -> i32 {
         self.id
+    }
+
+    /// The virtual machine that the group's file belongs to.
+    pub(crate) fn kvm(&self) -> &KvmSlot {
+        &self.kvm
     }
 
     /// Makes a device one that `GET_DEVICE_FD` finds.
@@ -177,10 +192,11 @@ impl Group {
     }
 
     /// Runs `close`, which undoes what [`open_device`](Self::open_device) ran.
-    pub(crate) fn close_device(&self, close: impl FnOnce()) {
+    pub(crate) fn close_device<T>(&self, close: impl FnOnce() -> T) -> T {
         let mut state = self.state.lock();
-        close();
+        let closed = close();
         state.users = state.users.saturating_sub(1);
+        closed
     }
 }
 
@@ -225,6 +241,19 @@ impl GroupFile {
     /// The group.
     pub(crate) fn group(&self) -> &Arc<Group> {
         &self.group
+    }
+}
+
+impl KvmFile for GroupFile {
+    fn kvm(&self) -> &KvmSlot {
+        &self.group.kvm
+    }
+
+    fn enforced_coherent(&self) -> bool {
+        let devices = self.group.devices.lock();
+        devices
+            .iter()
+            .all(|device| device.pci().enforces_cache_coherency())
     }
 }
 

@@ -28,6 +28,7 @@ use kernel::{
 };
 use vfio_kernel::{
     chardev::MiscNode,
+    kvm,
     pci::Registration, //
 };
 
@@ -55,31 +56,20 @@ struct VfioRs {
 
 impl kernel::Module for VfioRs {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        kvm::serve(&uapi::KVM_FILES);
         let container_node = MiscNode::register(
             uapi::VFIO_MINOR,
             c_str!("vfio"),
             c_str!("vfio/vfio"),
             0o666,
             &uapi::container::FILE_OPS,
-        )
-        .inspect_err(beside_c_vfio)?;
-        let registry = iommu_group::Registry::new().inspect_err(beside_c_vfio)?;
+        )?;
+        let registry = iommu_group::Registry::new()?;
         let registry = Arc::pin_init(registry, GFP_KERNEL)?;
-        let driver =
-            Registration::new::<Self>(c_str!("vfio-pci"), registry).inspect_err(beside_c_vfio)?;
+        let driver = Registration::new::<Self>(c_str!("vfio-pci"), registry)?;
         Ok(Self {
             _driver: driver,
             _container_node: container_node,
         })
-    }
-}
-
-/// Tells why a name that VFIO is known by is taken.
-fn beside_c_vfio(err: &Error) {
-    if *err == EBUSY || *err == EEXIST {
-        pr_err!(
-            "Linux's own VFIO is loaded: first unload it with \
-             'rmmod vfio_pci vfio_pci_core vfio_iommu_type1 vfio'\n"
-        );
     }
 }

@@ -7,4 +7,5 @@
 #include <linux/pseudo_fs.h>
 #include "vfio_helpers.h"
 #include "vfio_irq.h"
+#include "vfio_kvm.h"
 #include "vfio_layout.h"

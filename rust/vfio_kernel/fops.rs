@@ -93,7 +93,7 @@ impl<T: FileOps> FileOpsTable<T> {
         Self(Self::table(Some(open_node::<T>)), PhantomData)
     }
 
-    pub(crate) fn as_ptr(&'static self) -> *const bindings::file_operations {
+    pub(crate) const fn as_ptr(&'static self) -> *const bindings::file_operations {
         &self.0
     }
 
@@ -132,7 +132,7 @@ impl<T: FileOps + Mmap> FileOpsTable<T> {
 /// # Safety
 ///
 /// The file must be served by a table of `T`, whose private data is an `Arc<T>`.
-unsafe fn data<'a, T: FileOps>(file: *mut bindings::file) -> ArcBorrow<'a, T> {
+pub(crate) unsafe fn data<'a, T: FileOps>(file: *mut bindings::file) -> ArcBorrow<'a, T> {
     // SAFETY: By the contract of this function; the file outlives the call.
     unsafe { ArcBorrow::from_raw((*file).private_data.cast::<T>()) }
 }

@@ -15,6 +15,7 @@ pub mod eventfd;
 pub mod fops;
 pub mod iommu;
 pub mod irq;
+pub mod kvm;
 mod layout;
 pub mod locked_vm;
 pub mod mapping;

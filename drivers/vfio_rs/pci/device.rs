@@ -18,6 +18,7 @@ use kernel::{
 use vfio_kernel::{
     eventfd::EventFd,
     iommu,
+    kvm::Kvm,
     mapping::{
         Mapping,
         PseudoFs, //
@@ -74,6 +75,8 @@ struct Users {
     /// Being unbound: no more opens.
     removed: bool,
     open: Option<Arc<Open>>,
+    /// What the group belonged to when the device was opened first; kept for as long as it is open.
+    kvm: Option<Kvm>,
 }
 
 /// Eventfds for what is no interrupt of the device.
@@ -109,6 +112,7 @@ impl Driver for Device {
             opened: 0,
             removed: false,
             open: None,
+            kvm: None,
         };
         let device = pin_init!(Self {
             pci,
@@ -205,24 +209,31 @@ impl Device {
         let mut users = self.users.lock();
         let open = match &users.open {
             Some(open) => open.clone(),
-            None => Open::enable(self)?,
+            None => {
+                let kvm = self.group.kvm().get();
+                let open = Open::enable(self)?;
+                users.kvm = kvm;
+                open
+            }
         };
         users.open = Some(open.clone());
         users.opened = users.opened.saturating_add(1);
         Ok(open)
     }
 
-    /// Undoes [`open`](Self::open): switches the device off after the last user.
-    pub(crate) fn close(&self) {
+    /// Undoes [`open`](Self::open): switches the device off after the last user, and returns what
+    /// the caller must let go of when it holds no locks.
+    pub(crate) fn close(&self) -> Option<Kvm> {
         let mut users = self.users.lock();
         users.opened = users.opened.saturating_sub(1);
         if users.opened != 0 {
-            return;
+            return None;
         }
         if let Some(open) = users.open.take() {
             open.disable();
         }
         *self.signals.lock() = Signals::default();
+        users.kvm.take()
     }
 
     /// Waits until the device is not in use, asking its users to close it.

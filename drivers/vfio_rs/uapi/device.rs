@@ -27,6 +27,10 @@ use vfio_kernel::{
         FileOpsTable, //
     },
     iommu::DeviceMemory,
+    kvm::{
+        KvmFile,
+        KvmSlot, //
+    },
     mmap::{
         Fault,
         FaultResult,
@@ -54,12 +58,14 @@ use crate::pci::{
 };
 
 /// The operations of a device's file.
-static FILE_OPS: FileOpsTable<DeviceFile> = FileOpsTable::anon();
+pub(super) static FILE_OPS: FileOpsTable<DeviceFile> = FileOpsTable::anon();
 
 /// An open device. Closing it closes the device, and lets go of the group's file after that.
-struct DeviceFile {
+pub(super) struct DeviceFile {
     device: Counted,
     open: Arc<Open>,
+    /// The virtual machine that the file itself belongs to; that of the group is what counts.
+    kvm: Pin<KBox<KvmSlot>>,
     _group_file: ARef<File>,
 }
 
@@ -77,12 +83,14 @@ impl Drop for Counted {
 pub(crate) fn open(device: Arc<Device>, group_file: ARef<File>) -> Result<isize> {
     let device = Counted(device);
     let fd = FileDescriptorReservation::get_unused_fd_flags(flags::O_CLOEXEC)?;
+    let kvm = KBox::pin_init(KvmSlot::new(), GFP_KERNEL)?;
     let group = device.0.group().clone();
     let open = group.open_device(|| device.0.open())?;
     // From here on dropping the file's data closes the device.
     let data = DeviceFile {
         device,
         open,
+        kvm,
         _group_file: group_file,
     };
     let data = Arc::new(data, GFP_KERNEL)?;
@@ -109,7 +117,19 @@ pub(crate) fn area_at(
 impl Drop for DeviceFile {
     fn drop(&mut self) {
         let device = &self.device.0;
-        device.group().close_device(|| device.close());
+        let kvm = device.group().close_device(|| device.close());
+        // Not under a lock, as it may be the end of the machine.
+        drop(kvm);
+    }
+}
+
+impl KvmFile for DeviceFile {
+    fn kvm(&self) -> &KvmSlot {
+        &self.kvm
+    }
+
+    fn enforced_coherent(&self) -> bool {
+        self.device.0.pci().enforces_cache_coherency()
     }
 }
 

@@ -13,6 +13,13 @@ pub(crate) mod group;
 pub(crate) mod irq_set;
 
 use kernel::ioctl::_IO;
+use vfio_kernel::kvm;
+
+/// The files that KVM may be told of.
+pub(crate) static KVM_FILES: kvm::Kinds = kvm::Kinds(&[
+    kvm::Kind::of(&group::FILE_OPS),
+    kvm::Kind::of(&device::FILE_OPS),
+]);
 
 /// `VFIO_MINOR` of `include/linux/miscdevice.h`.
 pub(crate) const VFIO_MINOR: u32 = 196;

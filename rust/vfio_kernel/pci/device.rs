@@ -98,13 +98,17 @@ impl PciDevice {
 
     /// Whether the device's DMA can be kept coherent with the CPU's caches.
     pub fn cache_coherent(&self) -> bool {
+        self.iommu_capable(bindings::iommu_cap_IOMMU_CAP_CACHE_COHERENCY)
+    }
+
+    /// Whether the device's DMA can be kept coherent even where the device asks for less.
+    pub fn enforces_cache_coherency(&self) -> bool {
+        self.iommu_capable(bindings::iommu_cap_IOMMU_CAP_ENFORCE_CACHE_COHERENCY)
+    }
+
+    fn iommu_capable(&self, cap: bindings::iommu_cap) -> bool {
         // SAFETY: The device is alive.
-        unsafe {
-            bindings::device_iommu_capable(
-                &raw mut (*self.as_ptr()).dev,
-                bindings::iommu_cap_IOMMU_CAP_CACHE_COHERENCY,
-            )
-        }
+        unsafe { bindings::device_iommu_capable(&raw mut (*self.as_ptr()).dev, cap) }
     }
 
     /// Number of virtual functions that are switched on.

@@ -6,7 +6,7 @@
 //! program makes, [`sys::raw`] sends any number with any argument.
 //!
 //! Around them: [`DmaBuf`] (page-aligned memory to map for a device), [`Event`] (eventfd with a timed wait), [`edu`] (driver
-//! of QEMU's teaching device), [`sysfs`] (find, bind and unbind devices) and [`counters`] (locked and pinned memory).
+//! of QEMU's teaching device), [`kvm`] (virtual machines to tell about groups), [`sysfs`] (find, bind and unbind devices) and [`counters`] (locked and pinned memory).
 //!
 //! The types close what they own when dropped, but impose no order: the kernel must survive every order.
 
@@ -20,6 +20,7 @@ pub mod edu;
 pub mod event;
 pub mod group;
 pub mod irq;
+pub mod kvm;
 pub mod region;
 pub mod sys;
 pub mod sysfs;

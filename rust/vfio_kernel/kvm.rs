@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Virtual machines that files are associated with, `virt/kvm/vfio.c`.
+//!
+//! KVM is told of a file by its user, by `KVM_DEV_VFIO_FILE_ADD`, and then calls the functions
+//! that `rust/helpers/vfio_kvm.c` exports: whether the file is one of ours, whether DMA of its
+//! devices always is coherent with the CPU's caches, and that it belongs to a machine now or no
+//! longer. KVM holds the file until it has said the latter.
+//!
+//! Lock: `KvmSlot`, a spinlock. KVM calls with its own mutexes held, so whoever holds a lock that a
+//! [`KvmFile`] takes must not let go of a [`Kvm`].
+
+use core::ptr::NonNull;
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        SpinLock, //
+    },
+};
+use vfio_bindings as bindings;
+
+use crate::fops::{
+    data,
+    FileOps,
+    FileOpsTable, //
+};
+
+/// A reference to a virtual machine. Giving it back may sleep, and take KVM's locks.
+pub struct Kvm(NonNull<c_void>);
+
+// SAFETY: The reference count is atomic, and nothing else of the struct is used.
+unsafe impl Send for Kvm {}
+// SAFETY: As above.
+unsafe impl Sync for Kvm {}
+
+impl Drop for Kvm {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns a reference, taken by `KvmSlot::get`.
+        unsafe { bindings::vfio_rs_kvm_put(self.0.as_ptr()) }
+    }
+}
+
+/// Which machine a file belongs to, if any. Holds no reference.
+#[pin_data]
+pub struct KvmSlot {
+    #[pin]
+    kvm: SpinLock<Pointer>,
+}
+
+/// Null, or alive: KVM replaces it by null, under the lock, before the machine goes.
+struct Pointer(*mut c_void);
+
+// SAFETY: The pointer is only passed to functions that any thread may call.
+unsafe impl Send for Pointer {}
+
+impl KvmSlot {
+    /// For a file that belongs to no machine yet.
+    pub fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            kvm <- new_spinlock!(Pointer(core::ptr::null_mut()), "KvmSlot"),
+        })
+    }
+
+    /// The machine, unless it is going.
+    pub fn get(&self) -> Option<Kvm> {
+        let kvm = self.kvm.lock();
+        let pointer = NonNull::new(kvm.0)?;
+        // SAFETY: The machine is alive while the lock is held.
+        unsafe { bindings::vfio_rs_kvm_get_safe(pointer.as_ptr()) }.then(|| Kvm(pointer))
+    }
+}
+
+/// A file that can belong to a virtual machine.
+pub trait KvmFile {
+    /// Where the machine is kept.
+    fn kvm(&self) -> &KvmSlot;
+
+    /// Whether the IOMMU keeps all DMA of the file's devices coherent with the CPU's caches, even
+    /// where a device asks for less. If not, the machine must honour cache flushes.
+    fn enforced_coherent(&self) -> bool;
+}
+
+/// How to serve KVM for files of one table.
+pub struct Kind {
+    fops: *const bindings::file_operations,
+    /// To be called with files of that table.
+    enforced_coherent: unsafe fn(*mut bindings::file) -> bool,
+    /// As above.
+    set_kvm: unsafe fn(*mut bindings::file, Pointer),
+}
+
+// SAFETY: Nothing behind the pointers is ever written.
+unsafe impl Sync for Kind {}
+
+impl Kind {
+    /// For the files of `table`.
+    pub const fn of<T: KvmFile + FileOps>(table: &'static FileOpsTable<T>) -> Self {
+        Self {
+            fops: table.as_ptr(),
+            enforced_coherent: enforced_coherent::<T>,
+            set_kvm: set_kvm::<T>,
+        }
+    }
+}
+
+/// # Safety
+///
+/// The file must be open and served by a table of `T`.
+unsafe fn enforced_coherent<T: KvmFile + FileOps>(file: *mut bindings::file) -> bool {
+    // SAFETY: By the contract of this function.
+    unsafe { data::<T>(file) }.enforced_coherent()
+}
+
+/// # Safety
+///
+/// The file must be open and served by a table of `T`.
+unsafe fn set_kvm<T: KvmFile + FileOps>(file: *mut bindings::file, kvm: Pointer) {
+    // SAFETY: By the contract of this function.
+    let file = unsafe { data::<T>(file) };
+    *file.kvm().kvm.lock() = kvm;
+}
+
+/// The kinds of files that KVM may be told of.
+pub struct Kinds(pub &'static [Kind]);
+
+static KINDS: Atomic<*const Kinds> = Atomic::new(core::ptr::null());
+
+/// Lets KVM know files of `kinds`; before the first one is opened.
+pub fn serve(kinds: &'static Kinds) {
+    KINDS.store(kinds, Release);
+}
+
+/// The kind of a file, if it is one of ours.
+///
+/// # Safety
+///
+/// `file` must be open.
+unsafe fn kind_of(file: *mut bindings::file) -> Option<&'static Kind> {
+    // SAFETY: Null or what `serve` stored.
+    let kinds = unsafe { KINDS.load(Acquire).as_ref() }?;
+    // SAFETY: By the contract of this function; `f_op` does not change.
+    let fops = unsafe { (*file).f_op };
+    kinds.0.iter().find(|kind| core::ptr::eq(kind.fops, fops))
+}
+
+/// `vfio_file_is_valid()`.
+///
+/// # Safety
+///
+/// `file` must be open.
+#[no_mangle]
+unsafe extern "C" fn vfio_rs_file_is_valid(file: *mut bindings::file) -> bool {
+    // SAFETY: By the contract of this function.
+    unsafe { kind_of(file) }.is_some()
+}
+
+/// `vfio_file_enforced_coherent()`; true for a file that is not ours, as in C.
+///
+/// # Safety
+///
+/// `file` must be open.
+#[no_mangle]
+unsafe extern "C" fn vfio_rs_file_enforced_coherent(file: *mut bindings::file) -> bool {
+    // SAFETY: By the contract of this function, and the kind is that of the file.
+    unsafe { kind_of(file).is_none_or(|kind| (kind.enforced_coherent)(file)) }
+}
+
+/// `vfio_file_set_kvm()`.
+///
+/// # Safety
+///
+/// `file` must be open. `kvm` must be null, or a machine that lives until the next call with this
+/// file has returned.
+#[no_mangle]
+unsafe extern "C" fn vfio_rs_file_set_kvm(file: *mut bindings::file, kvm: *mut c_void) {
+    // SAFETY: By the contract of this function, and the kind is that of the file.
+    unsafe {
+        if let Some(kind) = kind_of(file) {
+            (kind.set_kvm)(file, Pointer(kvm));
+        }
+    }
+}

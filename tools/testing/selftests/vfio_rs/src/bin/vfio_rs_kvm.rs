@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Files of VFIO that KVM is told of: which it takes, who keeps the machine alive, and every order of closing.
+
+use std::any::Any;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use vfio_client::kvm::{FileAction, KvmVfio, Vm};
+use vfio_client::uapi::*;
+use vfio_client::{Container, Edu, Event, Group};
+use vfio_rs_selftests::process::{Latch, spawn};
+use vfio_rs_selftests::setup::{Bound, EDU, PATIENCE, open_edu, read_trimmed, slowness};
+use vfio_rs_selftests::{Outcome, Result, errno, same, skip, suite};
+
+fn machine() -> Result<(Vm, KvmVfio)> {
+    if !Path::new("/dev/kvm").exists() {
+        // It fails where there is no modprobe or the CPU is another: the node tells.
+        let _ = Command::new("modprobe").arg("kvm_amd").status();
+    }
+    if !Path::new("/dev/kvm").exists() {
+        skip!("no KVM");
+    }
+    let vm = Vm::new()?;
+    let vfio = vm.vfio()?;
+    Ok((vm, vfio))
+}
+
+/// How often KVM's module is in use, when it has settled: machines go in their own time.
+fn kvm_uses() -> Result<i64> {
+    Ok(read_trimmed("/sys/module/kvm/refcnt")?.parse()?)
+}
+
+fn wait_kvm_uses(what: &str, want: i64) -> Outcome {
+    let end = Instant::now() + PATIENCE * slowness();
+    while kvm_uses()? != want && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    same(what, kvm_uses()?, want)
+}
+
+fn files() -> Outcome {
+    let (_vm, kvm) = machine()?;
+    let opened = open_edu()?;
+    let add = |fd| kvm.file(FileAction::Add, fd);
+    let del = |fd| kvm.file(FileAction::Del, fd);
+    let group = opened.group.as_raw_fd();
+    errno("remove before add", del(group), Errno::ENOENT)?;
+    add(group)?;
+    errno("twice", add(group), Errno::EEXIST)?;
+    // The file of a device is one of VFIO's as well.
+    add(opened.device.as_raw_fd())?;
+    errno("twice", add(opened.device.as_raw_fd()), Errno::EEXIST)?;
+    errno(
+        "container",
+        add(opened.container.as_raw_fd()),
+        Errno::EINVAL,
+    )?;
+    let null = std::fs::File::open("/dev/null")?;
+    errno("/dev/null", add(null.as_raw_fd()), Errno::EINVAL)?;
+    errno("eventfd", add(Event::new()?.as_raw_fd()), Errno::EINVAL)?;
+    errno("closed", add(999), Errno::EBADF)?;
+    errno("remove closed", del(999), Errno::EBADF)?;
+    errno("remove another", del(null.as_raw_fd()), Errno::ENOENT)?;
+    del(group)?;
+    errno("remove again", del(group), Errno::ENOENT)?;
+    add(group)?;
+    del(opened.device.as_raw_fd()).map_err(Into::into)
+}
+
+/// A device keeps the machine that its group belonged to when it was opened, until it is closed.
+fn device_keeps_the_machine() -> Outcome {
+    drop(machine()?);
+    let bound = EDU.bind()?;
+    let (_container, group) = bound.attach(VFIO_TYPE1v2_IOMMU)?;
+    let idle = kvm_uses()?;
+    for added in [false, true] {
+        let (vm, kvm) = machine()?;
+        let without = kvm_uses()?;
+        if added {
+            kvm.file(FileAction::Add, group.as_raw_fd())?;
+        }
+        let one = group.device(&bound.pci.address)?;
+        let two = group.device(&bound.pci.address)?;
+        same("uses when open", kvm_uses()?, without + i64::from(added))?;
+        drop((vm, kvm));
+        wait_kvm_uses("uses without descriptors", idle + i64::from(added))?;
+        // It works, and a machine that is made now is not mixed up with it.
+        let (_vm, kvm) = machine()?;
+        kvm.file(FileAction::Add, group.as_raw_fd())?;
+        drop(one);
+        same("identification", Edu::new(&two)?.ident()? & 0xff, 0xed)?;
+        kvm.file(FileAction::Del, group.as_raw_fd())?;
+        drop((_vm, kvm));
+        wait_kvm_uses("uses with one closed", idle + i64::from(added))?;
+        drop(two);
+        wait_kvm_uses("uses when closed", idle)?;
+    }
+    Ok(())
+}
+
+/// Added after the device was opened: the device knows nothing of it.
+fn added_late() -> Outcome {
+    let (_vm, kvm) = machine()?;
+    let opened = open_edu()?;
+    let uses = kvm_uses()?;
+    kvm.file(FileAction::Add, opened.group.as_raw_fd())?;
+    same("uses", kvm_uses()?, uses)?;
+    drop(opened.device);
+    same("uses when closed", kvm_uses()?, uses)
+}
+
+type Things = Vec<Option<Box<dyn Any>>>;
+
+fn tangle(bound: &Bound, early: bool) -> Result<Things> {
+    let (vm, kvm) = machine()?;
+    let (container, group): (Container, Group) = bound.attach(VFIO_TYPE1v2_IOMMU)?;
+    if early {
+        kvm.file(FileAction::Add, group.as_raw_fd())?;
+    }
+    let device = group.device(&bound.pci.address)?;
+    if !early {
+        kvm.file(FileAction::Add, group.as_raw_fd())?;
+    }
+    kvm.file(FileAction::Add, device.as_raw_fd())?;
+    Ok(vec![
+        Some(Box::new(vm)),
+        Some(Box::new(kvm)),
+        Some(Box::new(container)),
+        Some(Box::new(group)),
+        Some(Box::new(device)),
+    ])
+}
+
+fn closed_in_each_order() -> Outcome {
+    const THINGS: usize = 5;
+    drop(machine()?);
+    let bound = EDU.bind()?;
+    let idle = kvm_uses()?;
+    let mut orders = 0;
+    for code in 0..THINGS.pow(THINGS as u32) {
+        let order: Vec<usize> = (0..THINGS as u32)
+            .map(|i| code / THINGS.pow(i) % THINGS)
+            .collect();
+        if (0..THINGS).any(|thing| !order.contains(&thing)) {
+            continue;
+        }
+        // On a slow kernel, every eighth.
+        orders += 1;
+        if slowness() > 1 && orders % 8 != 0 {
+            continue;
+        }
+        let mut things = tangle(&bound, orders % 2 == 0)?;
+        for thing in order {
+            things[thing] = None;
+        }
+    }
+    same("orders", orders, 120)?;
+    wait_kvm_uses("uses of KVM", idle)?;
+    bound.open_group()?;
+    Ok(())
+}
+
+fn killed() -> Outcome {
+    drop(machine()?);
+    let bound = EDU.bind()?;
+    let idle = kvm_uses()?;
+    for round in 0..10 {
+        let ready = Latch::new()?;
+        let mut child = spawn(|| {
+            let things = tangle(&bound, round % 2 == 0);
+            if things.is_ok() && ready.open().is_ok() {
+                std::thread::sleep(Duration::from_secs(600));
+            }
+            1
+        })?;
+        ready.wait(PATIENCE * slowness())?;
+        child.kill()?;
+        bound.open_group()?;
+    }
+    wait_kvm_uses("uses of KVM", idle)
+}
+
+/// Two machines, one group: the later one counts, and the first may go.
+fn two_machines() -> Outcome {
+    let (vm1, kvm1) = machine()?;
+    let (vm2, kvm2) = machine()?;
+    let opened = open_edu()?;
+    let group = opened.group.as_raw_fd();
+    kvm1.file(FileAction::Add, group)?;
+    kvm2.file(FileAction::Add, group)?;
+    drop((vm1, kvm1));
+    let second = opened.group.device(&opened.bound.pci.address)?;
+    drop((vm2, kvm2));
+    drop(opened.device);
+    same("identification", Edu::new(&second)?.ident()? & 0xff, 0xed)
+}
+
+suite!(
+    files,
+    device_keeps_the_machine,
+    added_late,
+    closed_in_each_order,
+    killed,
+    two_machines,
+);
