@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Definitions for vfio_irq.h. */
 #include <linux/hardirq.h>
+#include <linux/irqbypass.h>
 #include <linux/poll.h>
 
 #include "vfio_irq.h"
@@ -48,4 +49,18 @@ unsigned int vfio_rs_hook_eventfd(struct file *file, struct wait_queue_entry *wa
 void vfio_rs_unhook_locked(struct wait_queue_entry *wait)
 {
 	list_del_init(&wait->entry);
+}
+
+int vfio_rs_irq_bypass_register(struct irq_bypass_producer *producer,
+				struct eventfd_ctx *eventfd, int irq)
+{
+	if (!IS_ENABLED(CONFIG_IRQ_BYPASS_MANAGER))
+		return 0;
+	return irq_bypass_register_producer(producer, eventfd, irq);
+}
+
+void vfio_rs_irq_bypass_unregister(struct irq_bypass_producer *producer)
+{
+	if (IS_ENABLED(CONFIG_IRQ_BYPASS_MANAGER))
+		irq_bypass_unregister_producer(producer);
 }

@@ -7,7 +7,9 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
+struct eventfd_ctx;
 struct file;
+struct irq_bypass_producer;
 
 bool vfio_rs_in_hardirq(void);
 void vfio_rs_init_work(struct work_struct *work, work_func_t func);
@@ -15,5 +17,8 @@ void vfio_rs_schedule_work(struct work_struct *work);
 void vfio_rs_init_wait_func(struct wait_queue_entry *wait, wait_queue_func_t func);
 unsigned int vfio_rs_hook_eventfd(struct file *file, struct wait_queue_entry *wait);
 void vfio_rs_unhook_locked(struct wait_queue_entry *wait);
+int vfio_rs_irq_bypass_register(struct irq_bypass_producer *producer,
+				struct eventfd_ctx *eventfd, int irq);
+void vfio_rs_irq_bypass_unregister(struct irq_bypass_producer *producer);
 
 #endif /* _VFIO_RS_IRQ_H */

@@ -11,6 +11,7 @@
 #include <linux/device/class.h>
 #include <linux/fs.h>
 #include <linux/iommu.h>
+#include <linux/irqbypass.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/mount.h>
@@ -58,6 +59,7 @@ enum vfio_rs_layout {
 	VFIO_RS_SIZE_file_operations = sizeof(struct file_operations),
 	VFIO_RS_SIZE_file_system_type = sizeof(struct file_system_type),
 	VFIO_RS_SIZE_follow_pfnmap_args = sizeof(struct follow_pfnmap_args),
+	VFIO_RS_SIZE_irq_bypass_producer = sizeof(struct irq_bypass_producer),
 	VFIO_RS_SIZE_miscdevice = sizeof(struct miscdevice),
 	VFIO_RS_SIZE_pci_device_id = sizeof(struct pci_device_id),
 	VFIO_RS_SIZE_pci_driver = sizeof(struct pci_driver),

@@ -3,6 +3,7 @@
 #include <linux/cdev.h>
 #include <linux/eventfd.h>
 #include <linux/iommu.h>
+#include <linux/irqbypass.h>
 #include <linux/pci.h>
 #include <linux/pseudo_fs.h>
 #include "vfio_helpers.h"

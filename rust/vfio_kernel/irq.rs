@@ -47,6 +47,16 @@ impl EventFdIrq {
         })
     }
 
+    /// The Linux interrupt number.
+    pub(crate) fn number(&self) -> u32 {
+        self.irq
+    }
+
+    /// What is signalled.
+    pub(crate) fn eventfd(&self) -> &EventFd {
+        &self.eventfd
+    }
+
     /// Signals as the interrupt would.
     pub(crate) fn signal(&self) {
         self.eventfd.signal();

@@ -71,6 +71,7 @@ same_size! {
     file_operations = vfio_rs_layout_VFIO_RS_SIZE_file_operations;
     file_system_type = vfio_rs_layout_VFIO_RS_SIZE_file_system_type;
     follow_pfnmap_args = vfio_rs_layout_VFIO_RS_SIZE_follow_pfnmap_args;
+    irq_bypass_producer = vfio_rs_layout_VFIO_RS_SIZE_irq_bypass_producer;
     miscdevice = vfio_rs_layout_VFIO_RS_SIZE_miscdevice;
     pci_device_id = vfio_rs_layout_VFIO_RS_SIZE_pci_device_id;
     pci_driver = vfio_rs_layout_VFIO_RS_SIZE_pci_driver;

@@ -56,6 +56,13 @@ impl<T> RwSem<T> {
         ReadGuard(self, NotThreadSafe)
     }
 
+    /// Shares the data if no writer has it or waits for it. Any context.
+    pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        // SAFETY: `self.sem` was initialised by `new`.
+        let taken = unsafe { bindings::down_read_trylock(self.sem.get()) };
+        (taken != 0).then(|| ReadGuard(self, NotThreadSafe))
+    }
+
     /// Waits for everybody to leave and takes the data.
     pub fn write(&self) -> WriteGuard<'_, T> {
         // SAFETY: `self.sem` was initialised by `new`.

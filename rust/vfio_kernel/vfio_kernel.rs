@@ -15,6 +15,7 @@ pub mod eventfd;
 pub mod fops;
 pub mod iommu;
 pub mod irq;
+mod irq_bypass;
 pub mod kvm;
 mod layout;
 pub mod locked_vm;

@@ -12,8 +12,10 @@
 //! | `map.rs`      | BARs in user address spaces                                 |
 //! | `bar_dma.rs`  | BARs in I/O address spaces, for other devices               |
 //! | `irq/`        | interrupts to eventfds                                      |
+//! | `ioeventfd.rs`| writes to BARs by eventfds                                  |
 //!
-//! Locks, outermost first: `Device::users`, `Open::irqs`, `Open::config`, `Open::memory`,
+//! Locks, outermost first: `Device::users`, `Open::irqs` or
+//! `Open::ioeventfds`, `Open::config`, `Open::memory`,
 //! `BarDma::maps`; `Device::signals` is a leaf. `memory` is also taken for reading by page faults, so no user
 //! memory is touched under it.
 
@@ -21,6 +23,7 @@ mod bar_dma;
 mod config;
 mod config_io;
 mod device;
+mod ioeventfd;
 mod irq;
 mod map;
 mod open;
@@ -29,6 +32,7 @@ mod regions;
 pub(crate) use self::{
     bar_dma::BarMapping,
     device::Device,
+    ioeventfd::Doorbell,
     irq::{
         IrqAction,
         IrqData, //

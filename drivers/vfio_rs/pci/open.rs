@@ -36,6 +36,7 @@ use super::{
         IntxLine, //
     },
     config_io::RealConfig,
+    ioeventfd::IoEventFd,
     Device,
 };
 use crate::pci::irq::Irqs;
@@ -65,6 +66,9 @@ pub(crate) struct Open {
     pub(super) intx_in_device: bool,
     #[pin]
     pub(super) irqs: Mutex<Irqs>,
+    /// Eventfds that write to BARs.
+    #[pin]
+    pub(super) ioeventfds: Mutex<KVec<IoEventFd>>,
 }
 
 /// Where the MSI-X table is: hands off for reads and writes through the BAR.
@@ -132,6 +136,7 @@ impl Open {
                 memory <- new_rwsem!(memory, "Open::memory"),
                 intx_in_device,
                 irqs <- new_mutex!(Irqs::Off, "Open::irqs"),
+                ioeventfds <- new_mutex!(KVec::new(), "Open::ioeventfds"),
             }),
             GFP_KERNEL,
         )
@@ -147,6 +152,7 @@ impl Open {
         drop(memory);
         // Sleeping devices do not take part in a reset.
         let _ = pci.set_power_state(0);
+        self.clear_ioeventfds();
         pci.clear_master();
         self.disable_irqs(&mut self.irqs.lock());
 

@@ -37,6 +37,7 @@ use vfio_kernel::{
         MapRequest,
         Mmap, //
     },
+    pci::IoWidth,
     uapi,
     user_area::{
         self,
@@ -53,6 +54,7 @@ use super::{
 };
 use crate::pci::{
     Device,
+    Doorbell,
     Open,
     Region, //
 };
@@ -155,6 +157,7 @@ impl FileOps for DeviceFile {
             nr::GET_IRQ_INFO => get_irq_info(open, arg).map(|()| 0),
             nr::SET_IRQS => set_irqs(open, arg),
             nr::RESET => open.reset().map(|()| 0),
+            nr::IOEVENTFD => ioeventfd(&this.open, arg).map(|()| 0),
             nr::FEATURE => feature(open, arg),
             _ => Err(ENOTTY),
         }
@@ -238,6 +241,29 @@ fn get_irq_info(open: &Open, arg: UserArg) -> Result {
         ..user
     };
     arg.write_prefix(&info, MIN)
+}
+
+/// `VFIO_DEVICE_IOEVENTFD`.
+fn ioeventfd(open: &Arc<Open>, arg: UserArg) -> Result {
+    type Request = uapi::vfio_device_ioeventfd;
+    const MIN: usize = offset_of_end!(Request, fd);
+
+    let request: Request = arg.read_min(MIN)?;
+    if (request.argsz as usize) < MIN {
+        return Err(EINVAL);
+    }
+    let width = match request.flags {
+        uapi::VFIO_DEVICE_IOEVENTFD_8 => IoWidth::W1,
+        uapi::VFIO_DEVICE_IOEVENTFD_16 => IoWidth::W2,
+        uapi::VFIO_DEVICE_IOEVENTFD_32 => IoWidth::W4,
+        uapi::VFIO_DEVICE_IOEVENTFD_64 => IoWidth::W8,
+        _ => return Err(EINVAL),
+    };
+    if request.fd < -1 {
+        return Err(EINVAL);
+    }
+    let doorbell = Doorbell::at(request.offset, width, request.data)?;
+    open.set_ioeventfd(doorbell, request.fd)
 }
 
 /// `VFIO_DEVICE_SET_IRQS`.

@@ -61,6 +61,7 @@ pub(crate) mod device_nr {
     pub(crate) const GET_IRQ_INFO: u32 = vfio(9);
     pub(crate) const SET_IRQS: u32 = vfio(10);
     pub(crate) const RESET: u32 = vfio(11);
+    pub(crate) const IOEVENTFD: u32 = vfio(16);
     pub(crate) const FEATURE: u32 = vfio(17);
 }
 

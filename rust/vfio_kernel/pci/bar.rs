@@ -147,10 +147,16 @@ impl BarMap {
         })
     }
 
+    fn aligned(&self, offset: u64, width: IoWidth) -> Result<*mut c_void> {
+        if offset % width as u64 != 0 {
+            return Err(EINVAL);
+        }
+        self.at(offset, width)
+    }
+
     fn at(&self, offset: u64, width: IoWidth) -> Result<*mut c_void> {
-        let size = width as u64;
-        let end = offset.checked_add(size).ok_or(EINVAL)?;
-        if end > self.len || offset % size != 0 {
+        let end = offset.checked_add(width as u64).ok_or(EINVAL)?;
+        if end > self.len {
             return Err(EINVAL);
         }
         Ok(self.io.as_ptr().wrapping_byte_add(offset as usize))
@@ -162,7 +168,7 @@ impl BarMap {
     ///
     /// `EINVAL` if the access is not aligned or not in the BAR.
     pub fn read(&self, offset: u64, width: IoWidth) -> Result<u64> {
-        let at = self.at(offset, width)?;
+        let at = self.aligned(offset, width)?;
         // SAFETY: `at` checked that the access lies in the mapping.
         Ok(unsafe {
             match width {
@@ -180,6 +186,17 @@ impl BarMap {
     ///
     /// `EINVAL` if the access is not aligned or not in the BAR.
     pub fn write(&self, offset: u64, width: IoWidth, value: u64) -> Result {
+        self.aligned(offset, width)?;
+        self.write_unaligned(offset, width, value)
+    }
+
+    /// As [`write`](Self::write), aligned or not: the bus may cut the access into several. Any
+    /// context.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the access is not in the BAR.
+    pub fn write_unaligned(&self, offset: u64, width: IoWidth, value: u64) -> Result {
         let at = self.at(offset, width)?;
         // SAFETY: `at` checked that the access lies in the mapping.
         unsafe {

@@ -11,7 +11,8 @@ use vfio_bindings as bindings;
 use super::PciDevice;
 use crate::{
     eventfd::EventFd,
-    irq::EventFdIrq, //
+    irq::EventFdIrq,
+    irq_bypass::Producer, //
 };
 
 /// The two kinds of message signalled interrupts.
@@ -30,7 +31,14 @@ pub struct MsiVectors {
     dev: PciDevice,
     kind: MsiKind,
     /// Index is the vector. Dropped before the vectors are freed.
-    slots: KVec<Option<EventFdIrq>>,
+    slots: KVec<Option<Vector>>,
+}
+
+/// A vector that signals an eventfd.
+struct Vector {
+    /// Dropped first.
+    _bypass: Option<Producer>,
+    irq: EventFdIrq,
 }
 
 /// What became of an allocation.
@@ -118,16 +126,28 @@ impl MsiVectors {
             ),
             eventfd,
         )?;
+        let bypass = Producer::register(irq.eventfd(), irq.number());
+        // That an eventfd stands for two interrupts is its user's doing, and no news.
+        if let Some(err) = bypass.as_ref().err().filter(|err| **err != EBUSY) {
+            dev_info!(
+                self.dev.device(),
+                "irq bypass producer registration fails: {}\n",
+                err.to_errno()
+            );
+        }
         if let Some(slot) = self.slots.get_mut(vector) {
-            *slot = Some(irq);
+            *slot = Some(Vector {
+                _bypass: bypass.ok(),
+                irq,
+            });
         }
         Ok(())
     }
 
     /// Signals as the interrupt would; nothing if the vector has no eventfd.
     pub fn signal(&self, vector: usize) {
-        if let Some(Some(irq)) = self.slots.get(vector) {
-            irq.signal();
+        if let Some(Some(vector)) = self.slots.get(vector) {
+            vector.irq.signal();
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
@@ -111,6 +112,29 @@ impl Device {
             4 => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
         }
+    }
+
+    /// VFIO_DEVICE_IOEVENTFD: writes `size` bytes of `data` at `at` in `region` at each signal of `fd`; -1 removes that.
+    ///
+    /// # Errors
+    /// EINVAL, EEXIST, ENODEV if there is none to remove, ENOSPC.
+    pub fn ioeventfd(
+        &self,
+        region: &Region,
+        at: u64,
+        size: u32,
+        data: u64,
+        fd: RawFd,
+    ) -> io::Result<()> {
+        let mut arg = vfio_device_ioeventfd {
+            argsz: argsz::<vfio_device_ioeventfd>(),
+            flags: size,
+            offset: region.offset.wrapping_add(at),
+            data,
+            fd,
+            ..Default::default()
+        };
+        sys::with_struct(self, DEVICE_IOEVENTFD, &mut arg).map(drop)
     }
 
     /// Maps `len` bytes at `at` of `region` into this process, shared, for reading and writing.

@@ -12,7 +12,7 @@ use vfio_client::kvm::{FileAction, KvmVfio, Vm};
 use vfio_client::uapi::*;
 use vfio_client::{Container, Edu, Event, Group};
 use vfio_rs_selftests::process::{Latch, spawn};
-use vfio_rs_selftests::setup::{Bound, EDU, PATIENCE, open_edu, read_trimmed, slowness};
+use vfio_rs_selftests::setup::{Bound, EDU, IGB, PATIENCE, open_edu, read_trimmed, slowness};
 use vfio_rs_selftests::{Outcome, Result, errno, same, skip, suite};
 
 fn machine() -> Result<(Vm, KvmVfio)> {
@@ -198,6 +198,66 @@ fn two_machines() -> Outcome {
     same("identification", Edu::new(&second)?.ident()? & 0xff, 0xed)
 }
 
+/// An interrupt of the device is one of the machine, by one eventfd, whoever lets go of it first.
+fn interrupt_of_the_machine() -> Outcome {
+    const MSI: u32 = VFIO_PCI_MSI_IRQ_INDEX;
+    const GSI: u32 = 5;
+    let (vm, _kvm) = machine()?;
+    vm.create_irqchip()?;
+    let opened = open_edu()?;
+    let device = &opened.device;
+    let event = Event::new()?;
+    let fd = event.as_raw_fd();
+    for device_first in [false, true, false, true] {
+        let on = || device.enable_irqs(MSI, &[fd]);
+        if device_first {
+            on()?;
+            vm.add_irqfd(fd, GSI)?;
+        } else {
+            vm.add_irqfd(fd, GSI)?;
+            on()?;
+        }
+        device.trigger_irqs(MSI, 0, 1)?;
+        same("left by the machine", event.take()?, None)?;
+        // Another vector's eventfd, and this one again.
+        let other = Event::new()?;
+        device.enable_irqs(MSI, &[other.as_raw_fd()])?;
+        on()?;
+        if device_first {
+            device.disable_irqs(MSI)?;
+            vm.remove_irqfd(fd, GSI)?;
+        } else {
+            vm.remove_irqfd(fd, GSI)?;
+            device.trigger_irqs(MSI, 0, 1)?;
+            same("signals", event.take()?, Some(1))?;
+            device.disable_irqs(MSI)?;
+        }
+    }
+    // All are let go of at once, by the end of the process.
+    device.enable_irqs(MSI, &[fd])?;
+    vm.add_irqfd(fd, GSI)?;
+    Ok(())
+}
+
+/// One eventfd can stand for one interrupt only when KVM is asked to deliver it, but works for all.
+fn one_eventfd_for_all_vectors() -> Outcome {
+    const MSIX: u32 = VFIO_PCI_MSIX_IRQ_INDEX;
+    let opened = IGB.open()?;
+    let event = Event::new()?;
+    let all = [event.as_raw_fd(); 4];
+    opened.device.enable_irqs(MSIX, &all)?;
+    opened.device.trigger_irqs(MSIX, 0, 4)?;
+    same("signals", event.take()?, Some(4))?;
+    // The first lets go, another may have it, and so on.
+    for _ in 0..3 {
+        opened.device.enable_irqs(MSIX, &[-1])?;
+        opened.device.enable_irqs(MSIX, &all)?;
+    }
+    opened.device.trigger_irqs(MSIX, 0, 4)?;
+    same("signals again", event.take()?, Some(4))?;
+    Ok(opened.device.disable_irqs(MSIX)?)
+}
+
 suite!(
     files,
     device_keeps_the_machine,
@@ -205,4 +265,6 @@ suite!(
     closed_in_each_order,
     killed,
     two_machines,
+    interrupt_of_the_machine,
+    one_eventfd_for_all_vectors,
 );

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `VFIO_DEVICE_IOEVENTFD`: a write to a BAR whenever an eventfd is signalled.
+//!
+//! A virtual machine's doorbell so reaches the device without its user: KVM signals the eventfd, and
+//! the write is made in that very context, unless the device's memory is just being switched.
+//!
+//! Lock: `Open::ioeventfds`, before `Open::memory`, which the write takes for reading. Stands for
+//! vfio_pci_ioeventfd() of drivers/vfio/pci/vfio_pci_rdwr.c.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use vfio_kernel::{
+    eventfd::EventFdFile,
+    pci::{
+        BarMap,
+        IoWidth, //
+    },
+    virqfd::{
+        OnSignal,
+        Virqfd, //
+    },
+};
+
+use super::{
+    Open,
+    Region, //
+};
+
+/// How many a device may have, `VFIO_PCI_IOEVENTFD_MAX`.
+const MAX: usize = 1000;
+
+/// What is written, and where.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Doorbell {
+    bar: u32,
+    offset: u64,
+    width: IoWidth,
+    /// As the user gave it, which tells doorbells apart; the low bytes are written.
+    data: u64,
+}
+
+/// A doorbell that an eventfd rings.
+pub(super) struct IoEventFd {
+    doorbell: Doorbell,
+    _hook: Virqfd<Ring>,
+}
+
+struct Ring {
+    open: Arc<Open>,
+    doorbell: Doorbell,
+    /// In memory, which may be disabled; not in I/O ports.
+    in_memory: bool,
+}
+
+impl Doorbell {
+    /// A write of `width` bytes at `offset` of the device's file.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if that is in no BAR.
+    pub(crate) fn at(offset: u64, width: IoWidth, data: u64) -> Result<Self> {
+        match Region::at(offset)? {
+            (Region::Bar(bar), offset) => Ok(Self {
+                bar,
+                offset,
+                width,
+                data,
+            }),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+impl Open {
+    /// `VFIO_DEVICE_IOEVENTFD`: has `fd` ring a doorbell, or nobody if it is -1.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` beyond the BAR or in the MSI-X table, `EBUSY` if the BAR could not be reserved,
+    /// `EEXIST`, `ENODEV` if there is none to remove, `ENOSPC`, `EBADF`, `ENOMEM`.
+    pub(crate) fn set_ioeventfd(self: &Arc<Self>, doorbell: Doorbell, fd: i32) -> Result {
+        let Doorbell {
+            bar, offset, width, ..
+        } = doorbell;
+        let end = offset.checked_add(width as u64).ok_or(EINVAL)?;
+        if end > self.pci().bar_len(bar) {
+            return Err(EINVAL);
+        }
+        // Nobody works around the protection of the table.
+        let table = self.msix.filter(|table| table.bar == bar);
+        if table.is_some_and(|table| end > table.start && offset < table.end) {
+            return Err(EINVAL);
+        }
+        self.bar_map(bar).ok_or(EBUSY)?;
+
+        let mut all = self.ioeventfds.lock();
+        match (all.iter().position(|one| one.doorbell == doorbell), fd) {
+            (Some(at), -1) => {
+                drop(all.remove(at)?);
+                return Ok(());
+            }
+            (Some(_), _) => return Err(EEXIST),
+            (None, ..0) => return Err(ENODEV),
+            (None, _) if all.len() >= MAX => return Err(ENOSPC),
+            (None, _) => all.reserve(1, GFP_KERNEL)?,
+        }
+        let ring = Ring {
+            open: self.clone(),
+            doorbell,
+            in_memory: self.pci().bar_is_memory(bar),
+        };
+        let hook = Virqfd::new(EventFdFile::fdget(fd)?, ring)?;
+        all.push(
+            IoEventFd {
+                doorbell,
+                _hook: hook,
+            },
+            GFP_KERNEL,
+        )?;
+        Ok(())
+    }
+
+    /// Removes all. Each holds the device's state, so the last close must.
+    pub(super) fn clear_ioeventfds(&self) {
+        let all = core::mem::take(&mut *self.ioeventfds.lock());
+        drop(all);
+    }
+
+    fn bar_map(&self, bar: u32) -> Option<&BarMap> {
+        self.bars.get(bar as usize)?.as_ref()
+    }
+}
+
+impl Ring {
+    fn write(&self) {
+        let Doorbell {
+            bar,
+            offset,
+            width,
+            data,
+        } = self.doorbell;
+        if let Some(map) = self.open.bar_map(bar) {
+            // Checked when it was set up.
+            let _ = map.write_unaligned(offset, width, data);
+        }
+    }
+}
+
+impl OnSignal for Ring {
+    fn wake(&self) -> bool {
+        if !self.in_memory {
+            self.write();
+            return false;
+        }
+        let Some(memory) = self.open.memory.try_read() else {
+            return true;
+        };
+        // A write to memory that does not answer is lost, as it would be by the user's hand.
+        if *memory {
+            self.write();
+        }
+        false
+    }
+
+    fn work(&self) {
+        let memory = self.open.memory.read();
+        if *memory {
+            self.write();
+        }
+    }
+}
