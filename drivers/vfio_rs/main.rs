@@ -23,13 +23,15 @@
 
 use kernel::{
     c_str,
-    prelude::*,
-    sync::Arc, //
+    prelude::*, //
 };
 use vfio_kernel::{
     chardev::MiscNode,
     kvm,
-    pci::Registration, //
+    pci::{
+        BusWatch,
+        Registration, //
+    },
 };
 
 mod backend;
@@ -51,6 +53,7 @@ module! {
 /// The module; its fields are dropped in this order.
 struct VfioRs {
     _driver: Registration<pci::Device>,
+    _watch: BusWatch<pci::PhysFns>,
     _container_node: MiscNode,
 }
 
@@ -64,11 +67,13 @@ impl kernel::Module for VfioRs {
             0o666,
             &uapi::container::FILE_OPS,
         )?;
-        let registry = iommu_group::Registry::new()?;
-        let registry = Arc::pin_init(registry, GFP_KERNEL)?;
-        let driver = Registration::new::<Self>(c_str!("vfio-pci"), registry)?;
+        let physfns = pci::PhysFns::new()?;
+        let watch = BusWatch::new(physfns.clone())?;
+        let shared = pci::Shared::new(physfns)?;
+        let driver = Registration::new::<Self>(pci::DRIVER, shared)?;
         Ok(Self {
             _driver: driver,
+            _watch: watch,
             _container_node: container_node,
         })
     }

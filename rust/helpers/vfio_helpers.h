@@ -63,4 +63,14 @@ void vfio_rs_irq_set_unlazy(unsigned int irq, bool unlazy);
 void vfio_rs_rewrite_msi_msg(unsigned int irq);
 int vfio_rs_pci_msix_alloc_irq_at(struct pci_dev *pdev, unsigned int vector);
 
+bool vfio_rs_pci_is_physfn(const struct pci_dev *pdev);
+struct pci_dev *vfio_rs_pci_physfn(struct pci_dev *pdev);
+unsigned int vfio_rs_pci_num_vf(struct pci_dev *pdev);
+int vfio_rs_pci_enable_sriov(struct pci_dev *pdev, int count);
+void vfio_rs_pci_disable_sriov(struct pci_dev *pdev);
+int vfio_rs_pci_set_driver_override(struct pci_dev *pdev, const char *name);
+struct pci_dev *vfio_rs_to_pci_dev(struct device *dev);
+const char *vfio_rs_pci_driver_name(struct pci_dev *pdev);
+void vfio_rs_info_ratelimited(const struct device *dev, const char *text);
+
 #endif /* _VFIO_RS_HELPERS_H */

@@ -145,7 +145,10 @@ impl Open {
                     3
                 }
             };
-            let _ = pci.set_power_state(state);
+            // A function whose virtual functions are on stays awake.
+            if state == 0 || !self.device.function().holds_vfs() {
+                let _ = pci.set_power_state(state);
+            }
         }
         if effects.reset {
             self.device.zap_bars();

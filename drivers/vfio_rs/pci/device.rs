@@ -23,7 +23,10 @@ use vfio_kernel::{
         Mapping,
         PseudoFs, //
     },
-    params::PerDevice,
+    params::{
+        self,
+        PerDevice, //
+    },
     pci::{
         Driver,
         PciDevice, //
@@ -33,6 +36,12 @@ use vfio_kernel::{
 
 use super::{
     bar_dma::BarDma,
+    denylist,
+    name,
+    sriov::{
+        Function,
+        PhysFns, //
+    },
     Open, //
 };
 use crate::iommu_group::{
@@ -50,7 +59,9 @@ const REQUEST_MS: u32 = 10_000;
 #[pin_data]
 pub(crate) struct Device {
     pci: PciDevice,
-    registry: Arc<Registry>,
+    shared: Arc<Shared>,
+    /// Whether it has, or is, a virtual function.
+    function: Function,
     group: Arc<Group>,
     mapping: Mapping,
     /// The parameters as they were when the device was bound.
@@ -79,6 +90,24 @@ struct Users {
     kvm: Option<Kvm>,
 }
 
+/// What all devices share.
+pub(crate) struct Shared {
+    registry: Arc<Registry>,
+    physfns: Arc<PhysFns>,
+}
+
+impl Shared {
+    /// For a driver without devices.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if there is a class `vfio`; `ENOMEM`.
+    pub(crate) fn new(physfns: Arc<PhysFns>) -> Result<Arc<Self>> {
+        let registry = Arc::pin_init(Registry::new()?, GFP_KERNEL)?;
+        Ok(Arc::new(Self { registry, physfns }, GFP_KERNEL)?)
+    }
+}
+
 /// Eventfds for what is no interrupt of the device.
 #[derive(Default)]
 pub(super) struct Signals {
@@ -89,9 +118,10 @@ pub(super) struct Signals {
 }
 
 impl Driver for Device {
-    type Shared = Arc<Registry>;
+    type Shared = Arc<Shared>;
 
-    fn probe(pci: PciDevice, registry: &Arc<Registry>) -> Result<Arc<Self>> {
+    fn probe(pci: PciDevice, shared: &Arc<Shared>) -> Result<Arc<Self>> {
+        denylist::check(&pci)?;
         if !pci.is_endpoint() {
             return Err(EINVAL);
         }
@@ -103,9 +133,10 @@ impl Driver for Device {
         if !pci.cache_coherent() {
             return Err(EINVAL);
         }
+        let function = Function::of(&pci, &shared.physfns)?;
         let mapping = FS.new_mapping()?;
         let bar_dma = BarDma::new()?;
-        let group = registry.join(iommu_group)?;
+        let group = shared.registry.join(iommu_group)?;
         let joined = group.clone();
         let users = Users {
             count: 0,
@@ -116,7 +147,8 @@ impl Driver for Device {
         };
         let device = pin_init!(Self {
             pci,
-            registry: registry.clone(),
+            shared: shared.clone(),
+            function,
             group: joined,
             mapping,
             params: PerDevice::now(),
@@ -130,13 +162,26 @@ impl Driver for Device {
                 group.add_device(device.clone())?;
                 Ok(device)
             })
-            .inspect_err(|_| registry.leave(&group))
+            .inspect_err(|_| shared.registry.leave(&group))
     }
 
     fn remove(this: ArcBorrow<'_, Self>) {
+        this.disable_sriov();
         this.group.remove_device(&this);
         this.wait_unused();
-        this.registry.leave(&this.group);
+        this.shared.registry.leave(&this.group);
+    }
+
+    fn sriov_configure(this: ArcBorrow<'_, Self>, count: u16) -> Result<u16> {
+        // ERRNO: ENOENT, as vfio_pci_sriov_configure().
+        if !params::enable_sriov() {
+            return Err(ENOENT);
+        }
+        match count {
+            0 => this.disable_sriov(),
+            count => this.enable_sriov(count)?,
+        }
+        Ok(count)
     }
 
     fn error_detected(this: ArcBorrow<'_, Self>) {
@@ -167,18 +212,35 @@ impl Device {
         &self.bar_dma
     }
 
-    /// Whether `VFIO_GROUP_GET_DEVICE_FD` means this device by `name`.
+    /// Whether it has, or is, a virtual function.
+    pub(super) fn function(&self) -> &Function {
+        &self.function
+    }
+
+    /// The physical functions of the driver whose virtual functions are on.
+    pub(super) fn physfns(&self) -> &PhysFns {
+        &self.shared.physfns
+    }
+
+    /// Whether `VFIO_GROUP_GET_DEVICE_FD` means this device by `name`, and whoever says so may
+    /// open it.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for options behind the name: the device takes none.
+    /// `EINVAL` for options behind the name that are malformed or not wanted, `EACCES` if the
+    /// token of the virtual functions is missing or wrong.
     pub(crate) fn matches(&self, name: &[u8]) -> Result<bool> {
-        match name.strip_prefix(self.pci.name().to_bytes()) {
-            Some([]) => Ok(true),
-            Some([b' ', options @ ..]) if options.iter().all(|c| *c == b' ') => Ok(true),
-            Some([b' ', ..]) => Err(EINVAL),
-            _ => Ok(false),
-        }
+        let address = self.pci.name().to_bytes();
+        let Some(options) = name::parse(name, address)? else {
+            return Ok(false);
+        };
+        self.function.admit(&self.pci, options.vf_token)?;
+        Ok(true)
+    }
+
+    /// What is open, if anything.
+    pub(super) fn current(&self) -> Option<Arc<Open>> {
+        self.users.lock().open.clone()
     }
 
     /// Keeps the device from being unbound.
@@ -212,6 +274,7 @@ impl Device {
             None => {
                 let kvm = self.group.kvm().get();
                 let open = Open::enable(self)?;
+                self.function.opened();
                 users.kvm = kvm;
                 open
             }
@@ -230,6 +293,7 @@ impl Device {
             return None;
         }
         if let Some(open) = users.open.take() {
+            self.function.closed();
             open.disable();
         }
         *self.signals.lock() = Signals::default();

@@ -5,6 +5,9 @@
 //! | file          | has                                                         |
 //! |---------------|-------------------------------------------------------------|
 //! | `device.rs`   | a bound device: probe, remove, who has it open              |
+//! | `denylist.rs` | devices that are refused                             |
+//! | `sriov.rs`    | physical and virtual functions, and their token             |
+//! | `name.rs`     | how users name a device; pure                               |
 //! | `open.rs`     | its state from the first open to the last close             |
 //! | `config/`     | what a user sees of the configuration space; pure           |
 //! | `config_io.rs`| reads and writes of that, on the real device                |
@@ -22,21 +25,32 @@
 mod bar_dma;
 mod config;
 mod config_io;
+mod denylist;
 mod device;
 mod ioeventfd;
 mod irq;
 mod map;
+mod name;
 mod open;
 mod regions;
+mod sriov;
 
 pub(crate) use self::{
     bar_dma::BarMapping,
-    device::Device,
+    device::{
+        Device,
+        Shared, //
+    },
     ioeventfd::Doorbell,
     irq::{
         IrqAction,
         IrqData, //
     },
+    name::Uuid,
     open::Open,
-    regions::Region, //
+    regions::Region,
+    sriov::{
+        PhysFns,
+        DRIVER, //
+    },
 };

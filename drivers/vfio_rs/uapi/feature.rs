@@ -14,7 +14,10 @@ use vfio_kernel::{
 };
 
 use super::offset_of_end;
-use crate::pci::Open;
+use crate::pci::{
+    Open,
+    Uuid, //
+};
 
 /// The parts of the flags.
 const GET: u32 = uapi::VFIO_DEVICE_FEATURE_GET;
@@ -22,40 +25,36 @@ const SET: u32 = uapi::VFIO_DEVICE_FEATURE_SET;
 const PROBE: u32 = uapi::VFIO_DEVICE_FEATURE_PROBE;
 const NUMBER: u32 = uapi::VFIO_DEVICE_FEATURE_MASK;
 
-/// What a user wants of a feature.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Op {
-    /// To read it.
-    Get,
-    /// To write it, or to make it happen.
-    Set,
-}
-
-/// A call of a feature.
-#[allow(dead_code)] // Until a feature reads all of it.
-pub(crate) struct Call {
-    /// One of the feature's `ops`.
-    pub(crate) op: Op,
-    /// The feature's own data, behind the header.
-    pub(crate) data: UserArg,
-}
-
 /// One feature.
 struct Feature {
     /// `VFIO_DEVICE_FEATURE_*`.
     number: u32,
-    /// What may be asked: [`GET`], [`SET`] or both.
-    ops: u32,
+    /// What may be asked, [`GET`] or [`SET`]: to read it, or to write it or make it happen.
+    op: u32,
     /// Bytes of data that the user must have room for.
     size: usize,
     /// Whether this device has it; if not the feature is unknown, whatever is asked.
     present: fn(&Open) -> bool,
-    /// Does it; what it returns is what `ioctl(2)` returns.
-    run: fn(&Open, Call) -> Result<isize>,
+    /// Does it, with the data behind the header; what it returns is what `ioctl(2)` returns.
+    run: fn(&Open, UserArg) -> Result<isize>,
 }
 
 /// All features, in any order.
-const FEATURES: &[Feature] = &[];
+const FEATURES: &[Feature] = &[Feature {
+    number: uapi::VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
+    // Not to be read: it may be the token of the user before.
+    op: SET,
+    size: size_of::<Uuid>(),
+    present: Open::has_vf_token,
+    run: set_vf_token,
+}];
+
+/// `VFIO_DEVICE_FEATURE_PCI_VF_TOKEN`: the data is the token.
+fn set_vf_token(open: &Open, data: UserArg) -> Result<isize> {
+    let token: [u8; 16] = data.read_min(size_of::<Uuid>())?;
+    open.set_vf_token(Uuid(token));
+    Ok(0)
+}
 
 /// `VFIO_DEVICE_FEATURE`.
 ///
@@ -90,20 +89,14 @@ pub(super) fn feature(open: &Open, arg: UserArg) -> Result<isize> {
         .iter()
         .find(|feature| feature.number == number && (feature.present)(open))
         .ok_or(ENOTTY)?;
-    if ops & !feature.ops != 0 {
+    if ops & !feature.op != 0 {
         return Err(EINVAL);
     }
     if probe {
         return Ok(0);
     }
-    let op = match ops {
-        GET => Op::Get,
-        SET => Op::Set,
-        _ => return Err(EINVAL),
-    };
-    if room < feature.size {
+    if ops == 0 || room < feature.size {
         return Err(EINVAL);
     }
-    let data = arg.at(MIN);
-    (feature.run)(open, Call { op, data })
+    (feature.run)(open, arg.at(MIN))
 }

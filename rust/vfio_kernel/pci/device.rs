@@ -111,12 +111,6 @@ impl PciDevice {
         unsafe { bindings::device_iommu_capable(&raw mut (*self.as_ptr()).dev, cap) }
     }
 
-    /// Number of virtual functions that are switched on.
-    pub fn num_vf(&self) -> u32 {
-        // SAFETY: The device is alive.
-        unsafe { bindings::pci_num_vf(self.as_ptr()).unsigned_abs() }
-    }
-
     /// Switches the device's BARs on. May sleep.
     pub fn enable(&self) -> Result {
         // SAFETY: The device is alive.

@@ -35,6 +35,10 @@ pub trait Driver: Send + Sync + 'static {
     /// Called when the driver is unbound; must wait until nobody uses the device any more.
     fn remove(this: ArcBorrow<'_, Self>);
 
+    /// Called to make `count` virtual functions, or to remove all if that is 0; returns how many
+    /// there are then.
+    fn sriov_configure(this: ArcBorrow<'_, Self>, count: u16) -> Result<u16>;
+
     /// Called when the device reported an uncorrectable error.
     fn error_detected(this: ArcBorrow<'_, Self>);
 }
@@ -100,6 +104,7 @@ impl<T: Driver> Registration<T> {
             (*driver).id_table = ANY_BY_OVERRIDE.0.as_ptr();
             (*driver).probe = Some(probe::<T>);
             (*driver).remove = Some(remove::<T>);
+            (*driver).sriov_configure = Some(sriov_configure::<T>);
             (*driver).err_handler = inner.handlers.get();
             (*driver).driver_managed_dma = true;
         }
@@ -180,4 +185,23 @@ unsafe extern "C" fn error_detected<T: Driver>(
     };
     T::error_detected(data);
     bindings::pci_ers_result_PCI_ERS_RESULT_CAN_RECOVER
+}
+
+/// `sriov_configure`.
+///
+/// # Safety
+///
+/// Called by the PCI core under the device's lock, with a device that is bound.
+unsafe extern "C" fn sriov_configure<T: Driver>(
+    pdev: *mut bindings::pci_dev,
+    count: c_int,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: The PCI core calls this for bound drivers under the device's lock, so `probe`
+        // stored an `Arc<T>` and `remove` has not taken it back.
+        let data = unsafe {
+            ArcBorrow::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast())
+        };
+        T::sriov_configure(data, count.try_into()?).map(c_int::from)
+    })
 }

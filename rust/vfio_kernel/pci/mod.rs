@@ -9,6 +9,8 @@ mod driver;
 mod intx;
 mod irq;
 mod reset;
+mod sriov;
+mod watch;
 
 pub use bar::{
     BarMap,
@@ -28,3 +30,7 @@ pub use irq::{
     MsiVectors, //
 };
 pub use reset::SavedState;
+pub use watch::{
+    BusWatch,
+    Watcher, //
+};

@@ -12,6 +12,7 @@ pub mod leaks;
 pub mod modules;
 pub mod process;
 pub mod setup;
+pub mod sriov;
 pub mod translation;
 
 pub use anyhow::{Context, Result, bail, ensure};

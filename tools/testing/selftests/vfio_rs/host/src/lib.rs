@@ -13,6 +13,8 @@
 mod config;
 #[path = "../../../../../../drivers/vfio_rs/iova/mod.rs"]
 mod iova;
+#[path = "../../../../../../drivers/vfio_rs/pci/name.rs"]
+mod name;
 
 mod config_device;
 mod config_model;
