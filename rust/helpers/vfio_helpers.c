@@ -64,10 +64,17 @@ void vfio_rs_mmap_write_unlock(struct mm_struct *mm)
 	mmap_write_unlock(mm);
 }
 
-/* RLIMIT_MEMLOCK of the current task, in bytes. */
-unsigned long vfio_rs_memlock_limit(void)
+/* Says that the current process may not lock @asked more bytes. */
+void vfio_rs_warn_memlock(unsigned long asked)
 {
-	return rlimit(RLIMIT_MEMLOCK);
+	pr_warn_ratelimited("vfio_rs: %s[%d]: RLIMIT_MEMLOCK (%lu) exceeded: %lu bytes locked, %lu more asked for\n",
+			    current->comm, task_pid_nr(current), rlimit(RLIMIT_MEMLOCK),
+			    current->mm ? current->mm->locked_vm << PAGE_SHIFT : 0, asked);
+}
+
+bool vfio_rs_access_ok(unsigned long addr, unsigned long len)
+{
+	return access_ok((void __user *)addr, len);
 }
 
 /* Under mmap_lock. */

@@ -40,9 +40,10 @@ void vfio_rs_cond_resched(void);
 int vfio_rs_mmap_write_lock_killable(struct mm_struct *mm);
 void vfio_rs_mmap_write_lock(struct mm_struct *mm);
 void vfio_rs_mmap_write_unlock(struct mm_struct *mm);
-unsigned long vfio_rs_memlock_limit(void);
 unsigned long vfio_rs_untagged_addr(struct mm_struct *mm, unsigned long addr);
 bool vfio_rs_pfn_is_device(unsigned long pfn);
+bool vfio_rs_access_ok(unsigned long addr, unsigned long len);
+void vfio_rs_warn_memlock(unsigned long asked);
 
 struct cdev *vfio_rs_inode_cdev(const struct inode *inode);
 int vfio_rs_init_pseudo(struct fs_context *fc);

@@ -9,6 +9,7 @@ use kernel::{
     prelude::*,
     uaccess::UserSlice, //
 };
+use vfio_bindings as bindings;
 use zerocopy::{
     FromBytes,
     Immutable,
@@ -33,6 +34,17 @@ impl UserArg {
     /// What lies `offset` bytes behind this; as for [`slice`](Self::slice), a sum may wrap.
     pub fn at(self, offset: usize) -> Self {
         Self(self.0.wrapping_add(offset))
+    }
+
+    /// The address `offset` bytes further on.
+    pub fn offset(self, offset: usize) -> Self {
+        Self(self.0.wrapping_add(offset))
+    }
+
+    /// Whether `len` bytes from here on can be a user's at all, `access_ok()`.
+    pub fn access_ok(self, len: usize) -> bool {
+        // SAFETY: Looks at the numbers only.
+        unsafe { bindings::vfio_rs_access_ok(self.0, len) }
     }
 
     /// `len` bytes of user memory, `offset` bytes into the struct.

@@ -31,9 +31,3 @@ pub fn current_pid() -> i32 {
     // SAFETY: Looks at `current` only.
     unsafe { bindings::vfio_rs_current_pid() }
 }
-
-/// `RLIMIT_MEMLOCK` of the current task, in bytes.
-pub fn memlock_limit() -> usize {
-    // SAFETY: Looks at `current` only.
-    unsafe { bindings::vfio_rs_memlock_limit() }
-}

@@ -8,6 +8,7 @@
 //! address space; there is no `end`.
 
 mod allowed;
+pub(crate) mod bits;
 mod map;
 mod range;
 

@@ -40,6 +40,7 @@ pub(crate) mod container_nr {
     pub(crate) const IOMMU_GET_INFO: u32 = vfio(12);
     pub(crate) const IOMMU_MAP_DMA: u32 = vfio(13);
     pub(crate) const IOMMU_UNMAP_DMA: u32 = vfio(14);
+    pub(crate) const IOMMU_DIRTY_PAGES: u32 = vfio(17);
 }
 
 /// Ioctls of a group.

@@ -33,6 +33,33 @@ pub struct IommuInfo {
     pub migration: Option<(u64, u64)>,
 }
 
+/// `struct vfio_bitmap`, unchecked.
+#[derive(Debug, Clone, Copy)]
+pub struct RawBitmap {
+    /// Bytes that a bit stands for.
+    pub pgsize: u64,
+    /// Bytes of the bitmap.
+    pub size: u64,
+    /// Its address.
+    pub data: u64,
+}
+
+impl RawBitmap {
+    /// All of `words`, a bit for each page of `pgsize` bytes.
+    pub fn of(words: &mut [u64], pgsize: u64) -> Self {
+        Self {
+            pgsize,
+            size: words.len() as u64 * 8,
+            data: words.as_mut_ptr() as u64,
+        }
+    }
+}
+
+/// `argsz` and `flags` as they start each struct.
+fn head(argsz: u32, flags: u32) -> u64 {
+    u64::from(argsz) | u64::from(flags) << 32
+}
+
 impl Container {
     /// Opens the container node.
     ///
@@ -149,6 +176,55 @@ impl Container {
         };
         sys::with_struct(self, IOMMU_UNMAP_DMA, &mut unmap)?;
         Ok(unmap.size)
+    }
+
+    /// VFIO_IOMMU_DIRTY_PAGES without a range: `flags` are `VFIO_IOMMU_DIRTY_PAGES_FLAG_*`.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn dirty_pages(&self, flags: u32) -> io::Result<()> {
+        sys::with_buffer(self, IOMMU_DIRTY_PAGES, &mut [head(8, flags)]).map(drop)
+    }
+
+    /// VFIO_IOMMU_DIRTY_PAGES for `[iova, iova + size)`, with any numbers.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn dirty_bitmap(&self, iova: u64, size: u64, bitmap: RawBitmap) -> io::Result<()> {
+        let flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP;
+        let mut get = [
+            head(48, flags),
+            iova,
+            size,
+            bitmap.pgsize,
+            bitmap.size,
+            bitmap.data,
+        ];
+        sys::with_buffer(self, IOMMU_DIRTY_PAGES, &mut get).map(drop)
+    }
+
+    /// VFIO_IOMMU_UNMAP_DMA with VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP and other `flags`; returns how many bytes were unmapped.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn unmap_dirty(
+        &self,
+        flags: u32,
+        iova: u64,
+        size: u64,
+        bitmap: RawBitmap,
+    ) -> io::Result<u64> {
+        let flags = flags | VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP;
+        let mut unmap = [
+            head(48, flags),
+            iova,
+            size,
+            bitmap.pgsize,
+            bitmap.size,
+            bitmap.data,
+        ];
+        sys::with_buffer(self, IOMMU_UNMAP_DMA, &mut unmap)?;
+        Ok(unmap[2])
     }
 
     /// Unmaps everything in `[iova, iova + size)`; returns how many bytes were unmapped.

@@ -21,6 +21,7 @@ use super::{
     maps::{
         cpu_pgsizes,
         wait_idle,
+        Content,
         Entry,
         Mapped,
         Maps,
@@ -38,7 +39,7 @@ impl Type1 {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if something is mapped that the group's IOMMU cannot translate or reserves, or if
+    /// `EBUSY` while a mapping has no address; `EINVAL` if something is mapped that the group's IOMMU cannot translate or reserves, or if
     /// nothing could be mapped any more; `EPERM` if interrupts of the group are not isolated and
     /// nobody opted in to that; what the IOMMU driver says.
     pub(super) fn attach(&self, owner: Arc<DmaOwner>) -> Result {
@@ -46,6 +47,9 @@ impl Type1 {
         let mut maps = self.maps.lock();
         // With the lock held no range becomes busy, so what is ready is all there is.
         wait_idle(&mut maps, &self.idle, IovaRange::ALL);
+        if maps.vaddr_invalid != 0 {
+            return Err(EBUSY);
+        }
         maps.members.reserve(1, GFP_KERNEL)?;
 
         let isolated = owner.group().has_isolated_msi();
@@ -73,8 +77,10 @@ impl Type1 {
             |replay| {
                 for (_, entry) in maps.ranges.iter() {
                     match entry {
-                        Entry::Ready(Mapped::Pages { io, .. }) => replay.add(io)?,
-                        Entry::Ready(Mapped::Mixed(mixed)) => mixed.replay(&replay)?,
+                        Entry::Ready(mapped) => match &mapped.content {
+                            Content::Pages(io) => replay.add(io)?,
+                            Content::Mixed(mixed) => mixed.replay(&replay)?,
+                        },
                         Entry::Busy => {}
                     }
                 }
@@ -83,8 +89,12 @@ impl Type1 {
         )?;
         // On failure the group is detached again.
         for (_, entry) in maps.ranges.iter() {
-            if let Entry::Ready(Mapped::Mixed(mixed)) = entry {
-                mixed.refill()?;
+            match entry {
+                Entry::Ready(Mapped {
+                    content: Content::Mixed(mixed),
+                    ..
+                }) => mixed.refill()?,
+                _ => continue,
             }
         }
         let allowed = allowed_for(attachment.geometry(), &resv)?;

@@ -9,7 +9,10 @@ use vfio_kernel::{
 };
 use zerocopy::IntoBytes;
 
-use super::Type1;
+use super::{
+    dirty,
+    Type1, //
+};
 use crate::uapi::{
     caps::CapChain,
     offset_of_end, //
@@ -33,6 +36,16 @@ impl Type1 {
         let mut caps = CapChain::after(size_of::<Info>());
         let maps = self.maps.lock();
         let pgsizes = maps.pgsizes as u64;
+        // `flags`, padding, `pgsize_bitmap`, `max_dirty_bitmap_size`
+        caps.push(
+            uapi::VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
+            1,
+            &[
+                0u64.as_bytes(),
+                maps.granule().as_bytes(),
+                dirty::BITMAP_MAX.as_bytes(),
+            ],
+        )?;
         caps.push(
             uapi::VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,
             1,

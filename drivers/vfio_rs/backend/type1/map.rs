@@ -16,6 +16,7 @@ use vfio_kernel::{
 
 use super::{
     maps::{
+        Content,
         Entry,
         Mapped, //
     },
@@ -37,12 +38,14 @@ impl Type1 {
     /// # Errors
     ///
     /// In this order, as vfio_dma_do_map(): `EFAULT`, `EINVAL` (size of the struct, flags),
-    /// `EINVAL` (no bytes), `EOVERFLOW` (wraps), `EINVAL` (neither read nor write, not aligned),
+    /// `EINVAL` (no bytes), `EOVERFLOW` (wraps), `EINVAL` (neither read nor write; a new address as
+    /// well, for which see [`update_vaddr`](Self::update_vaddr)), `EINVAL` (not aligned),
     /// `EEXIST` (overlaps), `ENOSPC` (too many), `EINVAL` (not translated or reserved), `ENOMEM`
     /// (also: locked memory), `EFAULT` (no memory there).
     pub(super) fn map_dma(&self, arg: UserArg) -> Result {
         const MIN: usize = offset_of_end!(DmaMap, size);
-        const KNOWN: u32 = uapi::VFIO_DMA_MAP_FLAG_READ | uapi::VFIO_DMA_MAP_FLAG_WRITE;
+        const PROT: u32 = uapi::VFIO_DMA_MAP_FLAG_READ | uapi::VFIO_DMA_MAP_FLAG_WRITE;
+        const KNOWN: u32 = PROT | uapi::VFIO_DMA_MAP_FLAG_VADDR;
 
         let map: DmaMap = arg.read_min(MIN)?;
         if (map.argsz as usize) < MIN || map.flags & !KNOWN != 0 {
@@ -53,8 +56,12 @@ impl Type1 {
         }
         let range = IovaRange::from_size(map.iova, map.size).map_err(|_| EOVERFLOW)?;
         IovaRange::from_size(map.vaddr, map.size).map_err(|_| EOVERFLOW)?;
-        if map.flags & KNOWN == 0 {
+        let set_vaddr = map.flags & uapi::VFIO_DMA_MAP_FLAG_VADDR != 0;
+        if set_vaddr == (map.flags & PROT != 0) {
             return Err(EINVAL);
+        }
+        if set_vaddr {
+            return self.update_vaddr(range, map.vaddr);
         }
         let prot = Prot::new(
             map.flags & uapi::VFIO_DMA_MAP_FLAG_READ != 0,
@@ -116,19 +123,19 @@ impl Type1 {
             .try_into()
             .map_err(|_| EOVERFLOW)?;
         let npages = size >> PAGE_SHIFT;
-        let pinned = LockedVm::charge(npages).and_then(|locked| {
+        let charged = LockedVm::charge(npages);
+        let over_limit = charged.as_ref().is_err_and(|err| *err == ENOMEM);
+        let pinned = charged.and_then(|locked| {
             let pages = PinnedPages::pin(vaddr, npages, prot.writable())?;
             Ok((locked, pages))
         });
         match pinned {
-            Ok((locked, pages)) => Ok(Mapped::Pages {
-                io: self.space.map(range.start(), pages, prot)?,
-                _locked: locked,
+            Ok((locked, pages)) => Ok(Mapped {
+                content: Content::Pages(self.space.map(range.start(), pages, prot)?),
+                locked,
+                vaddr_invalid: false,
             }),
-            Err(why) => {
-                let mixed = self.fill_mixed(range, vaddr, size, prot, why)?;
-                Ok(Mapped::Mixed(KBox::new(mixed, GFP_KERNEL_ACCOUNT)?))
-            }
+            Err(why) => self.fill_mixed(range, vaddr, size, prot, why, over_limit),
         }
     }
 }

@@ -35,9 +35,17 @@ pub(super) enum Entry {
 }
 
 /// Memory that devices reach. Unmapped and unpinned first, then no longer accounted.
-pub(super) enum Mapped {
+pub(super) struct Mapped {
+    pub(super) content: Content,
+    pub(super) locked: LockedVm,
+    /// The user took the address back; see `vaddr.rs`.
+    pub(super) vaddr_invalid: bool,
+}
+
+/// What is mapped.
+pub(super) enum Content {
     /// Pinned pages.
-    Pages { io: IoMapping, _locked: LockedVm },
+    Pages(IoMapping),
     /// Not only pinned pages.
     Mixed(KBox<Mixed>),
 }
@@ -60,6 +68,10 @@ pub(super) struct Maps {
     /// The page sizes of the address space, one bit each.
     pub(super) pgsizes: usize,
     pub(super) members: KVec<Member>,
+    /// Whether the user asked for dirty pages to be tracked.
+    pub(super) dirty: bool,
+    /// How many mappings have no address.
+    pub(super) vaddr_invalid: usize,
 }
 
 impl Maps {
@@ -71,6 +83,8 @@ impl Maps {
             allowed: None,
             pgsizes: cpu_pgsizes(usize::MAX),
             members: KVec::new(),
+            dirty: false,
+            vaddr_invalid: 0,
         }
     }
 

@@ -20,7 +20,10 @@ use vfio_kernel::{
         Prot,
         Replay, //
     },
-    locked_vm::LockedVm,
+    locked_vm::{
+        self,
+        LockedVm, //
+    },
     pin::PinnedPages,
     sched,
     user_area::{
@@ -29,18 +32,22 @@ use vfio_kernel::{
     },
 };
 
-use super::Type1;
+use super::{
+    maps::{
+        Content,
+        Mapped, //
+    },
+    Type1, //
+};
 use crate::{
     iova::IovaRange,
     pci::BarMapping,
     uapi::device, //
 };
 
-/// What a mapping consists of that has not only pinned pages. Fields are dropped in this order.
+/// What a mapping consists of that has not only pinned pages.
 pub(super) struct Mixed {
     parts: KVec<Part>,
-    /// For all pinned pages together.
-    _locked: Option<LockedVm>,
 }
 
 enum Part {
@@ -79,8 +86,8 @@ impl Type1 {
     ///
     /// # Errors
     ///
-    /// `why`, with which pinning all of it failed, if no device is there either; else as for
-    /// pinned memory.
+    /// `why`, with which pinning all of it failed, if no device is there either, with a log line if
+    /// it was the limit of locked memory; else as for pinned memory.
     pub(super) fn fill_mixed(
         &self,
         range: IovaRange,
@@ -88,17 +95,21 @@ impl Type1 {
         size: usize,
         prot: Prot,
         why: Error,
-    ) -> Result<Mixed> {
-        let memory = user_area::memory_beside_devices(vaddr, size).ok_or(why)?;
+        over_limit: bool,
+    ) -> Result<Mapped> {
+        let Some(memory) = user_area::memory_beside_devices(vaddr, size) else {
+            if over_limit {
+                locked_vm::warn(size >> PAGE_SHIFT);
+            }
+            return Err(why);
+        };
         let mut left = memory >> PAGE_SHIFT;
-        let locked = match left {
-            0 => None,
-            npages => Some(LockedVm::charge(npages)?),
-        };
-        let mut mixed = Mixed {
-            parts: KVec::new(),
-            _locked: locked,
-        };
+        let locked = LockedVm::charge(left).inspect_err(|err| {
+            if *err == ENOMEM {
+                locked_vm::warn(left);
+            }
+        })?;
+        let mut mixed = Mixed { parts: KVec::new() };
         let mut found: Option<Found> = None;
         let mut done = 0usize;
         while done < size {
@@ -137,7 +148,11 @@ impl Type1 {
             done = done.saturating_add(len);
         }
         self.map_found(range, prot, found, &mut mixed)?;
-        Ok(mixed)
+        Ok(Mapped {
+            content: Content::Mixed(KBox::new(mixed, GFP_KERNEL_ACCOUNT)?),
+            locked,
+            vaddr_invalid: false,
+        })
     }
 
     fn map_found(

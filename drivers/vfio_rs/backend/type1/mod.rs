@@ -12,17 +12,21 @@
 //! | `map.rs`      | `VFIO_IOMMU_MAP_DMA`                               |
 //! | `mixed.rs`    | the same for memory of devices                     |
 //! | `unmap.rs`    | `VFIO_IOMMU_UNMAP_DMA`, release                    |
+//! | `vaddr.rs`    | new addresses for mappings                         |
+//! | `dirty.rs`    | `VFIO_IOMMU_DIRTY_PAGES`                           |
 //! | `attach.rs`   | groups coming and going                            |
 //! | `info.rs`     | `VFIO_IOMMU_GET_INFO`                              |
 //!
 //! Locks: `maps`, then `IoSpace::domains`. Stands for drivers/vfio/vfio_iommu_type1.c.
 
 mod attach;
+mod dirty;
 mod info;
 mod map;
 mod maps;
 mod mixed;
 mod unmap;
+mod vaddr;
 
 use kernel::{
     new_condvar, new_mutex,
@@ -95,6 +99,7 @@ pub(super) fn check_extension(extension: u32) -> bool {
 impl Backend for Type1 {
     fn check_extension(&self, extension: u32) -> bool {
         match extension {
+            uapi::VFIO_UPDATE_VADDR => true,
             uapi::VFIO_DMA_CC_IOMMU => self.space.enforced_coherency(),
             _ => check_extension(extension),
         }
@@ -117,6 +122,7 @@ impl Backend for Type1 {
             nr::IOMMU_GET_INFO => self.get_info(arg),
             nr::IOMMU_MAP_DMA => self.map_dma(arg),
             nr::IOMMU_UNMAP_DMA => self.unmap_dma(arg),
+            nr::IOMMU_DIRTY_PAGES => self.dirty_pages(arg),
             _ => Err(ENOTTY),
         }
         .map(|()| 0)

@@ -10,10 +10,12 @@ use vfio_kernel::{
 };
 
 use super::{
+    dirty::UserBitmap,
     maps::{
         self,
         Entry,
-        Guard, //
+        Guard,
+        Mapped, //
     },
     Type1,
     Version, //
@@ -32,25 +34,59 @@ impl Type1 {
     ///
     /// In this order, as vfio_dma_do_unmap(): `EFAULT`, `EINVAL` (size of the struct, flags, not
     /// aligned, no bytes), `EOVERFLOW` (wraps), `EINVAL` (v2: cuts a mapping in two). A range
-    /// without mappings is no error.
+    /// without mappings is no error. With a bitmap of dirty pages also `EFAULT`; then some mappings
+    /// may be gone.
     pub(super) fn unmap_dma(&self, arg: UserArg) -> Result {
         const MIN: usize = offset_of_end!(DmaUnmap, size);
+        const KNOWN: u32 = uapi::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
+            | uapi::VFIO_DMA_UNMAP_FLAG_ALL
+            | uapi::VFIO_DMA_UNMAP_FLAG_VADDR;
 
         let mut unmap: DmaUnmap = arg.read_min(MIN)?;
-        if (unmap.argsz as usize) < MIN || unmap.flags & !uapi::VFIO_DMA_UNMAP_FLAG_ALL != 0 {
+        let has = |flag| unmap.flags & flag != 0;
+        let bitmap = has(uapi::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP);
+        let all = has(uapi::VFIO_DMA_UNMAP_FLAG_ALL);
+        let vaddr = has(uapi::VFIO_DMA_UNMAP_FLAG_VADDR);
+        if (unmap.argsz as usize) < MIN || has(!KNOWN) || (bitmap && (all || vaddr)) {
             return Err(EINVAL);
         }
-        let all = unmap.flags & uapi::VFIO_DMA_UNMAP_FLAG_ALL != 0;
-        unmap.size = self.unmap(unmap.iova, unmap.size, all)?;
+        let bitmap = match bitmap {
+            true => {
+                if (unmap.argsz as usize) < MIN.wrapping_add(UserBitmap::SIZE) {
+                    return Err(EINVAL);
+                }
+                let bitmap = arg.offset(MIN).read_min(UserBitmap::SIZE)?;
+                Some(UserBitmap::new(bitmap, unmap.size)?)
+            }
+            false => None,
+        };
+        unmap.size = match vaddr {
+            true => self.invalidate_vaddr(unmap.iova, unmap.size, all)?,
+            false => self.unmap(unmap.iova, unmap.size, all, bitmap)?,
+        };
         arg.write_prefix(&unmap, MIN)
     }
 
     /// Drops all mappings; nobody attaches groups any more.
     pub(super) fn unmap_all(&self) {
-        self.drop_mapped(self.maps.lock(), IovaRange::ALL);
+        let _ = self.drop_mapped(self.maps.lock(), IovaRange::ALL, None);
     }
 
-    fn unmap(&self, iova: u64, size: u64, all: bool) -> Result<u64> {
+    fn unmap(&self, iova: u64, size: u64, all: bool, bitmap: Option<UserBitmap>) -> Result<u64> {
+        let (maps, range) = self.claim(iova, size, all)?;
+        if bitmap.is_some_and(|bitmap| !maps.dirty || !bitmap.fits(&maps)) {
+            return Err(EINVAL);
+        }
+        self.drop_mapped(maps, range, bitmap)
+    }
+
+    /// Checks a range that the user wants something done with all of, and waits until no part of
+    /// it is busy.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` (not aligned, no bytes), `EOVERFLOW` (wraps), `EINVAL` (v2: cuts a mapping in two).
+    pub(super) fn claim(&self, iova: u64, size: u64, all: bool) -> Result<(Guard<'_>, IovaRange)> {
         let mut maps = self.maps.lock();
         if !maps.aligned(iova) {
             return Err(EINVAL);
@@ -70,11 +106,20 @@ impl Type1 {
         if self.version == Version::V2 && maps.ranges.cuts(range) {
             return Err(EINVAL);
         }
-        Ok(self.drop_mapped(maps, range))
+        Ok((maps, range))
     }
 
     /// Drops the mappings in `range` one by one, each without the lock; returns their bytes.
-    fn drop_mapped<'a>(&'a self, mut maps: Guard<'a>, range: IovaRange) -> u64 {
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if a mapping's bits do not fit into `bitmap`; it and those behind it stay.
+    fn drop_mapped<'a>(
+        &'a self,
+        mut maps: Guard<'a>,
+        range: IovaRange,
+        bitmap: Option<UserBitmap>,
+    ) -> Result<u64> {
         let mut unmapped = 0u64;
         let mut left = Some(range);
         while let Some(found) = left.and_then(|left| maps.ranges.first_overlap(left)) {
@@ -94,14 +139,33 @@ impl Type1 {
             };
             maps.busy = maps.busy.saturating_add(1);
             drop(maps);
+            if let Some(Err(err)) = bitmap.map(|bitmap| bitmap.set(range.start(), found)) {
+                self.put_back(found, mapped);
+                return Err(err);
+            }
+            let had_vaddr = !mapped.vaddr_invalid;
             drop(mapped);
             maps = self.maps.lock();
             let _ = maps.ranges.remove(found);
+            if !had_vaddr {
+                maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(1);
+            }
             maps.avail = maps.avail.saturating_add(1);
             maps.busy = maps.busy.saturating_sub(1);
             self.idle.notify_all();
             unmapped = unmapped.wrapping_add(found.size().unwrap_or(0));
         }
-        unmapped
+        Ok(unmapped)
+    }
+
+    /// Ends the work on a mapping that stays.
+    pub(super) fn put_back(&self, range: IovaRange, mapped: Mapped) {
+        let mut maps = self.maps.lock();
+        if let Some(entry) = maps.ranges.get_mut(range) {
+            *entry = Entry::Ready(mapped);
+        }
+        maps.busy = maps.busy.saturating_sub(1);
+        drop(maps);
+        self.idle.notify_all();
     }
 }

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use vfio_client::sys;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Edu};
-use vfio_rs_selftests::setup::{E1000E, EDU, IOVA, PAGE, is_rust_stack};
+use vfio_rs_selftests::setup::{E1000E, EDU, IOVA, PAGE};
 use vfio_rs_selftests::{Outcome, ensure, errno, same, suite};
 
 fn api_version() -> Outcome {
@@ -69,16 +69,14 @@ fn extensions_with_iommu() -> Outcome {
             result,
         )?;
     }
-    // One depends on the machine; the other may be absent, but not from Linux's own stack.
-    for extension in [EXT_DMA_CC, EXT_UPDATE_VADDR] {
-        let offered = container.check_extension(extension)?;
-        ensure!(
-            matches!(offered, 0 | 1),
-            "extension {extension} is {offered}"
-        );
-        let must = extension == EXT_UPDATE_VADDR && !is_rust_stack();
-        ensure!(offered == 1 || !must, "extension {extension} is absent");
-    }
+    same(
+        "UPDATE_VADDR",
+        container.check_extension(EXT_UPDATE_VADDR)?,
+        1,
+    )?;
+    // This one depends on the machine.
+    let offered = container.check_extension(EXT_DMA_CC)?;
+    ensure!(matches!(offered, 0 | 1), "DMA_CC is {offered}");
     Ok(())
 }
 
@@ -177,11 +175,12 @@ fn set_iommu_of_an_extension() -> Outcome {
 
 fn info_null_pointer() -> Outcome {
     let (container, _group) = EDU.bind()?.attach(VFIO_TYPE1v2_IOMMU)?;
-    let mut calls = vec![IOMMU_GET_INFO, IOMMU_MAP_DMA, IOMMU_UNMAP_DMA];
-    // Dirty tracking is announced by a capability.
-    if container.iommu_info()?.migration.is_some() {
-        calls.push(IOMMU_DIRTY_PAGES);
-    }
+    let calls = [
+        IOMMU_GET_INFO,
+        IOMMU_MAP_DMA,
+        IOMMU_UNMAP_DMA,
+        IOMMU_DIRTY_PAGES,
+    ];
     for nr in calls {
         errno(
             &format!("ioctl {nr:#x} of NULL"),

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use vfio_client::sys;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Group};
-use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, is_rust_stack, read_trimmed};
+use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, read_trimmed};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, suite};
 
 const READ: u32 = VFIO_DMA_MAP_FLAG_READ;
@@ -77,10 +77,7 @@ fn info_capabilities() -> Outcome {
     let (container, _group) = attached()?;
     let info = container.iommu_info()?;
     same("mappings available", info.dma_avail, Some(65535))?;
-    // Absent where dirty pages are not tracked; Linux's own stack tracks them.
-    if info.migration.is_some() || !is_rust_stack() {
-        same("migration", info.migration, Some((PAGE, 256 << 20)))?;
-    }
+    same("migration", info.migration, Some((PAGE, 256 << 20)))?;
     ensure!(!info.iova_ranges.is_empty(), "no address ranges");
     let buf = DmaBuf::new(PAGE as usize)?;
     container.map_buf(&buf, IOVA)?;

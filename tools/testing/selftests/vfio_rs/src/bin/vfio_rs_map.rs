@@ -85,11 +85,6 @@ fn flags() -> Outcome {
 fn vaddr_update_of_nothing() -> Outcome {
     let (container, _group) = attached()?;
     let buf = pages(1)?;
-    if container.check_extension(EXT_UPDATE_VADDR)? != 1 {
-        // An unknown flag then.
-        let result = container.map(VADDR, buf.addr(), IOVA, PAGE);
-        return errno("without the extension", result, Errno::EINVAL);
-    }
     errno(
         "of no mapping",
         container.map(VADDR, buf.addr(), IOVA, PAGE),

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `VFIO_IOMMU_DIRTY_PAGES`: which pages devices may have written to.
+//!
+//! Every mapped page counts as dirty, each time anew: all of it is pinned for devices that nobody
+//! watches. (C would say less only for groups that pin page by page, which are mediated devices.)
+//! So there is nothing to collect, and a bitmap is written straight to the user: of each mapping in
+//! the range the words that have a bit of it, and no others. No lock is held meanwhile.
+
+use kernel::prelude::*;
+use vfio_kernel::{
+    argsz::UserArg,
+    sched,
+    uapi, //
+};
+use zerocopy::IntoBytes;
+
+use super::{
+    maps::{
+        wait_idle,
+        Maps, //
+    },
+    Type1,
+    Version, //
+};
+use crate::iova::{
+    bits::BitRun,
+    IovaRange, //
+};
+
+/// How many pages one bitmap can tell of, `DIRTY_BITMAP_PAGES_MAX` of C: the largest `int`.
+const PAGES_MAX: u64 = i32::MAX as u64;
+/// Bytes of the largest bitmap.
+pub(super) const BITMAP_MAX: u64 = bitmap_bytes(PAGES_MAX);
+
+/// Bytes of a bitmap of whole words for `pages` pages.
+const fn bitmap_bytes(pages: u64) -> u64 {
+    // No more than 2^61.
+    pages.div_ceil(64).wrapping_mul(8)
+}
+
+/// A user's bitmap, `struct vfio_bitmap`.
+#[derive(Clone, Copy)]
+pub(super) struct UserBitmap {
+    /// Bytes that a bit stands for, as the user has it.
+    pgsize: u64,
+    data: UserArg,
+}
+
+impl UserBitmap {
+    /// Bytes of the struct.
+    pub(super) const SIZE: usize = 24;
+
+    /// Takes `pgsize`, `size` and `data` for a range of `bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the memory cannot be the user's, or is too small or too large for the range.
+    pub(super) fn new([pgsize, size, data]: [u64; 3], bytes: u64) -> Result<Self> {
+        let data = UserArg::new(data.try_into()?);
+        if !data.access_ok(size.try_into()?) {
+            return Err(EINVAL);
+        }
+        // Any page size but the smallest is refused later, and so is none.
+        let pages = bytes.checked_shr(pgsize.trailing_zeros()).ok_or(EINVAL)?;
+        if pages == 0 || size == 0 || size > BITMAP_MAX || size < bitmap_bytes(pages) {
+            return Err(EINVAL);
+        }
+        Ok(Self { pgsize, data })
+    }
+
+    /// Whether the bitmap has a bit for each page of the smallest size.
+    pub(super) fn fits(&self, maps: &Maps) -> bool {
+        self.pgsize == maps.granule()
+    }
+
+    /// Sets the bits of `mapping`, in a bitmap whose first bit is for `base`. Holds no lock.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if the user's memory is not there.
+    pub(super) fn set(&self, base: u64, mapping: IovaRange) -> Result {
+        let shift = self.pgsize.trailing_zeros();
+        let bit = |address: u64| address.wrapping_sub(base).wrapping_shr(shift);
+        let first = bit(mapping.start());
+        let count = bit(mapping.last()).wrapping_sub(first).wrapping_add(1);
+        let run = BitRun::new(first, count);
+        // A word that begins before the mapping is added to, as it may have bits of others.
+        let at = run.first_word().wrapping_mul(8) as usize;
+        let kept = match run.begins_a_word() {
+            true => 0,
+            false => self.data.offset(at).read_min::<u64>(8)?,
+        };
+        let bytes = run.words().wrapping_mul(8) as usize;
+        let mut writer = self.data.slice(at, bytes).writer();
+        let mut chunk = [0u64; 64];
+        let mut done = 0u64;
+        while done < run.words() {
+            let mut len = 0usize;
+            for (index, word) in (done..run.words()).zip(chunk.iter_mut()) {
+                *word = run.word(index) | if index == 0 { kept } else { 0 };
+                len = len.wrapping_add(1);
+            }
+            writer.write_slice(chunk.get(..len).unwrap_or(&[]).as_bytes())?;
+            done = done.wrapping_add(len as u64);
+            sched::cond_resched();
+        }
+        Ok(())
+    }
+}
+
+impl Type1 {
+    /// The ioctl.
+    ///
+    /// # Errors
+    ///
+    /// In this order, as vfio_iommu_type1_dirty_pages(): `EACCES` (type1v1), `EFAULT`, `EINVAL`
+    /// (size of the struct, flags, not exactly one of them); to start, `EINVAL` (a mapping has too
+    /// many pages); to get, see [`dirty_bitmap`](Self::dirty_bitmap).
+    pub(super) fn dirty_pages(&self, arg: UserArg) -> Result {
+        const MIN: usize = 8;
+
+        if self.version == Version::V1 {
+            return Err(EACCES);
+        }
+        let [argsz, flags] = arg.read_min::<[u32; 2]>(MIN)?;
+        if (argsz as usize) < MIN {
+            return Err(EINVAL);
+        }
+        match flags {
+            uapi::VFIO_IOMMU_DIRTY_PAGES_FLAG_START => {
+                let mut maps = self.maps.lock();
+                if !maps.dirty && maps.ranges.iter().any(|(range, _)| too_large(&maps, range)) {
+                    return Err(EINVAL);
+                }
+                maps.dirty = true;
+                Ok(())
+            }
+            uapi::VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP => {
+                self.maps.lock().dirty = false;
+                Ok(())
+            }
+            uapi::VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP => {
+                self.dirty_bitmap(arg.offset(MIN), (argsz as usize).saturating_sub(MIN))
+            }
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// Tells which pages of a range are dirty; `arg` is what follows the header, of `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// In this order: `EINVAL` (`len`), `EFAULT`, `EINVAL` (no bytes), `EOVERFLOW` (wraps),
+    /// `EINVAL` (bitmap; not aligned, or for other pages than the smallest; not tracking; cuts a
+    /// mapping), `EFAULT`.
+    fn dirty_bitmap(&self, arg: UserArg, len: usize) -> Result {
+        const GET: usize = 16usize.wrapping_add(UserBitmap::SIZE);
+
+        if len < GET {
+            return Err(EINVAL);
+        }
+        let [iova, size, bitmap @ ..] = arg.read_min::<[u64; 5]>(GET)?;
+        if size == 0 {
+            return Err(EINVAL);
+        }
+        let range = IovaRange::from_size(iova, size).map_err(|_| EOVERFLOW)?;
+        let bitmap = UserBitmap::new(bitmap, size)?;
+
+        let mut maps = self.maps.lock();
+        if !bitmap.fits(&maps) || !range.is_aligned(maps.granule()) || !maps.dirty {
+            return Err(EINVAL);
+        }
+        wait_idle(&mut maps, &self.idle, range);
+        if maps.ranges.cuts(range) {
+            return Err(EINVAL);
+        }
+        let mut left = Some(range);
+        while let Some(found) = left.and_then(|left| maps.ranges.first_overlap(left)) {
+            left = range.above(&found);
+            // One that is cut was made meanwhile.
+            if !range.contains(&found) {
+                continue;
+            }
+            drop(maps);
+            bitmap.set(range.start(), found)?;
+            maps = self.maps.lock();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a range has more pages than can be told of.
+fn too_large(maps: &Maps, range: IovaRange) -> bool {
+    range
+        .size()
+        .is_none_or(|size| size >> maps.granule().trailing_zeros() > PAGES_MAX)
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! New addresses for mapped memory: `VFIO_DMA_UNMAP_FLAG_VADDR` and `VFIO_DMA_MAP_FLAG_VADDR`.
+//!
+//! For a client that replaces itself by exec() and then has its memory, a file of it, elsewhere. It
+//! first takes the addresses of its mappings back; devices go on with the memory meanwhile. Then it
+//! gives new ones. The addresses themselves are not needed here, as the memory is pinned; what
+//! changes is the process against whose limit it counts. While a mapping has no address, no group
+//! can be attached, as in C.
+
+use core::mem;
+use kernel::prelude::*;
+
+use super::{
+    maps::{
+        wait_idle,
+        Entry, //
+    },
+    Type1,
+    Version, //
+};
+use crate::iova::IovaRange;
+
+impl Type1 {
+    /// Takes back the addresses of all mappings in a range, or of none; returns their bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for an unmap; and `EINVAL` if one has no address.
+    pub(super) fn invalidate_vaddr(&self, iova: u64, size: u64, all: bool) -> Result<u64> {
+        let (mut maps, range) = self.claim(iova, size, all)?;
+        // v1: a mapping that starts before the range stays, and so does all behind it.
+        let cut = self.version == Version::V1
+            && maps
+                .ranges
+                .first_overlap(range)
+                .is_some_and(|found| found.start() < range.start());
+        let mut left = Some(range).filter(|_| !cut);
+        let (mut count, mut bytes) = (0usize, 0u64);
+        while let Some(found) = left.and_then(|left| maps.ranges.first_overlap(left)) {
+            left = range.above(&found);
+            match maps.ranges.get(found) {
+                Some(Entry::Ready(mapped)) if !mapped.vaddr_invalid => {}
+                _ => return Err(EINVAL),
+            }
+        }
+        let mut left = Some(range).filter(|_| !cut);
+        while let Some(found) = left.and_then(|left| maps.ranges.first_overlap(left)) {
+            left = range.above(&found);
+            if let Some(Entry::Ready(mapped)) = maps.ranges.get_mut(found) {
+                mapped.vaddr_invalid = true;
+                count = count.saturating_add(1);
+                bytes = bytes.wrapping_add(found.size().unwrap_or(0));
+            }
+        }
+        maps.vaddr_invalid = maps.vaddr_invalid.saturating_add(count);
+        Ok(bytes)
+    }
+
+    /// Gives exactly the mapping `range` a new address, in the current process.
+    ///
+    /// # Errors
+    ///
+    /// In this order: `EINVAL` (not aligned), `ENOENT` (no mapping there), `EINVAL` (other bounds,
+    /// or it has an address), `ENOMEM` (locked memory of the process), `EINTR`.
+    pub(super) fn update_vaddr(&self, range: IovaRange, vaddr: u64) -> Result {
+        let mut maps = self.maps.lock();
+        if !range.is_aligned(maps.granule()) || !maps.aligned(vaddr) {
+            return Err(EINVAL);
+        }
+        wait_idle(&mut maps, &self.idle, range);
+        if maps.ranges.first_overlap(range).ok_or(ENOENT)? != range {
+            return Err(EINVAL);
+        }
+        let mut mapped = match maps.ranges.get_mut(range) {
+            Some(entry) => match mem::replace(entry, Entry::Busy) {
+                Entry::Ready(mapped) if mapped.vaddr_invalid => mapped,
+                other => {
+                    *entry = other;
+                    return Err(EINVAL);
+                }
+            },
+            None => return Err(EINVAL),
+        };
+        maps.busy = maps.busy.saturating_add(1);
+        drop(maps);
+        let result = mapped.locked.transfer();
+        if result.is_ok() {
+            mapped.vaddr_invalid = false;
+            let mut maps = self.maps.lock();
+            maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(1);
+        }
+        self.put_back(range, mapped);
+        result
+    }
+}
