@@ -39,6 +39,8 @@ same_offset! {
     pci_dev.msix_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_msix_cap;
     pci_dev.driver = vfio_rs_layout_VFIO_RS_AT_pci_dev_driver;
     pci_dev.dev = vfio_rs_layout_VFIO_RS_AT_pci_dev_dev;
+    pci_dev.rom = vfio_rs_layout_VFIO_RS_AT_pci_dev_rom;
+    pci_dev.romlen = vfio_rs_layout_VFIO_RS_AT_pci_dev_romlen;
     file.f_op = vfio_rs_layout_VFIO_RS_AT_file_f_op;
     file.private_data = vfio_rs_layout_VFIO_RS_AT_file_private_data;
     vm_area_struct.vm_pgoff = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_pgoff;
@@ -57,6 +59,7 @@ same_offset! {
     resource.start = vfio_rs_layout_VFIO_RS_AT_resource_start;
     resource.end = vfio_rs_layout_VFIO_RS_AT_resource_end;
     resource.flags = vfio_rs_layout_VFIO_RS_AT_resource_flags;
+    resource.parent = vfio_rs_layout_VFIO_RS_AT_resource_parent;
     vfsmount.mnt_sb = vfio_rs_layout_VFIO_RS_AT_vfsmount_mnt_sb;
     inode.i_mapping = vfio_rs_layout_VFIO_RS_AT_inode_i_mapping;
     iommu_resv_region.start = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_start;
@@ -76,6 +79,7 @@ same_size! {
     pci_device_id = vfio_rs_layout_VFIO_RS_SIZE_pci_device_id;
     pci_driver = vfio_rs_layout_VFIO_RS_SIZE_pci_driver;
     pci_error_handlers = vfio_rs_layout_VFIO_RS_SIZE_pci_error_handlers;
+    resource = vfio_rs_layout_VFIO_RS_SIZE_resource;
     rw_semaphore = vfio_rs_layout_VFIO_RS_SIZE_rw_semaphore;
     wait_queue_entry = vfio_rs_layout_VFIO_RS_SIZE_wait_queue_entry;
     work_struct = vfio_rs_layout_VFIO_RS_SIZE_work_struct;

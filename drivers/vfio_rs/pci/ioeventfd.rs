@@ -14,10 +14,7 @@ use kernel::{
 };
 use vfio_kernel::{
     eventfd::EventFdFile,
-    pci::{
-        BarMap,
-        IoWidth, //
-    },
+    pci::IoWidth,
     virqfd::{
         OnSignal,
         Virqfd, //
@@ -80,7 +77,7 @@ impl Open {
     /// # Errors
     ///
     /// `EINVAL` beyond the BAR or in the MSI-X table, `EBUSY` if the BAR could not be reserved,
-    /// `EEXIST`, `ENODEV` if there is none to remove, `ENOSPC`, `EBADF`, `ENOMEM`.
+    /// `ENODEV` if it is not there, `EEXIST`, `ENODEV` if there is none to remove, `ENOSPC`, `EBADF`, `ENOMEM`.
     pub(crate) fn set_ioeventfd(self: &Arc<Self>, doorbell: Doorbell, fd: i32) -> Result {
         let Doorbell {
             bar, offset, width, ..
@@ -94,7 +91,7 @@ impl Open {
         if table.is_some_and(|table| end > table.start && offset < table.end) {
             return Err(EINVAL);
         }
-        self.bar_map(bar).ok_or(EBUSY)?;
+        self.bar_map(bar)?;
 
         let mut all = self.ioeventfds.lock();
         match (all.iter().position(|one| one.doorbell == doorbell), fd) {
@@ -128,10 +125,6 @@ impl Open {
         let all = core::mem::take(&mut *self.ioeventfds.lock());
         drop(all);
     }
-
-    fn bar_map(&self, bar: u32) -> Option<&BarMap> {
-        self.bars.get(bar as usize)?.as_ref()
-    }
 }
 
 impl Ring {
@@ -142,7 +135,7 @@ impl Ring {
             width,
             data,
         } = self.doorbell;
-        if let Some(map) = self.open.bar_map(bar) {
+        if let Ok(map) = self.open.bar_map(bar) {
             // Checked when it was set up.
             let _ = map.write_unaligned(offset, width, data);
         }

@@ -23,7 +23,7 @@ impl Open {
     /// # Errors
     ///
     /// `EINVAL` if it is private, or goes beyond a BAR that can be mapped; `EBUSY` if the BAR is
-    /// somebody else's.
+    /// somebody else's; `ENOMEM` if the kernel could not map it either.
     pub(crate) fn check_map(&self, request: MapRequest) -> Result {
         let (bar, window, offset) = self.window_at(request.offset).ok_or(EINVAL)?;
         let end = offset.checked_add(request.len).ok_or(EINVAL)?;
@@ -31,10 +31,7 @@ impl Open {
             return Err(EINVAL);
         }
         // The BAR must be reserved, so that nobody else drives it meanwhile.
-        match self.bars.get(bar as usize) {
-            Some(Some(_)) => Ok(()),
-            _ => Err(EBUSY),
-        }
+        self.bar_map(bar).map(|_| ())
     }
 
     /// Fills in a page of a map.
@@ -53,7 +50,7 @@ impl Open {
     /// The BAR at an offset of the device's file, and the offset in the BAR.
     pub(super) fn window_at(&self, offset: u64) -> Option<(u32, BarWindow, u64)> {
         match Region::at(offset).ok()? {
-            (Region::Bar(bar), offset) => Some((bar, self.pci().bar_window(bar)?, offset)),
+            (Region::Bar(bar), offset) => Some((bar, self.window(bar)?, offset)),
             _ => None,
         }
     }

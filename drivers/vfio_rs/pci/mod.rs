@@ -11,7 +11,8 @@
 //! | `open.rs`     | its state from the first open to the last close             |
 //! | `config/`     | what a user sees of the configuration space; pure           |
 //! | `config_io.rs`| reads and writes of that, on the real device                |
-//! | `regions.rs`  | where things are in the device's file, BAR reads and writes |
+//! | `regions.rs`  | where things are in the device's file                       |
+//! | `region_io.rs`| reads and writes of BARs and ROM                            |
 //! | `map.rs`      | BARs in user address spaces                                 |
 //! | `bar_dma.rs`  | BARs in I/O address spaces, for other devices               |
 //! | `irq/`        | interrupts to eventfds                                      |
@@ -32,6 +33,7 @@ mod irq;
 mod map;
 mod name;
 mod open;
+mod region_io;
 mod regions;
 mod sriov;
 

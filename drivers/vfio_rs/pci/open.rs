@@ -18,6 +18,8 @@ use vfio_kernel::{
     new_rwsem,
     pci::{
         BarMap,
+        BarWindow,
+        MappableBar,
         PciDevice,
         SavedState, //
     },
@@ -53,8 +55,10 @@ pub(crate) struct Open {
     /// Whether the function can be reset by itself.
     pub(super) reset_works: bool,
     saved: Option<SavedState>,
-    /// BARs that are there and could be reserved.
-    pub(super) bars: [Option<BarMap>; 6],
+    /// BARs that are there and could be reserved, or why not.
+    bars: [Result<BarMap>; 6],
+    /// BARs that users may map.
+    mappable: [Option<MappableBar>; 6],
     pub(super) msix: Option<MsixTable>,
     #[pin]
     pub(super) config: Mutex<ConfigSpace>,
@@ -130,7 +134,8 @@ impl Open {
                 device: device.clone(),
                 reset_works,
                 saved,
-                bars: core::array::from_fn(|bar| BarMap::new(pci, bar as u32).ok()),
+                bars: core::array::from_fn(|bar| BarMap::new(pci, bar as u32)),
+                mappable: core::array::from_fn(|bar| MappableBar::new(pci, bar as u32).ok()),
                 msix: msix_table(pci),
                 config <- new_mutex!(config, "Open::config"),
                 memory <- new_rwsem!(memory, "Open::memory"),
@@ -175,6 +180,24 @@ impl Open {
             pci.restore_state();
         }
         pci.disable();
+    }
+
+    /// A BAR as the kernel reaches it.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is none, `EBUSY` if it is somebody else's, `ENOMEM`.
+    pub(super) fn bar_map(&self, bar: u32) -> Result<&BarMap> {
+        match self.bars.get(bar as usize) {
+            Some(Ok(map)) => Ok(map),
+            Some(Err(err)) => Err(*err),
+            None => Err(ENODEV),
+        }
+    }
+
+    /// Where a BAR is, if users may map it.
+    pub(super) fn window(&self, bar: u32) -> Option<BarWindow> {
+        Some(self.mappable.get(bar as usize)?.as_ref()?.window())
     }
 
     /// The PCI device.
@@ -298,7 +321,7 @@ fn facts(pci: &PciDevice) -> Result<Facts> {
             IntxLine::Unusable
         },
         bars,
-        rom_size: 0,
+        rom_size: pci.rom().map_or(0, |(_, size)| size),
     })
 }
 

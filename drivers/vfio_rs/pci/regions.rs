@@ -2,24 +2,16 @@
 
 //! Regions: parts of the device, each at a fixed place in the device's file.
 
-use kernel::{
-    prelude::*,
-    uaccess::{
-        UserSlice,
-        UserSliceReader,
-        UserSliceWriter, //
-    },
-};
+use kernel::prelude::*;
 use vfio_kernel::{
     pci::{
-        BarMap,
-        IoWidth, //
+        RomKind,
+        RomMap, //
     },
     uapi,
 };
 
 use super::{
-    open::MsixTable,
     Device,
     Open, //
 };
@@ -119,168 +111,30 @@ impl Open {
                 if info.size != 0 {
                     info.flags = read_write;
                 }
-                if self.pci().bar_window(bar).is_some() {
+                if self.window(bar).is_some() {
                     info.flags |= uapi::VFIO_REGION_INFO_FLAG_MMAP;
                     info.msix_mappable = self.msix.is_some_and(|table| table.bar == bar);
                 }
             }
-            // Not offered yet, which clients take as a device without ROM.
-            Region::Rom => {}
+            Region::Rom => {
+                info.size = self.rom_size();
+                if info.size != 0 {
+                    info.flags = uapi::VFIO_REGION_INFO_FLAG_READ;
+                }
+            }
         }
         info
     }
 
-    /// `pread(2)`.
-    ///
-    /// # Errors
-    ///
-    /// None for no bytes, wherever they are. `EINVAL` where no region is, `EIO` from memory that is disabled, `EFAULT`.
-    pub(crate) fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
-        let mut writer = buf.writer();
-        let len = writer.len();
-        if len == 0 {
-            return Ok(0);
+    /// Bytes of the ROM region, which may be more than the ROM fills; 0 if there is no ROM in it.
+    fn rom_size(&self) -> u64 {
+        match self.pci().rom() {
+            Some((RomKind::Bar, size)) => self.with_memory(|| match RomMap::new(self.pci()) {
+                Ok(_) => size,
+                Err(_) => 0,
+            }),
+            Some((RomKind::Shadow, size)) => size,
+            None => 0,
         }
-        match Region::at(pos)? {
-            (Region::Config, offset) => self.config_read(offset, writer),
-            (Region::Bar(bar), offset) => {
-                self.bar_access(bar, offset, len, |access| access.read_to(&mut writer))
-            }
-            (Region::Rom, _) => Err(EINVAL),
-        }
-    }
-
-    /// `pwrite(2)`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`read`](Self::read).
-    pub(crate) fn write(&self, buf: UserSlice, pos: u64) -> Result<usize> {
-        let mut reader = buf.reader();
-        let len = reader.len();
-        if len == 0 {
-            return Ok(0);
-        }
-        match Region::at(pos)? {
-            (Region::Config, offset) => self.config_write(offset, reader),
-            (Region::Bar(bar), offset) => {
-                self.bar_access(bar, offset, len, |access| access.write_from(&mut reader))
-            }
-            (Region::Rom, _) => Err(EINVAL),
-        }
-    }
-
-    /// Cuts an access to a BAR into aligned pieces and runs `f` for each; returns the bytes done.
-    fn bar_access(
-        &self,
-        bar: u32,
-        offset: u64,
-        len: usize,
-        mut f: impl FnMut(Access<'_>) -> Result,
-    ) -> Result<usize> {
-        let size = self.pci().bar_len(bar);
-        let left = size
-            .checked_sub(offset)
-            .filter(|left| *left != 0)
-            .ok_or(EINVAL)?;
-        let map = self
-            .bars
-            .get(bar as usize)
-            .and_then(Option::as_ref)
-            .ok_or(EBUSY)?;
-        let table = self.msix.filter(|table| table.bar == bar);
-        let len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
-        let mut done = 0usize;
-        while done < len {
-            let at = offset.wrapping_add(done as u64);
-            let piece = Piece::at(at, len.wrapping_sub(done), table.as_ref());
-            f(Access {
-                open: self,
-                bar,
-                map,
-                at,
-                piece,
-            })?;
-            done = done.saturating_add(piece.len());
-        }
-        Ok(done)
-    }
-}
-
-/// A part of an access to a BAR.
-#[derive(Clone, Copy)]
-enum Piece {
-    /// One access to the device.
-    Io(IoWidth),
-    /// Bytes of the MSI-X table, which the kernel programs: all ones, and not written.
-    Hidden(usize),
-}
-
-impl Piece {
-    /// The largest piece at `at`, of `left` bytes at most.
-    fn at(at: u64, left: usize, table: Option<&MsixTable>) -> Self {
-        let mut left = left as u64;
-        match table {
-            Some(table) if at >= table.start && at < table.end => {
-                let hidden = left.min(table.end.saturating_sub(at));
-                return Self::Hidden(usize::try_from(hidden).unwrap_or(usize::MAX));
-            }
-            Some(table) if at < table.start => left = left.min(table.start.saturating_sub(at)),
-            _ => {}
-        }
-        let width = [IoWidth::W8, IoWidth::W4, IoWidth::W2]
-            .into_iter()
-            .find(|width| left >= *width as u64 && at & (*width as u64).wrapping_sub(1) == 0);
-        Self::Io(width.unwrap_or(IoWidth::W1))
-    }
-
-    fn len(self) -> usize {
-        match self {
-            Self::Io(width) => width as usize,
-            Self::Hidden(len) => len,
-        }
-    }
-}
-
-/// One piece of an access. User memory is touched without the lock that page faults take.
-struct Access<'a> {
-    open: &'a Open,
-    bar: u32,
-    map: &'a BarMap,
-    at: u64,
-    piece: Piece,
-}
-
-impl Access<'_> {
-    fn read_to(&self, writer: &mut UserSliceWriter) -> Result {
-        match self.piece {
-            Piece::Io(width) => {
-                let value = self.locked(|| self.map.read(self.at, width))?;
-                let bytes = value.to_le_bytes();
-                writer.write_slice(bytes.get(..width as usize).ok_or(EINVAL)?)
-            }
-            Piece::Hidden(len) => (0..len).try_for_each(|_| writer.write_slice(&[0xff])),
-        }
-    }
-
-    fn write_from(&self, reader: &mut UserSliceReader) -> Result {
-        match self.piece {
-            Piece::Io(width) => {
-                let mut bytes = [0; 8];
-                reader.read_slice(bytes.get_mut(..width as usize).ok_or(EINVAL)?)?;
-                let value = u64::from_le_bytes(bytes);
-                self.locked(|| self.map.write(self.at, width, value))
-            }
-            Piece::Hidden(len) => reader.skip(len),
-        }
-    }
-
-    /// Runs `f` while the device answers; `EIO` if its memory is disabled.
-    fn locked<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
-        let memory = self.open.memory.read();
-        if self.open.pci().bar_is_memory(self.bar) && !*memory {
-            return Err(EIO);
-        }
-        f()
     }
 }

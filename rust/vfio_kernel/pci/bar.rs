@@ -2,14 +2,22 @@
 
 //! Base address registers: the device's own memory and I/O ports.
 
-use core::ptr::NonNull;
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
 use kernel::{
     error::to_result,
-    prelude::*, //
+    page::PAGE_SIZE,
+    prelude::*,
+    types::Opaque, //
 };
 use vfio_bindings as bindings;
 
-use super::PciDevice;
+use super::{
+    IoMem,
+    PciDevice, //
+};
 use crate::{
     iommu::DeviceMemory,
     mmap::page_align, //
@@ -65,18 +73,13 @@ impl PciDevice {
         })
     }
 
-    /// The window of a memory BAR that users may map: whole pages that nothing else shares.
-    pub fn bar_window(&self, bar: u32) -> Option<BarWindow> {
-        let (start, len, flags) = self.resource(bar).filter(|_| bar < 6)?;
-        let page = kernel::page::PAGE_SIZE as u64;
-        if flags & bindings::IORESOURCE_MEM as usize == 0 || len < page || start % page != 0 {
-            return None;
-        }
-        Some(BarWindow { start, len })
+    /// Whether no BAR may be mapped, by anyone.
+    fn bars_unmappable(&self) -> bool {
+        self.raw().non_mappable_bars() != 0
     }
 
     /// Start, bytes and flags of a resource that has a size.
-    fn resource(&self, bar: u32) -> Option<(u64, u64, usize)> {
+    pub(super) fn resource(&self, bar: u32) -> Option<(u64, u64, usize)> {
         if bar > 6 {
             return None;
         }
@@ -91,41 +94,100 @@ impl PciDevice {
     }
 }
 
-/// The size of one access to a [`BarMap`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum IoWidth {
-    /// 1 byte.
-    W1 = 1,
-    /// 2 bytes.
-    W2 = 2,
-    /// 4 bytes.
-    W4 = 4,
-    /// 8 bytes.
-    W8 = 8,
+/// A memory BAR that users may map: whole pages that nothing else shares.
+pub struct MappableBar {
+    window: BarWindow,
+    _rest: Option<PageRest>,
+}
+
+impl MappableBar {
+    /// A BAR as users may map it. If it is smaller than a page, the rest of the page is reserved, so
+    /// that no other device gets it. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is no such BAR or it cannot be mapped; `EBUSY` if someone else has a part
+    /// of its page; `ENOMEM`.
+    pub fn new(dev: &PciDevice, bar: u32) -> Result<Self> {
+        let page = PAGE_SIZE as u64;
+        let (start, len, flags) = dev.resource(bar).filter(|_| bar < 6).ok_or(ENODEV)?;
+        if flags & bindings::IORESOURCE_MEM as usize == 0
+            || dev.bars_unmappable()
+            || start % page != 0
+        {
+            return Err(ENODEV);
+        }
+        let rest = if len < page {
+            Some(PageRest::reserve(dev, bar)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            window: BarWindow { start, len },
+            _rest: rest,
+        })
+    }
+
+    /// Where it is.
+    pub fn window(&self) -> BarWindow {
+        self.window
+    }
+}
+
+/// The rest of a page behind a BAR that does not fill it, reserved in the tree of resources.
+struct PageRest {
+    res: KBox<Opaque<bindings::resource>>,
+}
+
+// SAFETY: The resource belongs to this alone; the tree has a lock of its own.
+unsafe impl Send for PageRest {}
+// SAFETY: `&PageRest` gives access to nothing.
+unsafe impl Sync for PageRest {}
+
+impl PageRest {
+    fn reserve(dev: &PciDevice, bar: u32) -> Result<Self> {
+        // SAFETY: `dev` holds a reference; BARs do not move while a driver is bound.
+        let bar = unsafe { &*bindings::vfio_rs_pci_resource(dev.as_ptr(), bar) };
+        let parent = NonNull::new(bar.parent).ok_or(ENODEV)?;
+        let res = bindings::resource {
+            name: c"vfio sub-page reserved".as_char_ptr(),
+            start: bar.end.wrapping_add(1),
+            end: bar.start.wrapping_add(PAGE_SIZE as u64 - 1),
+            flags: bar.flags,
+            ..pin_init::zeroed()
+        };
+        let res = KBox::new(Opaque::new(res), GFP_KERNEL)?;
+        // SAFETY: A BAR's parent stays while a driver is bound. The new resource does not move, and
+        // is released before it is freed.
+        to_result(unsafe { bindings::request_resource(parent.as_ptr(), res.get()) })?;
+        Ok(Self { res })
+    }
+}
+
+impl Drop for PageRest {
+    fn drop(&mut self) {
+        // SAFETY: Requested by `reserve`.
+        unsafe { bindings::release_resource(self.res.get()) };
+    }
 }
 
 /// A BAR that is reserved for the driver and mapped into the kernel.
 pub struct BarMap {
     dev: PciDevice,
     bar: u32,
-    io: NonNull<c_void>,
-    len: u64,
+    io: IoMem,
 }
-
-// SAFETY: The mapping is global; accesses are single instructions.
-unsafe impl Send for BarMap {}
-// SAFETY: As above.
-unsafe impl Sync for BarMap {}
 
 impl BarMap {
     /// Reserves and maps a BAR. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if there is no such BAR, `EBUSY` if someone else has it, `ENOMEM`.
+    /// `ENODEV` if there is no such BAR or it cannot be mapped, `EBUSY` if someone else has it,
+    /// `ENOMEM`.
     pub fn new(dev: &PciDevice, bar: u32) -> Result<Self> {
         let len = dev.bar_len(bar);
-        if len == 0 || bar > 5 {
+        if len == 0 || bar > 5 || dev.bars_unmappable() {
             return Err(ENODEV);
         }
         // SAFETY: The device is alive; the name lives forever.
@@ -142,72 +204,17 @@ impl BarMap {
         Ok(Self {
             dev: dev.clone(),
             bar,
-            io,
-            len,
+            // SAFETY: Mapped above, as long as `self` lives.
+            io: unsafe { IoMem::new(io, len) },
         })
     }
+}
 
-    fn aligned(&self, offset: u64, width: IoWidth) -> Result<*mut c_void> {
-        if offset % width as u64 != 0 {
-            return Err(EINVAL);
-        }
-        self.at(offset, width)
-    }
+impl Deref for BarMap {
+    type Target = IoMem;
 
-    fn at(&self, offset: u64, width: IoWidth) -> Result<*mut c_void> {
-        let end = offset.checked_add(width as u64).ok_or(EINVAL)?;
-        if end > self.len {
-            return Err(EINVAL);
-        }
-        Ok(self.io.as_ptr().wrapping_byte_add(offset as usize))
-    }
-
-    /// Reads once, `offset` bytes into the BAR.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if the access is not aligned or not in the BAR.
-    pub fn read(&self, offset: u64, width: IoWidth) -> Result<u64> {
-        let at = self.aligned(offset, width)?;
-        // SAFETY: `at` checked that the access lies in the mapping.
-        Ok(unsafe {
-            match width {
-                IoWidth::W1 => bindings::ioread8(at).into(),
-                IoWidth::W2 => bindings::ioread16(at).into(),
-                IoWidth::W4 => bindings::ioread32(at).into(),
-                IoWidth::W8 => bindings::vfio_rs_ioread64(at),
-            }
-        })
-    }
-
-    /// Writes once, `offset` bytes into the BAR.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if the access is not aligned or not in the BAR.
-    pub fn write(&self, offset: u64, width: IoWidth, value: u64) -> Result {
-        self.aligned(offset, width)?;
-        self.write_unaligned(offset, width, value)
-    }
-
-    /// As [`write`](Self::write), aligned or not: the bus may cut the access into several. Any
-    /// context.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if the access is not in the BAR.
-    pub fn write_unaligned(&self, offset: u64, width: IoWidth, value: u64) -> Result {
-        let at = self.at(offset, width)?;
-        // SAFETY: `at` checked that the access lies in the mapping.
-        unsafe {
-            match width {
-                IoWidth::W1 => bindings::iowrite8(value as u8, at),
-                IoWidth::W2 => bindings::iowrite16(value as u16, at),
-                IoWidth::W4 => bindings::iowrite32(value as u32, at),
-                IoWidth::W8 => bindings::vfio_rs_iowrite64(value, at),
-            }
-        }
-        Ok(())
+    fn deref(&self) -> &IoMem {
+        &self.io
     }
 }
 

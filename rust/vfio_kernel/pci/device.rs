@@ -35,7 +35,7 @@ impl PciDevice {
             .cast()
     }
 
-    fn raw(&self) -> &bindings::pci_dev {
+    pub(super) fn raw(&self) -> &bindings::pci_dev {
         // SAFETY: `self` holds a reference. The fields read through this are set when the device
         // is found and do not change while a driver is bound.
         unsafe { &*self.as_ptr() }

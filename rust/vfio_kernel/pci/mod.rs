@@ -7,15 +7,17 @@ mod config;
 mod device;
 mod driver;
 mod intx;
+mod io;
 mod irq;
 mod reset;
+mod rom;
 mod sriov;
 mod watch;
 
 pub use bar::{
     BarMap,
     BarWindow,
-    IoWidth, //
+    MappableBar, //
 };
 pub use config::ConfigWidth;
 pub use device::PciDevice;
@@ -24,12 +26,20 @@ pub use driver::{
     Registration, //
 };
 pub use intx::Intx;
+pub use io::{
+    IoMem,
+    IoWidth, //
+};
 pub use irq::{
     AllocOutcome,
     MsiKind,
     MsiVectors, //
 };
 pub use reset::SavedState;
+pub use rom::{
+    RomKind,
+    RomMap, //
+};
 pub use watch::{
     BusWatch,
     Watcher, //

@@ -15,8 +15,13 @@ use crate::process;
 /// interrupts do not arrive, and nvme would wait for them.
 const HOST_DRIVERS: &str = "modprobe -a igb e1000e nvme; ";
 
-/// Beside the default devices: one with a driver of its own in a group with others.
-const MORE_DEVICES: [&str; 2] = ["--device", "e1000e,id=e1000e1,addr=0x11.2"];
+/// Beside the default devices: one with a driver of its own in a group with others, and a display.
+const MORE_DEVICES: [&str; 4] = [
+    "--device",
+    "e1000e,id=e1000e1,addr=0x11.2",
+    "--device",
+    "VGA,id=vga0,addr=0x14",
+];
 
 /// Runs inside: a folder made in `$queue`, which all machines share, takes a program. What programs
 /// leave in other folders is gone with the machine.

@@ -105,6 +105,23 @@ impl PciDevice {
         members
     }
 
+    /// First and last address of resource `index`: BARs 0-5, ROM 6.
+    ///
+    /// # Errors
+    /// errno of reading it; InvalidData if there is no such line.
+    pub fn resource(&self, index: usize) -> io::Result<(u64, u64)> {
+        let text = fs::read_to_string(self.path().join("resource"))?;
+        let line = text.lines().nth(index).unwrap_or_default();
+        let mut numbers = line.split_whitespace().map(|word| {
+            u64::from_str_radix(word.trim_start_matches("0x"), 16)
+                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+        });
+        match (numbers.next(), numbers.next()) {
+            (Some(first), Some(last)) => Ok((first?, last?)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
     /// Name of the bound driver.
     #[must_use]
     pub fn driver(&self) -> Option<String> {

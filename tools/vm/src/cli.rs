@@ -23,6 +23,7 @@ DEVICES, by QEMU id
   edu1, edu2      two of them as functions of one slot: one group of two devices
   igb0, e1000e0   network cards, wired to each other, each behind a root port of its own
   nvme0           NVMe with a scratch disk of 1 GiB, behind a root port
+  ivshmem0        memory of 64 MiB in a prefetchable BAR, and registers in one smaller than a page
   edu3, edu4      behind a conventional bridge, br0: one group of the three. With --iommu virtio they
                   are functions of one slot, as QEMU's virtio-iommu cannot cope with such a bridge
   hot0            a root port with nothing in it, for hot-plug (unplugging takes five seconds)

@@ -239,6 +239,8 @@ fn default_devices(args: &mut Args, files: &Files, bridged: bool) {
             "pcie-root-port,id={port},chassis={number},slot={number},addr={slot:#x},x-speed=5"
         ));
     }
+    args.add("-object memory-backend-ram,id=shm0,size=64M,share=on");
+    args.add("-device ivshmem-plain,id=ivshmem0,addr=0x13,memdev=shm0");
     args.add("-device edu,id=edu0,addr=0x10");
     args.add("-device edu,id=edu1,addr=0x11.0,multifunction=on");
     args.add("-device edu,id=edu2,addr=0x11.1");

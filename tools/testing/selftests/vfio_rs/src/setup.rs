@@ -59,6 +59,19 @@ pub const NVME: Kind = Kind {
     driver: Some("nvme"),
 };
 
+/// QEMU's shared memory: registers smaller than a page in BAR 0, memory in BAR 2, which is prefetchable.
+pub const IVSHMEM: Kind = Kind {
+    name: "ivshmem",
+    id: (0x1af4, 0x1110),
+    driver: None,
+};
+/// QEMU's standard display.
+pub const VGA: Kind = Kind {
+    name: "VGA",
+    id: (0x1234, 0x1111),
+    driver: None,
+};
+
 /// Factor on every timeout: 10 on a kernel with its checkers on.
 #[must_use]
 pub fn slowness() -> u32 {

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads and writes of regions: user data is cut into accesses that the device sees one by one.
+//!
+//! Lock: `Open::memory`, for reading, around each access to memory and not around user memory.
+//!
+//! Stands for vfio_pci_rw() of drivers/vfio/pci/vfio_pci_core.c and most of vfio_pci_rdwr.c.
+
+use core::ops::Range;
+use kernel::{
+    prelude::*,
+    uaccess::{
+        UserSlice,
+        UserSliceReader,
+        UserSliceWriter, //
+    },
+};
+use vfio_kernel::pci::{
+    IoMem,
+    IoWidth,
+    RomKind,
+    RomMap, //
+};
+
+use super::{
+    Open,
+    Region, //
+};
+
+impl Open {
+    /// `pread(2)`.
+    ///
+    /// # Errors
+    ///
+    /// None for no bytes, wherever they are. `EINVAL` where no region is, `EIO` from memory that is disabled, `EFAULT`.
+    pub(crate) fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
+        let mut writer = buf.writer();
+        let len = writer.len();
+        if len == 0 {
+            return Ok(0);
+        }
+        match Region::at(pos)? {
+            (Region::Config, offset) => self.config_read(offset, writer),
+            (Region::Bar(bar), offset) => {
+                self.bar_access(bar, offset, len, |piece| piece.read_to(&mut writer))
+            }
+            (Region::Rom, offset) => self.rom_read(offset, &mut writer),
+        }
+    }
+
+    /// `pwrite(2)`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    pub(crate) fn write(&self, buf: UserSlice, pos: u64) -> Result<usize> {
+        let mut reader = buf.reader();
+        let len = reader.len();
+        if len == 0 {
+            return Ok(0);
+        }
+        match Region::at(pos)? {
+            (Region::Config, offset) => self.config_write(offset, reader),
+            (Region::Bar(bar), offset) => {
+                self.bar_access(bar, offset, len, |piece| piece.write_from(&mut reader))
+            }
+            (Region::Rom, _) => Err(EINVAL),
+        }
+    }
+
+    /// Runs `f` for each piece of an access to a BAR; returns the bytes done.
+    fn bar_access(
+        &self,
+        bar: u32,
+        offset: u64,
+        len: usize,
+        f: impl FnMut(Piece<'_>) -> Result,
+    ) -> Result<usize> {
+        let len = clamp(len, offset, self.pci().bar_len(bar))?;
+        let memory = self.pci().bar_is_memory(bar);
+        let window = Window {
+            open: memory.then_some(self),
+            io: self.bar_map(bar)?,
+            hidden: match self.msix {
+                Some(table) if table.bar == bar => table.start..table.end,
+                _ => 0..0,
+            },
+            widest: IoWidth::W8,
+        };
+        window.access(offset, len, f)
+    }
+
+    fn rom_read(&self, offset: u64, writer: &mut UserSliceWriter) -> Result<usize> {
+        let (kind, size) = self.pci().rom().ok_or(EINVAL)?;
+        let len = clamp(writer.len(), offset, size)?;
+        let in_bar = kind == RomKind::Bar;
+        // ERRNO: ENOMEM, as pci_map_rom() finds no ROM where nothing answers. Not tried, for it
+        // would say so in the log each time.
+        if in_bar && !*self.memory.read() {
+            return Err(ENOMEM);
+        }
+        let rom = RomMap::new(self.pci())?;
+        let window = Window {
+            open: in_bar.then_some(self),
+            io: &rom,
+            hidden: rom.size()..size,
+            // Some devices raise errors when 8 bytes of their ROM are read at once.
+            widest: IoWidth::W4,
+        };
+        window.access(offset, len, |piece| piece.read_to(writer))
+    }
+}
+
+/// How many of `len` bytes at `offset` lie in a region of `size` bytes.
+fn clamp(len: usize, offset: u64, size: u64) -> Result<usize> {
+    match size.checked_sub(offset) {
+        None | Some(0) => Err(EINVAL),
+        Some(left) => Ok(len.min(usize::try_from(left).unwrap_or(usize::MAX))),
+    }
+}
+
+/// A part of the device that is accessed.
+struct Window<'a> {
+    /// Whose memory must answer, if it is memory.
+    open: Option<&'a Open>,
+    io: &'a IoMem,
+    /// Bytes that are not accessed: they read as ones, and writes go nowhere. The table of MSI-X,
+    /// which the kernel programs, or what a ROM does not fill.
+    hidden: Range<u64>,
+    widest: IoWidth,
+}
+
+impl Window<'_> {
+    /// Cuts `len` bytes at `offset` into pieces and runs `f` for each; returns the bytes done.
+    fn access(
+        &self,
+        offset: u64,
+        len: usize,
+        mut f: impl FnMut(Piece<'_>) -> Result,
+    ) -> Result<usize> {
+        let mut done = 0usize;
+        while done < len {
+            let at = offset.wrapping_add(done as u64);
+            let (kind, size) = self.piece_at(at, len.wrapping_sub(done) as u64);
+            f(Piece {
+                window: self,
+                at,
+                kind,
+            })?;
+            done = done.saturating_add(size);
+        }
+        Ok(done)
+    }
+
+    /// The largest piece at `at`, of `left` bytes at most, and its size.
+    fn piece_at(&self, at: u64, left: u64) -> (Kind, usize) {
+        let mut left = left;
+        if at < self.hidden.start {
+            left = left.min(self.hidden.start.wrapping_sub(at));
+        } else if at < self.hidden.end {
+            let len = left.min(self.hidden.end.wrapping_sub(at));
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            return (Kind::Hidden(len), len);
+        }
+        let width = [IoWidth::W8, IoWidth::W4, IoWidth::W2]
+            .into_iter()
+            .filter(|width| *width as u64 <= self.widest as u64)
+            .find(|width| left >= *width as u64 && at & (*width as u64).wrapping_sub(1) == 0)
+            .unwrap_or(IoWidth::W1);
+        (Kind::Io(width), width as usize)
+    }
+
+    /// Runs `f` while the device answers; `EIO` if its memory is disabled.
+    fn locked<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some(open) = self.open else {
+            return f();
+        };
+        let memory = open.memory.read();
+        if !*memory {
+            return Err(EIO);
+        }
+        f()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// One access to the device.
+    Io(IoWidth),
+    /// So many bytes that are hidden.
+    Hidden(usize),
+}
+
+/// One piece of an access. User memory is touched without the lock that page faults take.
+struct Piece<'a> {
+    window: &'a Window<'a>,
+    at: u64,
+    kind: Kind,
+}
+
+impl Piece<'_> {
+    fn read_to(&self, writer: &mut UserSliceWriter) -> Result {
+        match self.kind {
+            Kind::Io(width) => {
+                let io = self.window.io;
+                let value = self.window.locked(|| io.read(self.at, width))?;
+                let bytes = value.to_le_bytes();
+                writer.write_slice(bytes.get(..width as usize).ok_or(EINVAL)?)
+            }
+            Kind::Hidden(mut len) => {
+                const ONES: [u8; 64] = [0xff; 64];
+                while len != 0 {
+                    let ones = ONES.get(..len).unwrap_or(&ONES);
+                    writer.write_slice(ones)?;
+                    len = len.saturating_sub(ones.len());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn write_from(&self, reader: &mut UserSliceReader) -> Result {
+        match self.kind {
+            Kind::Io(width) => {
+                let mut bytes = [0; 8];
+                reader.read_slice(bytes.get_mut(..width as usize).ok_or(EINVAL)?)?;
+                let value = u64::from_le_bytes(bytes);
+                let io = self.window.io;
+                self.window.locked(|| io.write(self.at, width, value))
+            }
+            Kind::Hidden(len) => reader.skip(len),
+        }
+    }
+}

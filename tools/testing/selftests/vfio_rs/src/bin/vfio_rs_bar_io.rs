@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+//! BARs by read and write of any size and alignment, I/O ports, and BARs smaller than a page.
+
+use std::fs;
+
+use nix::errno::Errno;
+use vfio_client::config::COMMAND_MEMORY;
+use vfio_client::uapi::*;
+use vfio_rs_selftests::setup::{E1000E, IVSHMEM, Kind, Opened, PAGE};
+use vfio_rs_selftests::{Outcome, ensure, errno, same, skip, suite};
+
+/// COMMAND: I/O port decoding on.
+const COMMAND_IO: u16 = 0x1;
+
+fn open(kind: Kind) -> anyhow::Result<Opened> {
+    let opened = kind.open()?;
+    opened
+        .device
+        .config()?
+        .update_command(0, COMMAND_MEMORY | COMMAND_IO)?;
+    Ok(opened)
+}
+
+/// Memory behaves as memory whatever the pieces are.
+fn any_size_and_alignment() -> Outcome {
+    let opened = open(IVSHMEM)?;
+    let bar = opened.device.region(2)?;
+    let mut model: Vec<u8> = (0..256u32).map(|i| (i * 7 + 3) as u8).collect();
+    opened.device.write(&bar, 0, &model)?;
+    for at in 0..20usize {
+        for len in 0..20usize {
+            let data: Vec<u8> = (0..len).map(|i| (at * 31 + len * 17 + i) as u8).collect();
+            let what = format!("{len} bytes at {at}");
+            same(&what, opened.device.write(&bar, at as u64, &data)?, len)?;
+            model[at..at + len].copy_from_slice(&data);
+            let mut got = vec![0; len];
+            same(&what, opened.device.read(&bar, at as u64, &mut got)?, len)?;
+            same(&what, &got, &data)?;
+        }
+    }
+    let mut all = vec![0; 256];
+    opened.device.read(&bar, 0, &mut all)?;
+    same("all of it", all, model)?;
+    // Larger than any buffer of the kernel's, and over the end.
+    let large: Vec<u8> = (0..100_001u32).map(|i| (i ^ (i >> 8)) as u8).collect();
+    same(
+        "large write",
+        opened.device.write(&bar, 12_345, &large)?,
+        large.len(),
+    )?;
+    let mut got = vec![0; large.len()];
+    same(
+        "large read",
+        opened.device.read(&bar, 12_345, &mut got)?,
+        large.len(),
+    )?;
+    ensure!(got == large, "100001 bytes came back changed");
+    let mut end = [0; 64];
+    same(
+        "over the end",
+        opened.device.read(&bar, bar.size - 13, &mut end)?,
+        13,
+    )?;
+    errno(
+        "at the end",
+        opened.device.read(&bar, bar.size, &mut end),
+        Errno::EINVAL,
+    )
+}
+
+/// e1000e's registers through its two I/O ports: address, data.
+fn ports() -> Outcome {
+    let opened = open(E1000E)?;
+    let (ports, memory) = (opened.device.region(2)?, opened.device.region(0)?);
+    let flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+    same("flags", ports.flags, flags)?;
+    same("size", ports.size, 32)?;
+    for register in [0x0, 0x8, 0x5400] {
+        opened.device.write32(&ports, 0, register)?;
+        let what = format!("register {register:#x}");
+        same(
+            &what,
+            opened.device.read32(&ports, 4)?,
+            opened.device.read32(&memory, register.into())?,
+        )?;
+        let mut half = [0; 2];
+        same(&what, opened.device.read(&ports, 0, &mut half)?, 2)?;
+        same(&what, u32::from(u16::from_le_bytes(half)), register)?;
+    }
+    let mut both = [0; 8];
+    same("both at once", opened.device.read(&ports, 0, &mut both)?, 8)?;
+    same(
+        "address",
+        both[..4].try_into().map(u32::from_le_bytes)?,
+        0x5400,
+    )?;
+    errno(
+        "map",
+        opened.device.mmap(&ports, 0, PAGE as usize),
+        Errno::EINVAL,
+    )?;
+    errno(
+        "at the end",
+        opened.device.read32(&ports, 32),
+        Errno::EINVAL,
+    )?;
+    // Memory decoding is no matter of ports.
+    opened.device.config()?.update_command(COMMAND_MEMORY, 0)?;
+    errno("memory", opened.device.read32(&memory, 8), Errno::EIO)?;
+    opened.device.read32(&ports, 0)?;
+    Ok(())
+}
+
+/// Lines of /proc/iomem that name `what`.
+fn iomem(what: &str) -> anyhow::Result<Vec<String>> {
+    let text = fs::read_to_string("/proc/iomem")?;
+    let lines = text.lines().filter(|line| line.contains(what));
+    Ok(lines.map(|line| line.trim().to_owned()).collect())
+}
+
+fn smaller_than_a_page() -> Outcome {
+    const REST: &str = "vfio sub-page reserved";
+    let bound = IVSHMEM.bind()?;
+    let start = bound.pci.resource(0)?.0;
+    same("reserved before", iomem(REST)?, vec![])?;
+    let opened = bound.open()?;
+    opened.device.config()?.update_command(0, COMMAND_MEMORY)?;
+    let bar = opened.device.region(0)?;
+    ensure!(
+        bar.size > 0 && bar.size < PAGE,
+        "BAR 0 has {:#x} bytes",
+        bar.size
+    );
+    let aligned = start % PAGE == 0;
+    same("whether it can be mapped", bar.can_mmap(), aligned)?;
+    if !aligned {
+        errno(
+            "map",
+            opened.device.mmap(&bar, 0, PAGE as usize),
+            Errno::EINVAL,
+        )?;
+        skip!("BAR 0 at {start:#x} does not begin a page");
+    }
+    let want = format!("{:x}-{:x} : {REST}", start + bar.size, start + PAGE - 1);
+    same("reserved", iomem(REST)?, vec![want])?;
+    let map = opened.device.mmap(&bar, 0, PAGE as usize)?;
+    // The interrupt mask is memory in effect.
+    for value in [0, 0x5a5a_a5a5, 0] {
+        opened.device.write32(&bar, 0, value)?;
+        same("by the map", map.read32(0), value)?;
+        map.write32(0, !value);
+        same("by a read", opened.device.read32(&bar, 0)?, !value)?;
+    }
+    errno(
+        "two pages",
+        opened.device.mmap(&bar, 0, 2 * PAGE as usize),
+        Errno::EINVAL,
+    )?;
+    errno(
+        "behind the BAR",
+        opened.device.read32(&bar, bar.size),
+        Errno::EINVAL,
+    )?;
+    let mut over = [0; 16];
+    same(
+        "over the end",
+        opened.device.read(&bar, bar.size - 4, &mut over)?,
+        4,
+    )?;
+    drop((map, opened));
+    same("reserved after", iomem(REST)?, vec![])
+}
+
+suite!(any_size_and_alignment, ports, smaller_than_a_page);
