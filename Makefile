@@ -9,7 +9,7 @@ LLVM ?= $(if $(shell grep -s '^CONFIG_CC_IS_CLANG=y' $(KDIR)/include/config/auto
 kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
 
 .DEFAULT_GOAL := modules
-.PHONY: modules modules_install clean demo test check fmt kernel kernel-debug setup distclean help
+.PHONY: modules modules_install clean demo test bench check fmt kernel kernel-debug setup distclean help
 
 modules: $(KDIR)/include/config/auto.conf
 	+$(kbuild) modules
@@ -31,6 +31,9 @@ demo:
 
 test: setup
 	@scripts/suite $(if $(ONLY),--only $(ONLY))
+
+bench: setup
+	@scripts/bench
 
 check:
 	@scripts/check
@@ -61,6 +64,7 @@ help:
 	@echo 'In a virtual machine, with everything installed and built as needed:'
 	@echo '  make demo             see a device do DMA under the module'
 	@echo '  make test             all tests; make test ONLY=STAGE for one stage (scripts/suite --help)'
+	@echo '  make bench            measure it, C VFIO and iommufd; table, JSON, curves'
 	@echo '  make kernel           build the VM'\''s kernel (KSRC=/path: from your source tree)'
 	@echo '  make kernel-debug     the same with KASAN, lockdep and the other checkers'
 	@echo '  scripts/vm --help     run anything in the VM'

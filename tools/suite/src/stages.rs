@@ -46,6 +46,8 @@ pub enum Job {
     Check,
     /// `cargo test` of the workspace.
     Host,
+    /// `scripts/bench --check`.
+    Bench,
     /// The KUnit results in the log of a kernel that has loaded the modules.
     KUnit,
     /// The kselftests, behind this IOMMU (as `scripts/vm --iommu` names it).
@@ -92,6 +94,11 @@ pub const STAGES: &[Stage] = &[
         job: Job::Selftests(Kernel::Release, "amd,pt=off"),
     },
     Stage {
+        name: "bench",
+        what: "no row of Documentation/bench.json has become worse",
+        job: Job::Bench,
+    },
+    Stage {
         name: "kunit",
         what: "the module's own tests, debug kernel",
         job: Job::KUnit,
@@ -114,6 +121,10 @@ impl Stage {
         match self.job {
             Job::Check => vec![Need::Kernel(Kernel::Release)],
             Job::Host => Vec::new(),
+            Job::Bench => vec![
+                Need::Kernel(Kernel::Release),
+                Need::Modules(Kernel::Release),
+            ],
             Job::KUnit => vec![Need::Kernel(Kernel::Debug), Need::Modules(Kernel::Debug)],
             Job::Selftests(kernel, _) => {
                 vec![Need::Kernel(kernel), Need::Modules(kernel), Need::Programs]

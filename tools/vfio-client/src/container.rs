@@ -66,7 +66,15 @@ impl Container {
     /// # Errors
     /// errno of open(2).
     pub fn open() -> io::Result<Self> {
-        Ok(Self(OpenOptions::new().read(true).write(true).open(NODE)?))
+        Self::open_at(NODE)
+    }
+
+    /// Opens another node that takes a container's ioctls: that of iommufd, which imitates one.
+    ///
+    /// # Errors
+    /// errno of open(2).
+    pub fn open_at(node: &str) -> io::Result<Self> {
+        Ok(Self(OpenOptions::new().read(true).write(true).open(node)?))
     }
 
     /// VFIO_GET_API_VERSION: 0 in every version so far.

@@ -5,7 +5,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 
 /// Page-aligned anonymous memory, zeroed, private to this process; given back when dropped.
 ///
@@ -46,6 +46,39 @@ impl DmaBuf {
             base: base.cast(),
             len,
         })
+    }
+
+    /// Asks for transparent huge pages, or for none.
+    ///
+    /// # Errors
+    /// errno of madvise(2): EINVAL if the kernel has none.
+    pub fn advise_huge(&self, wanted: bool) -> io::Result<()> {
+        let advice = if wanted {
+            MmapAdvise::MADV_HUGEPAGE
+        } else {
+            MmapAdvise::MADV_NOHUGEPAGE
+        };
+        // SAFETY: ours, and this advice changes no contents.
+        Ok(unsafe { madvise(self.base.cast(), self.len, advice) }?)
+    }
+
+    /// Forbids all access from byte `from`, the start of a page, to the end. Nothing there may be touched afterwards.
+    ///
+    /// # Errors
+    /// errno of mprotect(2).
+    ///
+    /// # Panics
+    /// If `from` is beyond the end.
+    pub fn protect_none(&self, from: usize) -> io::Result<()> {
+        assert!(from <= self.len);
+        // SAFETY: ours; an access to it is a signal, not undefined behaviour.
+        Ok(unsafe {
+            mprotect(
+                self.base.byte_add(from).cast(),
+                self.len - from,
+                ProtFlags::PROT_NONE,
+            )
+        }?)
     }
 
     /// Address in this process.

@@ -19,6 +19,7 @@ pub mod dma;
 pub mod edu;
 pub mod event;
 pub mod group;
+pub mod iommufd;
 pub mod irq;
 pub mod kvm;
 pub mod region;

@@ -34,6 +34,18 @@ pub const DEVICE_GET_PCI_HOT_RESET_INFO: u32 = io(12);
 pub const DEVICE_PCI_HOT_RESET: u32 = io(13);
 pub const DEVICE_IOEVENTFD: u32 = io(16);
 pub const DEVICE_FEATURE: u32 = io(17);
+pub const DEVICE_BIND_IOMMUFD: u32 = io(18);
+pub const DEVICE_ATTACH_IOMMUFD_PT: u32 = io(19);
+
+/// Numbers of `/dev/iommu`, of the same type: `_IO(IOMMUFD_TYPE, n)`.
+pub mod iommufd {
+    const fn io(n: u32) -> u32 {
+        ((super::VFIO_TYPE as u32) << 8) | n
+    }
+    pub const IOAS_ALLOC: u32 = io(0x81);
+    pub const IOAS_MAP: u32 = io(0x85);
+    pub const IOAS_UNMAP: u32 = io(0x86);
+}
 
 /// A number that no kind of VFIO descriptor serves.
 pub const UNKNOWN_IOCTL: u32 = io(99);

@@ -299,3 +299,14 @@ pub fn read_trimmed(path: &str) -> Result<String> {
         .trim()
         .to_owned())
 }
+
+/// The number in environment variable `variable`, by which a longer run is asked for, or `default`.
+///
+/// # Errors
+/// If it is no number.
+pub fn number(variable: &str, default: u64) -> Result<u64> {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().with_context(|| variable.to_owned()),
+        Err(_) => Ok(default),
+    }
+}

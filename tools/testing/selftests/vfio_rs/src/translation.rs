@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the IOMMU translates for a device, as the debugfs of the VT-d driver shows it.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use vfio_client::sysfs::PciDevice;
+
+use crate::setup::PAGE;
 
 /// One entry of a page table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +20,30 @@ pub struct Entry {
     pub phys: u64,
     /// Bytes: 4 KiB, 2 MiB or 1 GiB.
     pub size: u64,
+    /// Whether the device may read.
+    pub read: bool,
+    /// Whether the device may write.
+    pub write: bool,
 }
+
+/// What a device reaches at one I/O page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Number of the physical page.
+    pub pfn: u64,
+    /// Whether the device may read it.
+    pub read: bool,
+    /// Whether the device may write it.
+    pub write: bool,
+}
+
+/// Numbers of I/O pages and what they lead to.
+pub type Pages = BTreeMap<u64, Target>;
 
 /// Bits of an entry that are an address.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const READ: u64 = 1;
+const WRITE: u64 = 2;
 
 fn file(device: &PciDevice) -> PathBuf {
     PathBuf::from(format!(
@@ -55,10 +79,13 @@ pub fn entries(device: &PciDevice) -> Result<Vec<Entry>> {
             4 => 2 << 20,
             _ => 4 << 10,
         };
+        let leaf = number(leaf).with_context(|| line.to_owned())?;
         all.push(Entry {
             iova: number(iova).with_context(|| line.to_owned())? << 12,
-            phys: number(leaf).with_context(|| line.to_owned())? & ADDRESS & !(size - 1),
+            phys: leaf & ADDRESS & !(size - 1),
             size,
+            read: leaf & READ != 0,
+            write: leaf & WRITE != 0,
         });
     }
     Ok(all)
@@ -74,4 +101,42 @@ pub fn reachable(device: &PciDevice, iova: u64, size: u64) -> Result<u64> {
         end.saturating_sub(e.iova.max(iova))
     };
     Ok(entries(device)?.iter().map(overlap).sum())
+}
+
+/// All that the device reaches, page by page: large entries count as the pages that they are made of.
+///
+/// # Errors
+/// As [`entries`].
+pub fn pages(device: &PciDevice) -> Result<Pages> {
+    let of = |e: Entry| {
+        (0..e.size / PAGE).map(move |number| {
+            let target = Target {
+                pfn: e.phys / PAGE + number,
+                read: e.read,
+                write: e.write,
+            };
+            (e.iova / PAGE + number, target)
+        })
+    };
+    Ok(entries(device)?.into_iter().flat_map(of).collect())
+}
+
+/// Number of the physical page of each of `count` pages from address `vaddr` of this process on.
+///
+/// # Errors
+/// If one is not there, or the kernel does not tell (it tells root).
+pub fn physical_pages(vaddr: u64, count: u64) -> Result<Vec<u64>> {
+    const PRESENT: u64 = 1 << 63;
+    const NUMBER: u64 = (1 << 55) - 1;
+    let mut bytes = vec![0; count as usize * 8];
+    File::open("/proc/self/pagemap")?.read_exact_at(&mut bytes, vaddr / PAGE * 8)?;
+    let number = |entry: &[u8]| {
+        let entry = u64::from_ne_bytes(entry.try_into()?);
+        ensure!(
+            entry & PRESENT != 0 && entry & NUMBER != 0,
+            "a page is not there"
+        );
+        Ok(entry & NUMBER)
+    };
+    bytes.chunks_exact(8).map(number).collect()
 }

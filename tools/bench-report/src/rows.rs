@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The rows of the table: what each is called, and what is wanted of it.
+
+/// What is wanted of a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Target {
+    /// At most this.
+    Max(f64),
+    /// At least this.
+    Min(f64),
+    /// At most this part of what C needs.
+    OfC(f64),
+}
+
+/// A row.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Its name in the JSON.
+    pub name: &'static str,
+    /// What the user reads.
+    pub title: &'static str,
+    /// What is wanted.
+    pub target: Target,
+}
+
+const fn row(name: &'static str, title: &'static str, target: Target) -> Row {
+    Row {
+        name,
+        title,
+        target,
+    }
+}
+
+/// The row that is measured by time and not by instructions.
+pub const THREADS: &str = "two_threads";
+
+/// Rows that say what memory bookkeeping takes, which depends on what else the machine does.
+pub const MEMORY: [&str; 2] = ["bytes_per_run", "bytes_per_mapping"];
+
+/// Rows that come with the scaling curve.
+pub const OF_SCALING: [&str; 2] = ["unmap_many", MEMORY[1]];
+
+/// All rows, in order.
+pub const ROWS: &[Row] = &[
+    row(
+        "map_small",
+        "map 256 MiB, small pages, per page",
+        Target::Max(205.0),
+    ),
+    row("unmap_small", "unmap it, per page", Target::Max(85.0)),
+    row(
+        "map_scattered",
+        "map 256 MiB, scattered pages, per page",
+        Target::Max(700.0),
+    ),
+    row("unmap_scattered", "unmap it, per page", Target::Max(130.0)),
+    row(
+        "map_huge",
+        "map 256 MiB, transparent huge pages, per 4 KiB",
+        Target::Max(6.0),
+    ),
+    row("unmap_huge", "unmap it, per 4 KiB", Target::Max(1.0)),
+    row("map_page", "map one page", Target::Max(2300.0)),
+    row("unmap_page", "unmap one page", Target::Max(1700.0)),
+    row("map_bar", "map an own BAR of 16 MiB", Target::OfC(0.1)),
+    row("unmap_bar", "unmap it", Target::OfC(1.0)),
+    row(
+        "config_read",
+        "read 4 bytes of configuration space",
+        Target::OfC(1.0),
+    ),
+    row("bar_read", "read 4 bytes of a BAR", Target::OfC(1.0)),
+    row(
+        "msi_trigger",
+        "trigger an MSI's eventfd, read it",
+        Target::OfC(1.0),
+    ),
+    row(
+        "bar_mmap",
+        "mmap a BAR of 1 MiB, touch, munmap",
+        Target::OfC(1.0),
+    ),
+    row(
+        "open",
+        "open container, group and device to ready",
+        Target::OfC(1.0),
+    ),
+    row("close", "close them", Target::OfC(1.0)),
+    row("msi_on_off", "MSI on and off", Target::OfC(1.0)),
+    row(THREADS, "two threads, speed over one", Target::Min(1.75)),
+    row(
+        OF_SCALING[0],
+        "unmap a million one-page mappings by one call, each",
+        Target::OfC(1.0),
+    ),
+    row(
+        MEMORY[0],
+        "bytes of bookkeeping per scattered page",
+        Target::Max(16.0),
+    ),
+    row(
+        MEMORY[1],
+        "bytes of bookkeeping per one-page mapping",
+        Target::OfC(1.0),
+    ),
+];

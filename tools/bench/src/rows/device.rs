@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The device itself: opening, configuration space, BARs, interrupts.
+
+use std::os::fd::AsRawFd;
+
+use anyhow::{Context, Result};
+use vfio_client::config::COMMAND_MEMORY;
+use vfio_client::uapi::{
+    VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSI_IRQ_INDEX,
+};
+use vfio_client::{Device, Event};
+
+use crate::Devices;
+use crate::clock::Clock;
+use crate::sheet::Sheet;
+use crate::space::{Interface, Space};
+
+/// How often short steps are run.
+const ROUNDS: u32 = 1000;
+/// How often long ones are.
+const FEW: u32 = 20;
+/// Bytes of edu's BAR.
+const BAR_SIZE: usize = 1 << 20;
+
+/// All rows.
+///
+/// # Errors
+/// If the device cannot be opened.
+pub fn all(sheet: &mut Sheet<'_>, interface: Interface, devices: &Devices) -> Result<()> {
+    let clock = Clock::new();
+    sheet.measure(["open", "close"], || open(clock, interface, devices));
+    let space = Space::open(interface, &devices.edu)?;
+    let device = &space.device;
+    device.config()?.update_command(0, COMMAND_MEMORY)?;
+    sheet.measure(["config_read"], || {
+        read(clock, device, VFIO_PCI_CONFIG_REGION_INDEX)
+    });
+    sheet.measure(["bar_read"], || {
+        read(clock, device, VFIO_PCI_BAR0_REGION_INDEX)
+    });
+    sheet.measure(["bar_mmap"], || bar_mmap(clock, device));
+    sheet.measure(["msi_on_off"], || msi_on_off(clock, device));
+    sheet.measure(["msi_trigger"], || msi_trigger(clock, device));
+    Ok(())
+}
+
+/// Opens all that it takes to a ready device, and closes it.
+fn open(clock: Clock, interface: Interface, devices: &Devices) -> Result<[f64; 2]> {
+    drop(Space::open(interface, &devices.edu)?);
+    let mut sums = [0.0; 2];
+    for _ in 0..FEW {
+        let (space, open) = clock.time(|| Space::open(interface, &devices.edu))?;
+        let ((), close) = clock.time(|| {
+            drop(space);
+            anyhow::Ok(())
+        })?;
+        sums[0] += open;
+        sums[1] += close;
+    }
+    Ok(sums.map(|sum| sum / f64::from(FEW)))
+}
+
+/// Reads the first four bytes of a region.
+fn read(clock: Clock, device: &Device, index: u32) -> Result<[f64; 1]> {
+    let region = device.region(index)?;
+    let average = clock.average(ROUNDS, || {
+        std::hint::black_box(device.read32(&region, 0)?);
+        Ok(())
+    })?;
+    Ok([average])
+}
+
+/// Maps the BAR, reads one word, unmaps it.
+fn bar_mmap(clock: Clock, device: &Device) -> Result<[f64; 1]> {
+    let region = device.region(VFIO_PCI_BAR0_REGION_INDEX)?;
+    let average = clock.average(FEW, || {
+        let bar = device.mmap(&region, 0, BAR_SIZE)?;
+        std::hint::black_box(bar.read32(0));
+        Ok(())
+    })?;
+    Ok([average])
+}
+
+/// Has one MSI signal an eventfd, and turns it off again.
+fn msi_on_off(clock: Clock, device: &Device) -> Result<[f64; 1]> {
+    let event = Event::new()?;
+    let average = clock.average(FEW, || {
+        device.enable_irqs(VFIO_PCI_MSI_IRQ_INDEX, &[event.as_raw_fd()])?;
+        Ok(device.disable_irqs(VFIO_PCI_MSI_IRQ_INDEX)?)
+    })?;
+    Ok([average])
+}
+
+/// Has the kernel trigger it, and reads the eventfd.
+fn msi_trigger(clock: Clock, device: &Device) -> Result<[f64; 1]> {
+    let event = Event::new()?;
+    device.enable_irqs(VFIO_PCI_MSI_IRQ_INDEX, &[event.as_raw_fd()])?;
+    let average = clock.average(ROUNDS, || {
+        device.trigger_irqs(VFIO_PCI_MSI_IRQ_INDEX, 0, 1)?;
+        event.take()?.context("no event came").map(drop)
+    })?;
+    device.disable_irqs(VFIO_PCI_MSI_IRQ_INDEX)?;
+    Ok([average])
+}

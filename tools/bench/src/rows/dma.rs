@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Memory into an address space and out of it.
+
+use anyhow::{Context, Result, ensure};
+use vfio_client::DmaBuf;
+
+use crate::Devices;
+use crate::clock::Clock;
+use crate::memory::{self, PAGE};
+use crate::sheet::Sheet;
+use crate::space::{Interface, Space};
+
+/// Bytes of the large mappings.
+const LARGE: usize = 256 << 20;
+/// Pages of them.
+const PAGES: f64 = (LARGE / PAGE) as f64;
+/// Where the first mapping goes: aligned to any page size, and no IOMMU reserves it. Others go where no page tables are yet.
+const IOVA: u64 = 1 << 30;
+/// How often what takes less than a tick of the clock is done, to have a round without one.
+const TRIES: u64 = 5;
+/// How often a single page is mapped and unmapped.
+const ROUNDS: u32 = 1000;
+/// Bytes of the BAR that is mapped for peers.
+const BAR: u64 = 16 << 20;
+/// Its index.
+const BAR_INDEX: u32 = 2;
+
+/// All rows.
+///
+/// # Errors
+/// If no address space is to be had.
+pub fn all(sheet: &mut Sheet<'_>, interface: Interface, devices: &Devices) -> Result<()> {
+    let clock = Clock::new();
+    let space = Space::open(interface, &devices.edu)?;
+    sheet.measure(["map_small", "unmap_small"], || {
+        let buf = memory::small(LARGE)?;
+        per_page(clock, &space, buf.addr(), IOVA)
+    });
+    sheet.measure(["map_scattered", "unmap_scattered"], || {
+        let (buf, _other) = memory::scattered(LARGE)?;
+        per_page(clock, &space, buf.addr(), IOVA << 1)
+    });
+    sheet.measure(["map_huge", "unmap_huge"], || {
+        let (_buf, start) = memory::huge(LARGE)?;
+        best((0..TRIES).map(|round| per_page(clock, &space, start, (4 + round) << 30)))
+    });
+    sheet.measure(["map_page", "unmap_page"], || single_page(clock, &space));
+    sheet.measure(["map_bar", "unmap_bar"], || {
+        own_bar(clock, interface, devices)
+    });
+    Ok(())
+}
+
+/// Maps `LARGE` bytes at `vaddr` by one call and unmaps them by one, per page.
+fn per_page(clock: Clock, space: &Space, vaddr: u64, iova: u64) -> Result<[f64; 2]> {
+    let ((), map) = clock.time(|| space.map(vaddr, iova, LARGE as u64))?;
+    let ((), unmap) = clock.time(|| space.unmap(iova, LARGE as u64))?;
+    Ok([map / PAGES, unmap / PAGES])
+}
+
+/// The least of each value.
+fn best(tries: impl Iterator<Item = Result<[f64; 2]>>) -> Result<[f64; 2]> {
+    let mut least = [f64::MAX; 2];
+    for values in tries {
+        let values = values?;
+        least = [least[0].min(values[0]), least[1].min(values[1])];
+    }
+    Ok(least)
+}
+
+/// Maps and unmaps one page, on average.
+fn single_page(clock: Clock, space: &Space) -> Result<[f64; 2]> {
+    let buf = DmaBuf::new(PAGE)?;
+    buf.set(0, 1);
+    let mut sums = [0.0; 2];
+    for round in 0..=ROUNDS {
+        let ((), map) = clock.time(|| space.map(buf.addr(), IOVA, PAGE as u64))?;
+        let ((), unmap) = clock.time(|| space.unmap(IOVA, PAGE as u64))?;
+        // The first one makes page tables.
+        if round > 0 {
+            sums[0] += map;
+            sums[1] += unmap;
+        }
+    }
+    Ok(sums.map(|sum| sum / f64::from(ROUNDS)))
+}
+
+/// Maps a BAR of the device that is in the address space, as peers would reach it, and unmaps it.
+fn own_bar(clock: Clock, interface: Interface, devices: &Devices) -> Result<[f64; 2]> {
+    let pci = devices
+        .testdev
+        .as_ref()
+        .context("no pci-testdev with a large BAR")?;
+    let space = Space::open(interface, pci)?;
+    let region = space.device.region(BAR_INDEX)?;
+    ensure!(region.size == BAR, "the BAR has {} bytes", region.size);
+    let config = space.device.config()?;
+    config.update_command(0, vfio_client::config::COMMAND_MEMORY)?;
+    best((0..TRIES).map(|round| {
+        let iova = IOVA << round;
+        let bar = space.device.mmap(&region, 0, BAR as usize)?;
+        let ((), map) = clock.time(|| space.map(bar.addr(), iova, BAR))?;
+        let ((), unmap) = clock.time(|| space.unmap(iova, BAR))?;
+        Ok([map, unmap])
+    }))
+}
