@@ -158,6 +158,16 @@ struct pci_dev *vfio_rs_pci_upstream_bridge(struct pci_dev *pdev)
 	return pci_upstream_bridge(pdev);
 }
 
+bool vfio_rs_pci_is_root_bus(struct pci_bus *bus)
+{
+	return pci_is_root_bus(bus);
+}
+
+int vfio_rs_pci_domain_nr(struct pci_bus *bus)
+{
+	return pci_domain_nr(bus);
+}
+
 u64 vfio_rs_ioread64(const void __iomem *addr)
 {
 	return ioread64(addr);

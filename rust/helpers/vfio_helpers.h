@@ -57,6 +57,8 @@ bool vfio_rs_enforce_cache_coherency(struct iommu_domain *domain);
 void vfio_rs_show_syspath(struct seq_file *seq, const struct device *dev);
 struct resource *vfio_rs_pci_resource(struct pci_dev *pdev, unsigned int i);
 struct pci_dev *vfio_rs_pci_upstream_bridge(struct pci_dev *pdev);
+bool vfio_rs_pci_is_root_bus(struct pci_bus *bus);
+int vfio_rs_pci_domain_nr(struct pci_bus *bus);
 u64 vfio_rs_ioread64(const void __iomem *addr);
 void vfio_rs_iowrite64(u64 value, void __iomem *addr);
 bool vfio_rs_pci_intx_mask_supported(struct pci_dev *pdev);

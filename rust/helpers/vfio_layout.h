@@ -20,6 +20,13 @@
 #include <linux/workqueue.h>
 
 enum vfio_rs_layout {
+	VFIO_RS_AT_pci_bus_self = offsetof(struct pci_bus, self),
+	VFIO_RS_AT_pci_bus_number = offsetof(struct pci_bus, number),
+	VFIO_RS_AT_pci_slot_bus = offsetof(struct pci_slot, bus),
+	VFIO_RS_AT_pci_dev_bus = offsetof(struct pci_dev, bus),
+	VFIO_RS_AT_pci_dev_slot = offsetof(struct pci_dev, slot),
+	VFIO_RS_AT_pci_dev_devfn = offsetof(struct pci_dev, devfn),
+	VFIO_RS_AT_pci_dev_pm_cap = offsetof(struct pci_dev, pm_cap),
 	VFIO_RS_AT_pci_dev_vendor = offsetof(struct pci_dev, vendor),
 	VFIO_RS_AT_pci_dev_device = offsetof(struct pci_dev, device),
 	VFIO_RS_AT_pci_dev_cfg_size = offsetof(struct pci_dev, cfg_size),
@@ -65,6 +72,7 @@ enum vfio_rs_layout {
 	VFIO_RS_SIZE_irq_bypass_producer = sizeof(struct irq_bypass_producer),
 	VFIO_RS_SIZE_miscdevice = sizeof(struct miscdevice),
 	VFIO_RS_SIZE_pci_device_id = sizeof(struct pci_device_id),
+	VFIO_RS_SIZE_dev_pm_ops = sizeof(struct dev_pm_ops),
 	VFIO_RS_SIZE_pci_driver = sizeof(struct pci_driver),
 	VFIO_RS_SIZE_pci_error_handlers = sizeof(struct pci_error_handlers),
 	VFIO_RS_SIZE_resource = sizeof(struct resource),

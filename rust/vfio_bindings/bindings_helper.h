@@ -10,3 +10,4 @@
 #include "vfio_irq.h"
 #include "vfio_kvm.h"
 #include "vfio_layout.h"
+#include "vfio_pm.h"

@@ -67,6 +67,34 @@ pub mod uapi {
         pub reserved: u32,
     }
 
+    /// `struct vfio_pci_hot_reset_info` without its flexible array.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+    pub struct vfio_pci_hot_reset_info_header {
+        pub argsz: u32,
+        pub flags: u32,
+        pub count: u32,
+    }
+
+    /// `struct vfio_pci_dependent_device` of a device that was opened through its group.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+    pub struct vfio_pci_dependent_device_in_group {
+        pub group_id: u32,
+        pub segment: u16,
+        pub bus: u8,
+        pub devfn: u8,
+    }
+
+    /// `struct vfio_pci_hot_reset` without its flexible array.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+    pub struct vfio_pci_hot_reset_header {
+        pub argsz: u32,
+        pub flags: u32,
+        pub count: u32,
+    }
+
     /// `struct vfio_device_feature` without its flexible array.
     #[repr(C)]
     #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]

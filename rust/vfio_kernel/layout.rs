@@ -29,6 +29,13 @@ macro_rules! same_size {
 }
 
 same_offset! {
+    pci_bus.self_ = vfio_rs_layout_VFIO_RS_AT_pci_bus_self;
+    pci_bus.number = vfio_rs_layout_VFIO_RS_AT_pci_bus_number;
+    pci_slot.bus = vfio_rs_layout_VFIO_RS_AT_pci_slot_bus;
+    pci_dev.bus = vfio_rs_layout_VFIO_RS_AT_pci_dev_bus;
+    pci_dev.slot = vfio_rs_layout_VFIO_RS_AT_pci_dev_slot;
+    pci_dev.devfn = vfio_rs_layout_VFIO_RS_AT_pci_dev_devfn;
+    pci_dev.pm_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_pm_cap;
     pci_dev.vendor = vfio_rs_layout_VFIO_RS_AT_pci_dev_vendor;
     pci_dev.device = vfio_rs_layout_VFIO_RS_AT_pci_dev_device;
     pci_dev.cfg_size = vfio_rs_layout_VFIO_RS_AT_pci_dev_cfg_size;
@@ -77,6 +84,7 @@ same_size! {
     irq_bypass_producer = vfio_rs_layout_VFIO_RS_SIZE_irq_bypass_producer;
     miscdevice = vfio_rs_layout_VFIO_RS_SIZE_miscdevice;
     pci_device_id = vfio_rs_layout_VFIO_RS_SIZE_pci_device_id;
+    dev_pm_ops = vfio_rs_layout_VFIO_RS_SIZE_dev_pm_ops;
     pci_driver = vfio_rs_layout_VFIO_RS_SIZE_pci_driver;
     pci_error_handlers = vfio_rs_layout_VFIO_RS_SIZE_pci_error_handlers;
     resource = vfio_rs_layout_VFIO_RS_SIZE_resource;

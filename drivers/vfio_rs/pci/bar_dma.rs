@@ -124,8 +124,8 @@ impl Open {
         let mapping = DeviceMapping::new(space, iova, memory, prot)?;
         let dma = self.device.bar_dma();
         // Held until the map is listed, so that whoever disables memory finds it to revoke.
-        let answers = self.memory.read();
-        if !*answers {
+        let memory = self.memory.read();
+        if !self.maps(&memory) {
             return Err(EFAULT);
         }
         let mut maps = dma.maps.lock();

@@ -19,6 +19,7 @@ use super::{
         Vpd,
         Width, //
     },
+    power::Memory,
     Device,
     Open, //
 };
@@ -104,11 +105,11 @@ impl Open {
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset.checked_add(done as u64).ok_or(EFAULT)?;
             let written = config.write(&hw, at, rest)?;
-            if let Some((vpd, data)) = self.perform(&written.effects) {
+            if let Some((vpd, data)) = self.perform(&mut memory, &written.effects) {
                 config.vpd_done(vpd, data);
             }
             intx_changed |= written.effects.intx_disable.is_some();
-            *memory = self.answers_memory(&config);
+            memory.enabled = config.memory_enabled();
             done = done.checked_add(written.len.max(1)).ok_or(EFAULT)?;
         }
         drop(memory);
@@ -130,7 +131,7 @@ impl Open {
 
     /// Does what a write asks for beyond storing bits. `memory` is held for writing. A failure is
     /// the device's, and the user finds out as on real hardware.
-    fn perform(&self, effects: &Effects) -> Option<(Vpd, u32)> {
+    fn perform(&self, memory: &mut Memory, effects: &Effects) -> Option<(Vpd, u32)> {
         let pci = self.pci();
         if effects.bars_restored {
             dev_info!(pci.device(), "Reset recovery - restoring BARs\n");
@@ -145,14 +146,11 @@ impl Open {
                     3
                 }
             };
-            // A function whose virtual functions are on stays awake.
-            if state == 0 || !self.device.function().holds_vfs() {
-                let _ = pci.set_power_state(state);
-            }
+            let _ = self.set_power_state(memory, state);
         }
         if effects.reset {
             self.device.zap_bars();
-            let _ = self.reset_locked();
+            let _ = self.reset_locked(memory);
         }
         if let Some(bytes) = effects.read_request {
             pci.set_readrq_at_least_mps(bytes);

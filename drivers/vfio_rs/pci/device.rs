@@ -28,6 +28,7 @@ use vfio_kernel::{
         PerDevice, //
     },
     pci::{
+        Awake,
         Driver,
         PciDevice, //
     },
@@ -37,12 +38,16 @@ use vfio_kernel::{
 use super::{
     bar_dma::BarDma,
     denylist,
+    dev_set::{
+        DevSet,
+        DevSets, //
+    },
     name,
     sriov::{
         Function,
         PhysFns, //
     },
-    Open, //
+    Open,
 };
 use crate::iommu_group::{
     Group,
@@ -63,6 +68,10 @@ pub(crate) struct Device {
     /// Whether it has, or is, a virtual function.
     function: Function,
     group: Arc<Group>,
+    /// The devices that can only be reset together with it.
+    set: Arc<DevSet>,
+    /// Whether it forgets its configuration in D3hot.
+    forgets_in_d3: bool,
     mapping: Mapping,
     /// The parameters as they were when the device was bound.
     #[allow(dead_code)] // Until each has a reader.
@@ -78,21 +87,28 @@ pub(crate) struct Device {
     pub(super) signals: Mutex<Signals>,
 }
 
+#[derive(Default)]
 struct Users {
     /// Open descriptors, and opens under way.
     count: usize,
-    /// Descriptors that are open.
+    /// Descriptors that are open. Changes under the set's lock only.
     opened: usize,
     /// Being unbound: no more opens.
     removed: bool,
+    /// There while a descriptor is open. Changes under the set's lock only.
     open: Option<Arc<Open>>,
     /// What the group belonged to when the device was opened first; kept for as long as it is open.
     kvm: Option<Kvm>,
+    /// Was closed without a reset.
+    needs_reset: bool,
+    /// Keeps the device awake while it is open; unless it never sleeps.
+    awake: Option<Awake>,
 }
 
 /// What all devices share.
 pub(crate) struct Shared {
     registry: Arc<Registry>,
+    sets: Arc<DevSets>,
     physfns: Arc<PhysFns>,
 }
 
@@ -103,8 +119,12 @@ impl Shared {
     ///
     /// `EEXIST` if there is a class `vfio`; `ENOMEM`.
     pub(crate) fn new(physfns: Arc<PhysFns>) -> Result<Arc<Self>> {
-        let registry = Arc::pin_init(Registry::new()?, GFP_KERNEL)?;
-        Ok(Arc::new(Self { registry, physfns }, GFP_KERNEL)?)
+        let shared = Self {
+            registry: Arc::pin_init(Registry::new()?, GFP_KERNEL)?,
+            sets: DevSets::new()?,
+            physfns,
+        };
+        Ok(Arc::new(shared, GFP_KERNEL)?)
     }
 }
 
@@ -136,40 +156,65 @@ impl Driver for Device {
         let function = Function::of(&pci, &shared.physfns)?;
         let mapping = FS.new_mapping()?;
         let bar_dma = BarDma::new()?;
-        let group = shared.registry.join(iommu_group)?;
-        let joined = group.clone();
-        let users = Users {
-            count: 0,
-            opened: 0,
-            removed: false,
-            open: None,
-            kvm: None,
-        };
+        let set = shared.sets.join(&pci)?;
+        let group = shared
+            .registry
+            .join(iommu_group)
+            .inspect_err(|_| shared.sets.leave(&set))?;
+        let (its_group, its_set) = (group.clone(), set.clone());
         let device = pin_init!(Self {
+            forgets_in_d3: pci.forgets_in_d3(),
             pci,
             shared: shared.clone(),
             function,
-            group: joined,
+            group: its_group,
+            set: its_set,
             mapping,
             params: PerDevice::now(),
             bar_dma,
-            users <- new_mutex!(users, "Device::users"),
+            users <- new_mutex!(Users::default(), "Device::users"),
             unused <- new_condvar!("Device::unused"),
             signals <- new_mutex!(Signals::default(), "Device::signals"),
         });
         Arc::pin_init(device, GFP_KERNEL)
             .and_then(|device| {
-                group.add_device(device.clone())?;
+                // The PCI core takes only this way out of the state in which it leaves a device.
+                let _ = device.pci.set_power_state(0);
+                set.add(device.clone())?;
+                group
+                    .add_device(device.clone())
+                    .inspect_err(|_| set.remove(&device))?;
                 Ok(device)
             })
-            .inspect_err(|_| shared.registry.leave(&group))
+            .inspect_err(|_| {
+                shared.registry.leave(&group);
+                shared.sets.leave(&set);
+            })
     }
 
     fn remove(this: ArcBorrow<'_, Self>) {
         this.disable_sriov();
         this.group.remove_device(&this);
         this.wait_unused();
+        this.set.remove(&this);
+        this.shared.sets.leave(&this.set);
         this.shared.registry.leave(&this.group);
+    }
+
+    fn sleeps(&self) -> bool {
+        !self.params.disable_idle_d3
+    }
+
+    fn suspend(this: ArcBorrow<'_, Self>) {
+        if let Some(open) = this.current() {
+            open.suspend();
+        }
+    }
+
+    fn resume(this: ArcBorrow<'_, Self>) {
+        if let Some(open) = this.current() {
+            open.resume();
+        }
     }
 
     fn sriov_configure(this: ArcBorrow<'_, Self>, count: u16) -> Result<u16> {
@@ -238,11 +283,6 @@ impl Device {
         Ok(true)
     }
 
-    /// What is open, if anything.
-    pub(super) fn current(&self) -> Option<Arc<Open>> {
-        self.users.lock().open.clone()
-    }
-
     /// Keeps the device from being unbound.
     ///
     /// # Errors
@@ -268,17 +308,24 @@ impl Device {
 
     /// Opens the device: switches it on for the first user, shares it with further ones.
     pub(crate) fn open(self: &Arc<Self>) -> Result<Arc<Open>> {
-        let mut users = self.users.lock();
-        let open = match &users.open {
-            Some(open) => open.clone(),
+        let _set = self.set.members.lock();
+        let open = match self.current() {
+            Some(open) => open,
             None => {
                 let kvm = self.group.kvm().get();
+                let awake = match self.sleeps() {
+                    true => Some(self.pci.awake()?),
+                    false => None,
+                };
                 let open = Open::enable(self)?;
                 self.function.opened();
+                let mut users = self.users.lock();
                 users.kvm = kvm;
+                users.awake = awake;
                 open
             }
         };
+        let mut users = self.users.lock();
         users.open = Some(open.clone());
         users.opened = users.opened.saturating_add(1);
         Ok(open)
@@ -287,17 +334,51 @@ impl Device {
     /// Undoes [`open`](Self::open): switches the device off after the last user, and returns what
     /// the caller must let go of when it holds no locks.
     pub(crate) fn close(&self) -> Option<Kvm> {
+        let set = self.set.members.lock();
         let mut users = self.users.lock();
         users.opened = users.opened.saturating_sub(1);
         if users.opened != 0 {
             return None;
         }
-        if let Some(open) = users.open.take() {
+        let open = users.open.clone();
+        drop(users);
+        if let Some(open) = open {
             self.function.closed();
-            open.disable();
+            let was_reset = open.disable();
+            let mut users = self.users.lock();
+            users.open = None;
+            users.needs_reset = !was_reset;
         }
+        set.reset_unused();
+        let awake = self.users.lock().awake.take();
+        drop(awake);
         *self.signals.lock() = Signals::default();
-        users.kvm.take()
+        self.users.lock().kvm.take()
+    }
+
+    /// What is open, if anything.
+    pub(super) fn current(&self) -> Option<Arc<Open>> {
+        self.users.lock().open.clone()
+    }
+
+    /// The devices that can only be reset together with it.
+    pub(super) fn set(&self) -> &DevSet {
+        &self.set
+    }
+
+    /// Whether it was closed without a reset.
+    pub(super) fn needs_reset(&self) -> bool {
+        self.users.lock().needs_reset
+    }
+
+    /// See [`needs_reset`](Self::needs_reset).
+    pub(super) fn set_needs_reset(&self, needs_reset: bool) {
+        self.users.lock().needs_reset = needs_reset;
+    }
+
+    /// Whether it forgets its configuration in D3hot.
+    pub(super) fn forgets_in_d3(&self) -> bool {
+        self.forgets_in_d3
     }
 
     /// Waits until the device is not in use, asking its users to close it.

@@ -152,7 +152,7 @@ impl OnSignal for Ring {
             return true;
         };
         // A write to memory that does not answer is lost, as it would be by the user's hand.
-        if *memory {
+        if self.open.answers(&memory) {
             self.write();
         }
         false
@@ -160,7 +160,7 @@ impl OnSignal for Ring {
 
     fn work(&self) {
         let memory = self.open.memory.read();
-        if *memory {
+        if self.open.answers(&memory) {
             self.write();
         }
     }

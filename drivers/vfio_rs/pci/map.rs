@@ -41,7 +41,7 @@ impl Open {
         };
         // Held until the page is in, so that whoever disables memory finds it there to revoke.
         let memory = self.memory.read();
-        if !*memory {
+        if !self.maps(&memory) {
             return FaultResult::SIGBUS;
         }
         fault.insert(window, offset)

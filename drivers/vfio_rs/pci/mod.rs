@@ -5,10 +5,13 @@
 //! | file          | has                                                         |
 //! |---------------|-------------------------------------------------------------|
 //! | `device.rs`   | a bound device: probe, remove, who has it open              |
-//! | `denylist.rs` | devices that are refused                             |
+//! | `denylist.rs` | devices that are refused                                    |
 //! | `sriov.rs`    | physical and virtual functions, and their token             |
 //! | `name.rs`     | how users name a device; pure                               |
+//! | `dev_set.rs`  | the devices that are reset together                         |
 //! | `open.rs`     | its state from the first open to the last close             |
+//! | `power.rs`    | its power states                                            |
+//! | `reset.rs`    | its resets                                                  |
 //! | `config/`     | what a user sees of the configuration space; pure           |
 //! | `config_io.rs`| reads and writes of that, on the real device                |
 //! | `regions.rs`  | where things are in the device's file                       |
@@ -18,23 +21,26 @@
 //! | `irq/`        | interrupts to eventfds                                      |
 //! | `ioeventfd.rs`| writes to BARs by eventfds                                  |
 //!
-//! Locks, outermost first: `Device::users`, `Open::irqs` or
-//! `Open::ioeventfds`, `Open::config`, `Open::memory`,
-//! `BarDma::maps`; `Device::signals` is a leaf. `memory` is also taken for reading by page faults, so no user
+//! Locks, outermost first: `DevSet::members`, `Open::irqs` or `Open::ioeventfds`, `Open::config`,
+//! `Open::memory`, `BarDma::maps`; `Device::users` and `Device::signals` are leaves. `memory` is also
+//! taken for reading by page faults, so no user
 //! memory is touched under it.
 
 mod bar_dma;
 mod config;
 mod config_io;
 mod denylist;
+mod dev_set;
 mod device;
 mod ioeventfd;
 mod irq;
 mod map;
 mod name;
 mod open;
+mod power;
 mod region_io;
 mod regions;
+mod reset;
 mod sriov;
 
 pub(crate) use self::{

@@ -2,10 +2,6 @@
 
 //! A device from its first open to its last close.
 
-use core::ops::{
-    Deref,
-    DerefMut, //
-};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -23,10 +19,7 @@ use vfio_kernel::{
         PciDevice,
         SavedState, //
     },
-    rwsem::{
-        RwSem,
-        WriteGuard, //
-    },
+    rwsem::RwSem,
 };
 
 use super::{
@@ -39,7 +32,8 @@ use super::{
     },
     config_io::RealConfig,
     ioeventfd::IoEventFd,
-    Device,
+    power::Memory,
+    Device, //
 };
 use crate::pci::irq::Irqs;
 
@@ -65,7 +59,7 @@ pub(crate) struct Open {
     /// Whether memory accesses are answered. Held for reading while the device's memory is
     /// accessed or mapped, for writing while that changes.
     #[pin]
-    pub(super) memory: RwSem<bool>,
+    pub(super) memory: RwSem<Memory>,
     /// Whether the interrupt pin is masked in the device's command register.
     pub(super) intx_in_device: bool,
     #[pin]
@@ -138,7 +132,7 @@ impl Open {
                 mappable: core::array::from_fn(|bar| MappableBar::new(pci, bar as u32).ok()),
                 msix: msix_table(pci),
                 config <- new_mutex!(config, "Open::config"),
-                memory <- new_rwsem!(memory, "Open::memory"),
+                memory <- new_rwsem!(Memory::new(memory), "Open::memory"),
                 intx_in_device,
                 irqs <- new_mutex!(Irqs::Off, "Open::irqs"),
                 ioeventfds <- new_mutex!(KVec::new(), "Open::ioeventfds"),
@@ -147,16 +141,21 @@ impl Open {
         )
     }
 
-    /// Switches the device off: no DMA, no interrupts, as it was found. Cannot fail.
-    pub(super) fn disable(&self) {
+    /// Switches the device off: no DMA, no interrupts, as it was found. Cannot fail; returns
+    /// whether the function was reset.
+    pub(super) fn disable(&self) -> bool {
         let pci = self.pci();
         let mut memory = self.memory.write();
         self.device.bar_dma().close();
         // Who still has a reference maps nothing any more.
-        *memory = false;
+        memory.enabled = false;
+        memory.low_power = None;
         drop(memory);
-        // Sleeping devices do not take part in a reset.
-        let _ = pci.set_power_state(0);
+        pci.wake_up();
+        let mut memory = self.memory.write();
+        // A sleeping device takes no part in a reset, and its configuration is to be restored.
+        let _ = self.set_power_state(&mut memory, 0);
+        drop(memory);
         self.clear_ioeventfds();
         pci.clear_master();
         self.disable_irqs(&mut self.irqs.lock());
@@ -168,18 +167,18 @@ impl Open {
         if !restored {
             dev_info!(pci.device(), "Couldn't reload saved state\n");
         }
+        let mut was_reset = false;
         if restored || self.reset_works {
             if !restored {
                 pci.save_state();
             }
             // No interrupt out of the reset.
             pci.write_config_word(COMMAND, COMMAND_INTX_DISABLE);
-            if self.reset_works {
-                pci.reset_if_unlocked();
-            }
+            was_reset = self.reset_works && pci.reset_if_unlocked();
             pci.restore_state();
         }
         pci.disable();
+        was_reset
     }
 
     /// A BAR as the kernel reaches it.
@@ -205,49 +204,6 @@ impl Open {
         self.device.pci()
     }
 
-    /// `VFIO_DEVICE_RESET`.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if the function has no reset of its own, `EAGAIN` if it is locked.
-    pub(crate) fn reset(&self) -> Result {
-        if !self.reset_works {
-            return Err(EINVAL);
-        }
-        let config = self.config.lock();
-        let mut memory = self.write_memory();
-        self.zap_bars();
-        let result = self.reset_locked();
-        *memory = self.answers_memory(&config);
-        result
-    }
-
-    /// Whether memory accesses are answered: the user enabled them, and the device is awake.
-    pub(super) fn answers_memory(&self, config: &ConfigSpace) -> bool {
-        config.memory_enabled() && !self.pci().is_asleep()
-    }
-
-    /// Resets the function; users' maps are revoked and `memory` is held for writing.
-    pub(super) fn reset_locked(&self) -> Result {
-        // A function that sleeps would lose its configuration.
-        let _ = self.pci().set_power_state(0);
-        self.pci().try_reset_function()
-    }
-
-    /// Whether the function can be reset by `VFIO_DEVICE_RESET`.
-    pub(crate) fn can_reset(&self) -> bool {
-        self.reset_works
-    }
-
-    /// Takes [`memory`](Self::memory) to change it. If the device answers in the end, its BARs are
-    /// mapped again for other devices' DMA.
-    pub(super) fn write_memory(&self) -> MemoryGuard<'_> {
-        MemoryGuard {
-            device: &self.device,
-            answers: self.memory.write(),
-        }
-    }
-
     /// Runs `f` with the device answering memory accesses, whatever the user set.
     pub(super) fn with_memory<T>(&self, f: impl FnOnce() -> T) -> T {
         let _memory = self.memory.write();
@@ -259,34 +215,6 @@ impl Open {
         let result = f();
         self.pci().write_config_word(COMMAND, command);
         result
-    }
-}
-
-/// [`Open::memory`], held for writing.
-pub(super) struct MemoryGuard<'a> {
-    device: &'a Device,
-    answers: WriteGuard<'a, bool>,
-}
-
-impl Deref for MemoryGuard<'_> {
-    type Target = bool;
-
-    fn deref(&self) -> &bool {
-        &self.answers
-    }
-}
-
-impl DerefMut for MemoryGuard<'_> {
-    fn deref_mut(&mut self) -> &mut bool {
-        &mut self.answers
-    }
-}
-
-impl Drop for MemoryGuard<'_> {
-    fn drop(&mut self) {
-        if *self.answers {
-            self.device.bar_dma().restore(self.device.pci().name());
-        }
     }
 }
 

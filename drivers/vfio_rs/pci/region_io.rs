@@ -32,14 +32,17 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// None for no bytes, wherever they are. `EINVAL` where no region is, `EIO` from memory that is disabled, `EFAULT`.
+    /// None for no bytes, wherever they are. `EINVAL` where no region is, `EIO` from memory that is
+    /// disabled or a device that does not wake up, `EFAULT`.
     pub(crate) fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
         let mut writer = buf.writer();
         let len = writer.len();
         if len == 0 {
             return Ok(0);
         }
-        match Region::at(pos)? {
+        let place = Region::at(pos)?;
+        let _awake = self.awake()?;
+        match place {
             (Region::Config, offset) => self.config_read(offset, writer),
             (Region::Bar(bar), offset) => {
                 self.bar_access(bar, offset, len, |piece| piece.read_to(&mut writer))
@@ -59,7 +62,9 @@ impl Open {
         if len == 0 {
             return Ok(0);
         }
-        match Region::at(pos)? {
+        let place = Region::at(pos)?;
+        let _awake = self.awake()?;
+        match place {
             (Region::Config, offset) => self.config_write(offset, reader),
             (Region::Bar(bar), offset) => {
                 self.bar_access(bar, offset, len, |piece| piece.write_from(&mut reader))
@@ -96,7 +101,7 @@ impl Open {
         let in_bar = kind == RomKind::Bar;
         // ERRNO: ENOMEM, as pci_map_rom() finds no ROM where nothing answers. Not tried, for it
         // would say so in the log each time.
-        if in_bar && !*self.memory.read() {
+        if in_bar && !self.answers(&self.memory.read()) {
             return Err(ENOMEM);
         }
         let rom = RomMap::new(self.pci())?;
@@ -176,7 +181,7 @@ impl Window<'_> {
             return f();
         };
         let memory = open.memory.read();
-        if !*memory {
+        if !open.answers(&memory) {
             return Err(EIO);
         }
         f()

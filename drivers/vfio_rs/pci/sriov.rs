@@ -23,6 +23,7 @@ use kernel::{
 use vfio_kernel::{
     log,
     pci::{
+        Awake,
         PciDevice,
         Watcher, //
     },
@@ -60,8 +61,8 @@ struct State {
     token: Uuid,
     /// Virtual functions that are open.
     users: usize,
-    /// Virtual functions are switched on, or just being.
-    active: bool,
+    /// Virtual functions are switched on, or just being; then it keeps the device awake.
+    active: Option<Awake>,
 }
 
 impl PhysFn {
@@ -70,7 +71,7 @@ impl PhysFn {
             // Nobody's, until the user sets one.
             token: Uuid(random::bytes()),
             users: 0,
-            active: false,
+            active: None,
         };
         Arc::pin_init(
             pin_init!(Self {
@@ -87,8 +88,9 @@ impl PhysFn {
     }
 
     /// Notes that virtual functions are on, or off.
-    pub(super) fn set_active(&self, active: bool) {
-        self.state.lock().active = active;
+    fn set_active(&self, active: Option<Awake>) {
+        let old = core::mem::replace(&mut self.state.lock().active, active);
+        drop(old);
     }
 
     /// Whether who opens the physical function may.
@@ -138,7 +140,8 @@ impl Function {
 
     /// Whether virtual functions of the device are on: it must not sleep then.
     pub(super) fn holds_vfs(&self) -> bool {
-        self.physical().is_some_and(|pf| pf.state.lock().active)
+        self.physical()
+            .is_some_and(|pf| pf.state.lock().active.is_some())
     }
 
     /// Whether who opens the device `pci` with this token, or none, may.
@@ -275,9 +278,15 @@ impl Device {
     pub(super) fn enable_sriov(&self, count: u16) -> Result {
         let pf = self.function().physical().ok_or(EINVAL)?;
         self.physfns().enter(pf)?;
-        self.wake_for_vfs(pf);
+        match self.pci().awake() {
+            Ok(awake) => self.wake_for_vfs(pf, awake),
+            Err(err) => {
+                self.physfns().leave(pf);
+                return Err(err);
+            }
+        }
         self.pci().enable_sriov(count).inspect_err(|_| {
-            pf.set_active(false);
+            pf.set_active(None);
             self.physfns().leave(pf);
         })
     }
@@ -291,23 +300,21 @@ impl Device {
         if self.pci().num_vf() != 0 {
             self.pci().disable_sriov();
         }
-        pf.set_active(false);
+        pf.set_active(None);
         self.physfns().leave(pf);
     }
 
     /// A physical function must not sleep while its virtual ones are awake.
-    fn wake_for_vfs(&self, pf: &PhysFn) {
+    fn wake_for_vfs(&self, pf: &PhysFn, awake: Awake) {
         match self.current() {
             Some(open) => {
-                let config = open.config.lock();
-                let mut memory = open.memory.write();
-                let _ = self.pci().set_power_state(0);
-                pf.set_active(true);
-                *memory = open.answers_memory(&config);
+                let mut memory = open.write_memory();
+                let _ = open.set_power_state(&mut memory, 0);
+                pf.set_active(Some(awake));
             }
             None => {
                 let _ = self.pci().set_power_state(0);
-                pf.set_active(true);
+                pf.set_active(Some(awake));
             }
         }
     }

@@ -49,6 +49,7 @@ use super::{
     caps::CapChain,
     device_nr as nr,
     feature::feature,
+    hot_reset,
     irq_set::IrqSet,
     offset_of_end, //
 };
@@ -64,8 +65,9 @@ pub(super) static FILE_OPS: FileOpsTable<DeviceFile> = FileOpsTable::anon();
 
 /// An open device. Closing it closes the device, and lets go of the group's file after that.
 pub(super) struct DeviceFile {
-    device: Counted,
+    // Before the device, which may be unbound when it is no longer counted.
     open: Arc<Open>,
+    device: Counted,
     /// The virtual machine that the file itself belongs to; that of the group is what counts.
     kvm: Pin<KBox<KvmSlot>>,
     _group_file: ARef<File>,
@@ -151,12 +153,15 @@ impl FileOps for DeviceFile {
 
     fn ioctl(this: ArcBorrow<'_, Self>, _file: &File, cmd: u32, arg: UserArg) -> Result<isize> {
         let open = &*this.open;
+        let _awake = open.awake()?;
         match cmd {
             nr::GET_INFO => get_info(open, arg).map(|()| 0),
             nr::GET_REGION_INFO => get_region_info(open, arg).map(|()| 0),
             nr::GET_IRQ_INFO => get_irq_info(open, arg).map(|()| 0),
             nr::SET_IRQS => set_irqs(open, arg),
             nr::RESET => open.reset().map(|()| 0),
+            nr::GET_PCI_HOT_RESET_INFO => hot_reset::get_info(open, arg).map(|()| 0),
+            nr::PCI_HOT_RESET => hot_reset::hot_reset(open, arg).map(|()| 0),
             nr::IOEVENTFD => ioeventfd(&this.open, arg).map(|()| 0),
             nr::FEATURE => feature(open, arg),
             _ => Err(ENOTTY),

@@ -13,7 +13,10 @@ use vfio_kernel::{
     uapi, //
 };
 
-use super::offset_of_end;
+use super::{
+    low_power,
+    offset_of_end, //
+};
 use crate::pci::{
     Open,
     Uuid, //
@@ -40,14 +43,42 @@ struct Feature {
 }
 
 /// All features, in any order.
-const FEATURES: &[Feature] = &[Feature {
-    number: uapi::VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
-    // Not to be read: it may be the token of the user before.
-    op: SET,
-    size: size_of::<Uuid>(),
-    present: Open::has_vf_token,
-    run: set_vf_token,
-}];
+const FEATURES: &[Feature] = &[
+    Feature {
+        number: uapi::VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
+        // Not to be read: it may be the token of the user before.
+        op: SET,
+        size: size_of::<Uuid>(),
+        present: Open::has_vf_token,
+        run: set_vf_token,
+    },
+    Feature {
+        number: uapi::VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+        op: SET,
+        size: 0,
+        present: always,
+        run: low_power::enter,
+    },
+    Feature {
+        number: uapi::VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+        op: SET,
+        size: low_power::WAKEUP_SIZE,
+        present: always,
+        run: low_power::enter_with_wakeup,
+    },
+    Feature {
+        number: uapi::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+        op: SET,
+        size: 0,
+        present: always,
+        run: low_power::leave,
+    },
+];
+
+/// For what every device has.
+fn always(_: &Open) -> bool {
+    true
+}
 
 /// `VFIO_DEVICE_FEATURE_PCI_VF_TOKEN`: the data is the token.
 fn set_vf_token(open: &Open, data: UserArg) -> Result<isize> {

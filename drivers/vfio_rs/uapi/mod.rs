@@ -10,7 +10,9 @@ pub(crate) mod container;
 pub(crate) mod device;
 pub(crate) mod feature;
 pub(crate) mod group;
+mod hot_reset;
 pub(crate) mod irq_set;
+mod low_power;
 
 use kernel::ioctl::_IO;
 use vfio_kernel::kvm;
@@ -62,6 +64,8 @@ pub(crate) mod device_nr {
     pub(crate) const GET_IRQ_INFO: u32 = vfio(9);
     pub(crate) const SET_IRQS: u32 = vfio(10);
     pub(crate) const RESET: u32 = vfio(11);
+    pub(crate) const GET_PCI_HOT_RESET_INFO: u32 = vfio(12);
+    pub(crate) const PCI_HOT_RESET: u32 = vfio(13);
     pub(crate) const IOEVENTFD: u32 = vfio(16);
     pub(crate) const FEATURE: u32 = vfio(17);
 }

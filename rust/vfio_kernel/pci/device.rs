@@ -19,6 +19,12 @@ use kernel::{
 #[derive(Clone)]
 pub struct PciDevice(ARef<pci::Device>);
 
+impl PartialEq for PciDevice {
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self.as_ptr(), other.as_ptr())
+    }
+}
+
 impl PciDevice {
     /// # Safety
     ///

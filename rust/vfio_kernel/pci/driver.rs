@@ -39,6 +39,15 @@ pub trait Driver: Send + Sync + 'static {
     /// there are then.
     fn sriov_configure(this: ArcBorrow<'_, Self>, count: u16) -> Result<u16>;
 
+    /// Whether the device may sleep while nobody keeps it awake.
+    fn sleeps(&self) -> bool;
+
+    /// Called before the device falls asleep, by the PM core: without the device's lock.
+    fn suspend(this: ArcBorrow<'_, Self>);
+
+    /// Called after the device woke up, by the PM core: without the device's lock.
+    fn resume(this: ArcBorrow<'_, Self>);
+
     /// Called when the device reported an uncorrectable error.
     fn error_detected(this: ArcBorrow<'_, Self>);
 }
@@ -71,6 +80,7 @@ pub struct Registration<T: Driver>(Pin<KBox<Inner<T>>>);
 struct Inner<T: Driver> {
     driver: Opaque<bindings::pci_driver>,
     handlers: Opaque<bindings::pci_error_handlers>,
+    pm: Opaque<bindings::dev_pm_ops>,
     shared: T::Shared,
 }
 
@@ -93,6 +103,11 @@ impl<T: Driver> Registration<T> {
                     error_detected: Some(error_detected::<T>),
                     ..pin_init::zeroed()
                 }),
+                pm: Opaque::new(bindings::dev_pm_ops {
+                    runtime_suspend: Some(runtime_suspend::<T>),
+                    runtime_resume: Some(runtime_resume::<T>),
+                    ..pin_init::zeroed()
+                }),
                 shared,
             },
             GFP_KERNEL,
@@ -106,6 +121,7 @@ impl<T: Driver> Registration<T> {
             (*driver).remove = Some(remove::<T>);
             (*driver).sriov_configure = Some(sriov_configure::<T>);
             (*driver).err_handler = inner.handlers.get();
+            (*driver).driver.pm = inner.pm.get();
             (*driver).driver_managed_dma = true;
         }
         // SAFETY: The struct is filled in, pinned, and unregistered before it is freed.
@@ -146,11 +162,13 @@ unsafe extern "C" fn probe<T: Driver>(
                 &(*container_of!(driver, Inner<T>, driver)).shared,
             )
         };
-        let data = T::probe(dev, shared)?;
+        let data = T::probe(dev.clone(), shared)?;
+        let sleeps = data.sleeps();
         // SAFETY: As above; the driver core leaves the data to us while we are bound.
         unsafe {
             bindings::dev_set_drvdata(&raw mut (*pdev).dev, Arc::into_raw(data).cast_mut().cast())
         };
+        dev.start_runtime_pm(sleeps);
         Ok(0)
     })
 }
@@ -165,6 +183,8 @@ unsafe extern "C" fn remove<T: Driver>(pdev: *mut bindings::pci_dev) {
     let data =
         unsafe { Arc::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast()) };
     T::remove(data.as_arc_borrow());
+    // SAFETY: The device is alive.
+    unsafe { PciDevice::from_raw(pdev) }.stop_runtime_pm(data.sleeps());
     // SAFETY: The device is alive and still ours.
     unsafe { bindings::dev_set_drvdata(&raw mut (*pdev).dev, core::ptr::null_mut()) };
 }
@@ -204,4 +224,44 @@ unsafe extern "C" fn sriov_configure<T: Driver>(
         };
         T::sriov_configure(data, count.try_into()?).map(c_int::from)
     })
+}
+
+/// The driver's data of a device, to be used by the PM core's callbacks.
+///
+/// # Safety
+///
+/// `dev` must be a device of a driver for `T` that is bound. The PM core calls no callback while
+/// somebody keeps the device awake, as the PCI core does during `probe` and `remove`, so the data is
+/// there until the callback returns.
+unsafe fn pm_data<'a, T: Driver>(dev: *mut bindings::device) -> Option<ArcBorrow<'a, T>> {
+    // SAFETY: By the contract of this function.
+    let data = unsafe { bindings::dev_get_drvdata(dev) };
+    // SAFETY: As above, it is an `Arc<T>` that `probe` stored and `remove` has not taken back.
+    (!data.is_null()).then(|| unsafe { ArcBorrow::from_raw(data.cast()) })
+}
+
+/// `runtime_suspend`.
+///
+/// # Safety
+///
+/// Called by the PM core, with a device that is bound.
+unsafe extern "C" fn runtime_suspend<T: Driver>(dev: *mut bindings::device) -> c_int {
+    // SAFETY: The same contract.
+    if let Some(data) = unsafe { pm_data::<T>(dev) } {
+        T::suspend(data);
+    }
+    0
+}
+
+/// `runtime_resume`.
+///
+/// # Safety
+///
+/// Called by the PM core, with a device that is bound.
+unsafe extern "C" fn runtime_resume<T: Driver>(dev: *mut bindings::device) -> c_int {
+    // SAFETY: The same contract.
+    if let Some(data) = unsafe { pm_data::<T>(dev) } {
+        T::resume(data);
+    }
+    0
 }

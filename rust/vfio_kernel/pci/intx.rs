@@ -58,6 +58,8 @@ struct State {
     masked: bool,
     /// The user disabled the pin in the command register: neither signalled nor unmasked.
     disabled: bool,
+    /// Masked as long as the device sleeps.
+    asleep: bool,
 }
 
 impl PciDevice {
@@ -98,6 +100,7 @@ impl Intx {
             eventfd: shared(eventfd)?,
             masked: disabled,
             disabled,
+            asleep: false,
         };
         let inner = Arc::pin_init(
             pin_init!(Inner {
@@ -187,6 +190,23 @@ impl Intx {
     /// Lets the device raise the interrupt again; signals at once if it already asks for one.
     pub fn unmask(&self) {
         self.inner.unmask();
+    }
+
+    /// Masks a pin that is not masked, until [`resume`](Self::resume).
+    pub fn suspend(&self) {
+        let mut state = self.inner.state.lock();
+        if !state.masked {
+            state.asleep = true;
+            self.inner.mask(&mut state);
+        }
+    }
+
+    /// Undoes [`suspend`](Self::suspend).
+    pub fn resume(&self) {
+        let asleep = core::mem::take(&mut self.inner.state.lock().asleep);
+        if asleep {
+            self.inner.unmask();
+        }
     }
 
     /// Follows the interrupt disable bit of the command register as the user sees it.

@@ -6,11 +6,13 @@ mod bar;
 mod config;
 mod device;
 mod driver;
+mod hot_reset;
 mod intx;
 mod io;
 mod irq;
 mod reset;
 mod rom;
+mod runtime_pm;
 mod sriov;
 mod watch;
 
@@ -24,6 +26,11 @@ pub use device::PciDevice;
 pub use driver::{
     Driver,
     Registration, //
+};
+pub use hot_reset::{
+    PciAddress,
+    ResetScope,
+    ResetSetId, //
 };
 pub use intx::Intx;
 pub use io::{
@@ -39,6 +46,10 @@ pub use reset::SavedState;
 pub use rom::{
     RomKind,
     RomMap, //
+};
+pub use runtime_pm::{
+    Awake,
+    MaySleep, //
 };
 pub use watch::{
     BusWatch,

@@ -74,6 +74,16 @@ impl PciDevice {
         to_result(unsafe { bindings::pci_set_power_state(self.as_ptr(), state) })
     }
 
+    /// Whether the device resets itself, and so forgets its configuration, on the way from D3hot to
+    /// D0: its Power Management capability lacks No_Soft_Reset.
+    pub fn forgets_in_d3(&self) -> bool {
+        const PM_CTRL: u16 = 4;
+        const NO_SOFT_RESET: u16 = 0x8;
+
+        let cap = u16::from(self.raw().pm_cap);
+        cap != 0 && self.read_config_word(cap.wrapping_add(PM_CTRL)) & NO_SOFT_RESET == 0
+    }
+
     /// Whether the device is in D3hot or deeper, where it answers no memory access.
     pub fn is_asleep(&self) -> bool {
         // SAFETY: The device is alive. The state is written by `set_power_state` and by resets,
@@ -117,22 +127,24 @@ impl PciDevice {
     }
 
     /// Resets the function without keeping its configuration, if its lock and that of the bridge
-    /// above are free. For a release path: neither waits nor fails.
-    pub fn reset_if_unlocked(&self) {
+    /// above are free. For a release path: neither waits nor fails, but tells what it did.
+    pub fn reset_if_unlocked(&self) -> bool {
+        let mut was_reset = false;
         // SAFETY: The device is alive; so is the bridge above it, which the device refers to. Each
         // lock is given back by whoever got it.
         unsafe {
             let bridge = bindings::vfio_rs_pci_upstream_bridge(self.as_ptr());
             if !bridge.is_null() && bindings::pci_dev_trylock(bridge) == 0 {
-                return;
+                return false;
             }
             if bindings::pci_dev_trylock(self.as_ptr()) != 0 {
-                bindings::__pci_reset_function_locked(self.as_ptr());
+                was_reset = bindings::__pci_reset_function_locked(self.as_ptr()) == 0;
                 bindings::pci_dev_unlock(self.as_ptr());
             }
             if !bridge.is_null() {
                 bindings::pci_dev_unlock(bridge);
             }
         }
+        was_reset
     }
 }

@@ -11,6 +11,7 @@ pub mod kmsg;
 pub mod leaks;
 pub mod modules;
 pub mod process;
+pub mod qmp;
 pub mod setup;
 pub mod sriov;
 pub mod translation;

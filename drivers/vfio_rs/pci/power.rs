@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Power states of an open device, and what they mean for its memory.
+//!
+//! A device in D3hot answers no memory access. One without No_Soft_Reset in its Power Management
+//! capability also forgets its configuration when it leaves D3hot, so that is saved on the way in
+//! and restored on the way out.
+//!
+//! Lock: `Open::memory`, held for writing by whoever changes the state.
+
+use core::ops::{
+    Deref,
+    DerefMut, //
+};
+use kernel::prelude::*;
+use vfio_kernel::{
+    eventfd::EventFd,
+    pci::{
+        Awake,
+        MaySleep,
+        SavedState, //
+    },
+    rwsem::WriteGuard,
+};
+
+use super::{
+    irq::Irqs,
+    Open, //
+};
+
+/// Whether and how the device's memory may be used.
+pub(super) struct Memory {
+    /// The user has memory accesses enabled.
+    pub(super) enabled: bool,
+    /// What a device that forgets it had configured before it went to D3hot.
+    forgotten: Option<SavedState>,
+    /// The user lets the device sleep: there are no maps of its memory.
+    pub(super) low_power: Option<LowPower>,
+}
+
+/// A device that its user lets sleep.
+pub(super) struct LowPower {
+    /// Told when the device wakes up, which then stays awake.
+    wakeup: Option<EventFd>,
+    _may_sleep: MaySleep,
+}
+
+impl Memory {
+    pub(super) fn new(enabled: bool) -> Self {
+        Self {
+            enabled,
+            forgotten: None,
+            low_power: None,
+        }
+    }
+}
+
+/// [`Open::memory`], held for writing.
+pub(super) struct MemoryGuard<'a> {
+    open: &'a Open,
+    memory: WriteGuard<'a, Memory>,
+}
+
+impl Deref for MemoryGuard<'_> {
+    type Target = Memory;
+
+    fn deref(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+impl DerefMut for MemoryGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+}
+
+impl Drop for MemoryGuard<'_> {
+    fn drop(&mut self) {
+        if self.open.maps(&self.memory) {
+            let device = &self.open.device;
+            device.bar_dma().restore(device.pci().name());
+        }
+    }
+}
+
+impl Open {
+    /// Takes [`memory`](Self::memory) to change it. If the device answers in the end, its BARs are
+    /// mapped again for other devices' DMA.
+    pub(super) fn write_memory(&self) -> MemoryGuard<'_> {
+        MemoryGuard {
+            open: self,
+            memory: self.memory.write(),
+        }
+    }
+
+    /// As [`write_memory`](Self::write_memory), unless somebody has it.
+    pub(super) fn try_write_memory(&self) -> Option<MemoryGuard<'_>> {
+        let memory = self.memory.try_write()?;
+        Some(MemoryGuard { open: self, memory })
+    }
+
+    /// Whether memory accesses are answered: the user enabled them, and the device is awake.
+    pub(super) fn answers(&self, memory: &Memory) -> bool {
+        memory.enabled && !self.pci().is_asleep()
+    }
+
+    /// Whether maps may be made and filled in: nothing wakes the device up for an access to those.
+    pub(super) fn maps(&self, memory: &Memory) -> bool {
+        memory.low_power.is_none() && self.answers(memory)
+    }
+
+    /// Keeps the device awake for an access.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it does not wake up.
+    pub(crate) fn awake(&self) -> Result<Awake> {
+        // ERRNO: EIO whatever the reason, as vfio_device_pm_runtime_get() and vfio_pci_rw().
+        self.pci().awake().map_err(|err| {
+            dev_info!(
+                self.pci().device(),
+                "runtime resume failed {}\n",
+                err.to_errno()
+            );
+            EIO
+        })
+    }
+
+    /// Lets the device sleep when the ioctl in progress is over, until it is used; with `wakeup`,
+    /// which is then signalled, until it is used or wakes up for another reason.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it may sleep already.
+    pub(crate) fn enter_low_power(&self, wakeup: Option<EventFd>) -> Result {
+        let mut memory = self.write_memory();
+        self.zap_bars();
+        if memory.low_power.is_some() {
+            return Err(EINVAL);
+        }
+        memory.low_power = Some(LowPower {
+            wakeup,
+            _may_sleep: self.pci().let_sleep(),
+        });
+        Ok(())
+    }
+
+    /// Undoes [`enter_low_power`](Self::enter_low_power), if it was called.
+    pub(crate) fn leave_low_power(&self) {
+        self.write_memory().low_power = None;
+    }
+
+    /// Prepares the device for its sleep.
+    pub(super) fn suspend(&self) {
+        // The PCI core restores what it finds, which must be a device that is awake.
+        let _ = self.set_power_state(&mut self.write_memory(), 0);
+        if let Irqs::Intx(intx) = &*self.irqs.lock() {
+            intx.suspend();
+        }
+    }
+
+    /// Makes the device usable after its sleep.
+    pub(super) fn resume(&self) {
+        let mut memory = self.write_memory();
+        let wakeup = memory
+            .low_power
+            .as_ref()
+            .and_then(|low| low.wakeup.as_ref());
+        if let Some(wakeup) = wakeup {
+            wakeup.signal();
+            memory.low_power = None;
+        }
+        drop(memory);
+        if let Irqs::Intx(intx) = &*self.irqs.lock() {
+            intx.resume();
+        }
+    }
+
+    /// Goes to the power state D0 (0) to D3hot (3). Before D3hot the caller revokes all maps.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if virtual functions of the device are on, which must not sleep; what the PCI core
+    /// says. Then the device is where it was.
+    pub(super) fn set_power_state(&self, memory: &mut Memory, state: i32) -> Result {
+        const D3HOT: i32 = 3;
+
+        if state > 0 && self.device.function().holds_vfs() {
+            return Err(EBUSY);
+        }
+        let pci = self.pci();
+        let forgets = self.device.forgets_in_d3();
+        let asleep = pci.is_asleep();
+        if forgets && !asleep && state >= D3HOT {
+            pci.save_state();
+        }
+        pci.set_power_state(state)?;
+        // Some devices cannot sleep, and stay awake without an error.
+        if forgets && !asleep && pci.is_asleep() {
+            memory.forgotten = pci.store_saved_state();
+        } else if forgets && asleep && state <= 0 {
+            if let Some(saved) = memory.forgotten.take() {
+                if pci.load_saved_state(&saved).is_ok() {
+                    pci.restore_state();
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ioctls of a device that reset it together with others. Stands for
+//! vfio_pci_ioctl_get_pci_hot_reset_info() and vfio_pci_ioctl_pci_hot_reset().
+
+use kernel::{
+    fs::LocalFile,
+    prelude::*, //
+};
+use vfio_kernel::{
+    argsz::UserArg,
+    uapi, //
+};
+use zerocopy::IntoBytes;
+
+use super::{
+    group,
+    offset_of_end, //
+};
+use crate::pci::Open;
+
+/// `VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`.
+///
+/// # Errors
+///
+/// `EINVAL` for too small a struct; `ENODEV` if there is no such reset; `ENOSPC` if there are more
+/// devices than the user has room for, who then learns how many; `EPERM` if one of them has no
+/// group; `EAGAIN` if devices came while they were counted; `EFAULT`, `ENOMEM`.
+pub(super) fn get_info(open: &Open, arg: UserArg) -> Result {
+    type Info = uapi::vfio_pci_hot_reset_info_header;
+    type Dependent = uapi::vfio_pci_dependent_device_in_group;
+    const MIN: usize = offset_of_end!(Info, count);
+
+    let user: Info = arg.read_min(MIN)?;
+    let room = (user.argsz as usize).checked_sub(MIN).ok_or(EINVAL)?;
+    let scope = open.reset_scope()?;
+    let count = open.count_reset_with(scope)?;
+    let mut info = Info {
+        argsz: user.argsz,
+        flags: 0,
+        count: count.try_into()?,
+    };
+    if count.saturating_mul(size_of::<Dependent>()) > room {
+        arg.write_prefix(&info, MIN)?;
+        return Err(ENOSPC);
+    }
+    let mut devices = KVec::with_capacity(count, GFP_KERNEL)?;
+    open.for_each_reset_with(scope, |address, group| {
+        let dependent = Dependent {
+            group_id: group.try_into()?,
+            segment: address.segment,
+            bus: address.bus,
+            devfn: address.devfn,
+        };
+        // ERRNO: EAGAIN if devices were added since they were counted, as vfio_pci_fill_devs().
+        devices.push_within_capacity(dependent).map_err(|_| EAGAIN)
+    })?;
+    let bytes = devices.as_slice().as_bytes();
+    arg.slice(MIN, bytes.len()).writer().write_slice(bytes)?;
+    info.count = devices.len().try_into()?;
+    arg.write_prefix(&info, MIN)
+}
+
+/// `VFIO_DEVICE_PCI_HOT_RESET`: all devices that are reset must be in groups that the user shows to
+/// have open.
+///
+/// # Errors
+///
+/// `EINVAL` for a malformed struct, without a group, with more groups than devices, for a file that
+/// is no group; `ENODEV` if there is no such reset; `EBADF`, `EFAULT`, `ENOMEM`; what
+/// [`Open::hot_reset`] says.
+pub(super) fn hot_reset(open: &Open, arg: UserArg) -> Result {
+    type Header = uapi::vfio_pci_hot_reset_header;
+    const MIN: usize = offset_of_end!(Header, count);
+
+    let header: Header = arg.read_min(MIN)?;
+    if (header.argsz as usize) < MIN || header.flags != 0 || header.count == 0 {
+        return Err(EINVAL);
+    }
+    let scope = open.reset_scope()?;
+    let count = header.count as usize;
+    // There is one group for each device at most, which bounds what is copied.
+    if count > open.count_reset_with(scope)? {
+        return Err(EINVAL);
+    }
+    let mut fds = KVec::from_elem(0i32, count, GFP_KERNEL)?;
+    arg.slice(MIN, size_of_val(fds.as_slice()))
+        .reader()
+        .read_slice(fds.as_mut_slice().as_mut_bytes())?;
+
+    // The files keep the groups with their user until the reset is over.
+    let mut files = KVec::with_capacity(count, GFP_KERNEL)?;
+    let mut groups = KVec::with_capacity(count, GFP_KERNEL)?;
+    for fd in fds {
+        let file = LocalFile::fget(fd.try_into().map_err(|_| EBADF)?)?;
+        let group = group::FILE_OPS
+            .data_of(&file)
+            .ok_or(EINVAL)?
+            .group()
+            .clone();
+        groups.push(group, GFP_KERNEL)?;
+        files.push(file, GFP_KERNEL)?;
+    }
+    open.hot_reset(&groups)
+}

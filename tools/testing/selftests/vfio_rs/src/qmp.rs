@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The monitor of the QEMU that the tests run in: to plug devices in and out, and to make them fail.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use vfio_client::sysfs::{self, PciDevice};
+
+use crate::setup::slowness;
+use crate::skip;
+
+/// A connection. One at a time: the machine has one port.
+#[derive(Debug)]
+pub struct Qmp(File);
+
+/// How long plugging may take: the kernel waits five seconds after the button was pressed.
+const PLUG: Duration = Duration::from_secs(30);
+
+impl Qmp {
+    /// Opens it; skips if there is none.
+    ///
+    /// # Errors
+    /// Skip, or errno of open(2).
+    pub fn open() -> Result<Self> {
+        let Some(path) = std::env::var_os("VFIO_RS_QMP").map(PathBuf::from) else {
+            skip!("no monitor of QEMU")
+        };
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        Ok(Self(file.with_context(|| path.display().to_string())?))
+    }
+
+    /// Sends a command; `arguments` is JSON. Returns the line with the answer.
+    ///
+    /// # Errors
+    /// If QEMU says so.
+    pub fn execute(&mut self, command: &str, arguments: &str) -> Result<String> {
+        let text = format!(r#"{{"execute":"{command}","arguments":{arguments}}}"#);
+        self.0.write_all(format!("{text}\n").as_bytes())?;
+        loop {
+            let line = self.line()?;
+            ensure!(!line.starts_with(r#"{"error""#), "{text}: {line}");
+            // What else comes in between is an event.
+            if line.starts_with(r#"{"return""#) {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// A command of the monitor for humans; returns what it prints, as JSON.
+    ///
+    /// # Errors
+    /// If QEMU does not know it.
+    pub fn human(&mut self, command: &str) -> Result<String> {
+        let arguments = format!(r#"{{"command-line":"{command}"}}"#);
+        self.execute("human-monitor-command", &arguments)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while byte != *b"\n" {
+            self.0.read_exact(&mut byte)?;
+            line.push(byte[0]);
+        }
+        Ok(String::from_utf8_lossy(&line).trim().to_owned())
+    }
+}
+
+/// Functions plugged into the empty port `hot0`; dropping it takes them out again.
+#[derive(Debug)]
+pub struct Plugged {
+    qmp: Qmp,
+    count: u32,
+    /// The functions, by number.
+    pub functions: Vec<PciDevice>,
+}
+
+impl Plugged {
+    /// Plugs `count` functions of QEMU's model `driver` in.
+    ///
+    /// # Errors
+    /// Skip without a monitor or a free port; or they do not show up.
+    pub fn new(driver: &str, count: u32, (vendor, device): (u16, u16)) -> Result<Self> {
+        let mut qmp = Qmp::open()?;
+        let before = sysfs::find_all(vendor, device)?;
+        // Without the second, a function with ARI says that it is the only one.
+        let several = count > 1;
+        // Function 0 is the last, as it makes all of them appear.
+        for function in (0..count).rev() {
+            qmp.execute(
+                "device_add",
+                &format!(
+                    r#"{{"driver":"{driver}","id":"plugged{function}","bus":"hot0","addr":"0.{function}","multifunction":{several},"x-pcie-ari-nextfn-1":{several}}}"#
+                ),
+            )?;
+        }
+        let mut plugged = Self {
+            qmp,
+            count,
+            functions: Vec::new(),
+        };
+        let end = Instant::now() + PLUG * slowness();
+        while plugged.functions.len() < count as usize {
+            ensure!(Instant::now() < end, "{count} {driver} do not show up");
+            std::thread::sleep(Duration::from_millis(20));
+            plugged.functions = sysfs::find_all(vendor, device)?
+                .into_iter()
+                .filter(|d| !before.contains(d) && d.group().is_some())
+                .collect();
+        }
+        Ok(plugged)
+    }
+}
+
+impl Drop for Plugged {
+    fn drop(&mut self) {
+        // The kernel takes all functions of the slot out.
+        if let Err(e) = self.qmp.execute("device_del", r#"{"id":"plugged0"}"#) {
+            println!("{e:#}");
+            return;
+        }
+        // QEMU refuses to take out what it is taking out, and then does not know it any more.
+        let last = format!(r#"{{"id":"plugged{}"}}"#, self.count - 1);
+        let end = Instant::now() + PLUG * slowness();
+        while Instant::now() < end {
+            match self.qmp.execute("device_del", &last) {
+                Err(e) if e.to_string().contains("not found") => break,
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+}
