@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Definitions for vfio_helpers.h. */
 #include <linux/anon_inodes.h>
+#include <linux/generic_pt/iommu.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
 #include <linux/io.h>
 #include <linux/irq.h>
@@ -14,14 +15,14 @@
 
 #include "vfio_helpers.h"
 
+/* vfio_kernel/pin.rs computes with addresses of struct pages. */
+#if defined(CONFIG_SPARSEMEM) && !defined(CONFIG_SPARSEMEM_VMEMMAP)
+#error "The struct pages must be one array: CONFIG_SPARSEMEM_VMEMMAP or CONFIG_FLATMEM"
+#endif
+
 struct page *vfio_rs_pfn_to_page(unsigned long pfn)
 {
 	return pfn_to_page(pfn);
-}
-
-unsigned long vfio_rs_page_to_pfn(const struct page *page)
-{
-	return page_to_pfn(page);
 }
 
 struct mm_struct *vfio_rs_current_mm(void)
@@ -131,6 +132,29 @@ vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned 
 		return vmf_insert_pfn_pud(vmf, pfn, false);
 #endif
 	return VM_FAULT_FALLBACK;
+}
+
+/*
+ * iommu_map() of one run of many, less what can wait until all are mapped: see
+ * vfio_rs_iommu_sync_map(). Only for domains with a generic page table.
+ */
+int vfio_rs_iommu_pt_map(struct iommu_domain *domain, unsigned long iova, phys_addr_t phys,
+			 size_t len, int prot, size_t *mapped)
+{
+	struct pt_iommu *pt = iommupt_from_domain(domain);
+
+	return pt->ops->map_range(pt, iova, phys, len, prot, GFP_KERNEL_ACCOUNT, mapped);
+}
+
+bool vfio_rs_iommu_has_pt(struct iommu_domain *domain)
+{
+	return !IS_ENABLED(CONFIG_IOMMU_DEBUG_PAGEALLOC) && iommupt_from_domain(domain);
+}
+
+int vfio_rs_iommu_sync_map(struct iommu_domain *domain, unsigned long iova, size_t len)
+{
+	return domain->ops->iotlb_sync_map ?
+	       domain->ops->iotlb_sync_map(domain, iova, len) : 0;
 }
 
 bool vfio_rs_enforce_cache_coherency(struct iommu_domain *domain)

@@ -25,7 +25,6 @@ extern bool vfio_rs_enable_sriov;
 extern bool vfio_rs_disable_denylist;
 
 struct page *vfio_rs_pfn_to_page(unsigned long pfn);
-unsigned long vfio_rs_page_to_pfn(const struct page *page);
 
 /*
  * Fields of the current task. bindgen drops the alignment of the empty struct
@@ -52,6 +51,10 @@ struct file *vfio_rs_anon_file(const char *name, const struct file_operations *f
 void vfio_rs_vma_set_mmio(struct vm_area_struct *vma);
 vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order);
 
+int vfio_rs_iommu_pt_map(struct iommu_domain *domain, unsigned long iova, phys_addr_t phys,
+			 size_t len, int prot, size_t *mapped);
+bool vfio_rs_iommu_has_pt(struct iommu_domain *domain);
+int vfio_rs_iommu_sync_map(struct iommu_domain *domain, unsigned long iova, size_t len);
 bool vfio_rs_enforce_cache_coherency(struct iommu_domain *domain);
 
 void vfio_rs_show_syspath(struct seq_file *seq, const struct device *dev);

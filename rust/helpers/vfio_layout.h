@@ -18,6 +18,7 @@
 #include <linux/pci.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <linux/scatterlist.h>
 
 enum vfio_rs_layout {
 	VFIO_RS_AT_pci_bus_self = offsetof(struct pci_bus, self),
@@ -63,6 +64,8 @@ enum vfio_rs_layout {
 	VFIO_RS_AT_iommu_resv_region_start = offsetof(struct iommu_resv_region, start),
 	VFIO_RS_AT_iommu_resv_region_length = offsetof(struct iommu_resv_region, length),
 	VFIO_RS_AT_iommu_resv_region_type = offsetof(struct iommu_resv_region, type),
+	VFIO_RS_AT_scatterlist_page_link = offsetof(struct scatterlist, page_link),
+	VFIO_RS_AT_scatterlist_length = offsetof(struct scatterlist, length),
 	VFIO_RS_SIZE_cdev = sizeof(struct cdev),
 	VFIO_RS_SIZE_class = sizeof(struct class),
 	VFIO_RS_SIZE_device = sizeof(struct device),
@@ -71,6 +74,7 @@ enum vfio_rs_layout {
 	VFIO_RS_SIZE_follow_pfnmap_args = sizeof(struct follow_pfnmap_args),
 	VFIO_RS_SIZE_irq_bypass_producer = sizeof(struct irq_bypass_producer),
 	VFIO_RS_SIZE_miscdevice = sizeof(struct miscdevice),
+	VFIO_RS_SIZE_page = sizeof(struct page),
 	VFIO_RS_SIZE_pci_device_id = sizeof(struct pci_device_id),
 	VFIO_RS_SIZE_dev_pm_ops = sizeof(struct dev_pm_ops),
 	VFIO_RS_SIZE_pci_driver = sizeof(struct pci_driver),
@@ -79,6 +83,7 @@ enum vfio_rs_layout {
 	VFIO_RS_SIZE_rw_semaphore = sizeof(struct rw_semaphore),
 	VFIO_RS_SIZE_wait_queue_entry = sizeof(struct wait_queue_entry),
 	VFIO_RS_SIZE_work_struct = sizeof(struct work_struct),
+	VFIO_RS_SIZE_scatterlist = sizeof(struct scatterlist),
 	VFIO_RS_SIZE_vm_operations_struct = sizeof(struct vm_operations_struct),
 };
 

@@ -72,6 +72,8 @@ same_offset! {
     iommu_resv_region.start = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_start;
     iommu_resv_region.length = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_length;
     iommu_resv_region.type_ = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_type;
+    scatterlist.page_link = vfio_rs_layout_VFIO_RS_AT_scatterlist_page_link;
+    scatterlist.length = vfio_rs_layout_VFIO_RS_AT_scatterlist_length;
 }
 
 same_size! {
@@ -83,6 +85,7 @@ same_size! {
     follow_pfnmap_args = vfio_rs_layout_VFIO_RS_SIZE_follow_pfnmap_args;
     irq_bypass_producer = vfio_rs_layout_VFIO_RS_SIZE_irq_bypass_producer;
     miscdevice = vfio_rs_layout_VFIO_RS_SIZE_miscdevice;
+    page = vfio_rs_layout_VFIO_RS_SIZE_page;
     pci_device_id = vfio_rs_layout_VFIO_RS_SIZE_pci_device_id;
     dev_pm_ops = vfio_rs_layout_VFIO_RS_SIZE_dev_pm_ops;
     pci_driver = vfio_rs_layout_VFIO_RS_SIZE_pci_driver;
@@ -91,5 +94,6 @@ same_size! {
     rw_semaphore = vfio_rs_layout_VFIO_RS_SIZE_rw_semaphore;
     wait_queue_entry = vfio_rs_layout_VFIO_RS_SIZE_wait_queue_entry;
     work_struct = vfio_rs_layout_VFIO_RS_SIZE_work_struct;
+    scatterlist = vfio_rs_layout_VFIO_RS_SIZE_scatterlist;
     vm_operations_struct = vfio_rs_layout_VFIO_RS_SIZE_vm_operations_struct;
 }

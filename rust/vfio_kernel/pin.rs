@@ -2,35 +2,43 @@
 
 //! Pinned user memory, `pin_user_pages_fast()` of `mm/gup.c`.
 
-use core::mem::MaybeUninit;
+use core::mem::{
+    size_of,
+    MaybeUninit, //
+};
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*, //
 };
 use vfio_bindings as bindings;
 
-use crate::sched;
-
-/// Physically contiguous pages: 16 bytes each, whatever their number.
-#[derive(Clone, Copy)]
-struct Run {
-    pfn: usize,
-    npages: usize,
-}
+use crate::{
+    runs::{
+        Cursor,
+        Runs, //
+    },
+    sched, //
+};
 
 /// User pages that stay where they are until this is dropped.
 pub struct PinnedPages {
-    /// The first run has a place of its own, so that one run needs no allocation.
-    first: Run,
-    rest: KVVec<Run>,
-    npages: usize,
+    runs: Runs,
     writable: bool,
 }
 
+/// A page as the kernel names it. Only its address is looked at.
+type PagePtr = *mut bindings::page;
+
+/// How far struct pages of adjacent frames are apart.
+const STRIDE: usize = size_of::<bindings::page>();
+/// Pages that are compared in one go. A multiple of 16.
+const CHUNK: usize = 128;
 /// Pages per call when many are pinned: the array of pointers takes 64 KiB.
 const BATCH: usize = 8192;
 /// Pages per call when few are: the array is on the stack.
 const SMALL_BATCH: usize = 16;
+/// Pages that are unpinned before others may have the CPU.
+const UNPIN_BATCH: usize = 16384;
 
 impl PinnedPages {
     /// Pins `npages` pages of the current process from the address `vaddr` on, for as long as a
@@ -42,9 +50,7 @@ impl PinnedPages {
     /// `ENOMEM`, `EINTR` if the task is being killed. May sleep; takes `mmap_lock` for reading.
     pub fn pin(vaddr: usize, npages: usize, writable: bool) -> Result<Self> {
         let mut pinned = Self {
-            first: Run { pfn: 0, npages: 0 },
-            rest: KVVec::new(),
-            npages: 0,
+            runs: Runs::new(),
             writable,
         };
         let mut small = [const { MaybeUninit::uninit() }; SMALL_BATCH];
@@ -53,47 +59,49 @@ impl PinnedPages {
         } else {
             let mut large = KVVec::with_capacity(npages.min(BATCH), GFP_KERNEL)?;
             pinned.pin_with(vaddr, npages, large.spare_capacity_mut())?;
+            pinned.runs.trim();
         }
         Ok(pinned)
     }
 
     /// How many pages these are.
     pub fn npages(&self) -> usize {
-        self.npages
+        self.runs.npages()
     }
 
-    /// Calls `f` with physical address and bytes of each run, in order.
-    pub fn for_each_run(&self, mut f: impl FnMut(u64, usize) -> Result) -> Result {
-        for run in self.runs() {
-            f((run.pfn as u64) << PAGE_SHIFT, run.npages << PAGE_SHIFT)?;
-        }
-        Ok(())
+    /// The frames of the pages, in order.
+    pub(crate) fn frames(&self) -> Cursor<'_> {
+        self.runs.cursor()
     }
 
-    fn runs(&self) -> impl Iterator<Item = &Run> {
-        let runs = Iterator::chain(core::iter::once(&self.first), self.rest.iter());
-        runs.filter(|run| run.npages != 0)
-    }
-
+    #[inline]
     fn pin_with(
         &mut self,
         vaddr: usize,
         npages: usize,
-        buf: &mut [MaybeUninit<*mut bindings::page>],
+        buf: &mut [MaybeUninit<PagePtr>],
     ) -> Result {
         let write = if self.writable {
             bindings::FOLL_WRITE
         } else {
             0
         };
-        while self.npages < npages {
+        loop {
+            let done = self.npages();
+            let want = npages.saturating_sub(done).min(buf.len());
+            if want == 0 {
+                return Ok(());
+            }
+            if done != 0 {
+                sched::cond_resched();
+            }
             sched::check_killed()?;
-            let want = (npages - self.npages).min(buf.len());
             // SAFETY: `buf` has room for `want` pointers. The result is unpinned by `drop`.
             let got = unsafe {
                 bindings::pin_user_pages_fast(
-                    vaddr.wrapping_add(self.npages << PAGE_SHIFT),
-                    want.try_into()?,
+                    vaddr.wrapping_add(done << PAGE_SHIFT),
+                    // CAST: Buffers are smaller than 2^31.
+                    want as c_int,
                     write | bindings::FOLL_LONGTERM,
                     buf.as_mut_ptr().cast(),
                 )
@@ -107,48 +115,33 @@ impl PinnedPages {
             }
             // SAFETY: The call above filled in the first `got` pointers.
             let pages = unsafe {
-                core::slice::from_raw_parts(
-                    buf.as_ptr().cast::<*mut bindings::page>(),
-                    got as usize,
-                )
+                core::slice::from_raw_parts(buf.as_ptr().cast::<PagePtr>(), got as usize)
             };
-            self.take(pages)?;
-            sched::cond_resched();
+            self.keep(pages, npages)?;
         }
-        Ok(())
     }
 
-    /// Takes over pages that are pinned; those it fails to store are unpinned.
-    fn take(&mut self, pages: &[*mut bindings::page]) -> Result {
+    /// Takes over pages that are pinned, of `total`; those it fails to store are unpinned.
+    #[inline]
+    fn keep(&mut self, pages: &[PagePtr], total: usize) -> Result {
+        let frame0 = frame0() as usize;
         let mut left = pages;
         while let [head, ..] = left {
-            // Struct pages of adjacent frames are adjacent (vmemmap or flat memory model).
-            let n = 1 + left
-                .windows(2)
-                .take_while(|pair| core::ptr::eq(pair[0].wrapping_add(1), pair[1]))
-                .count();
-            // SAFETY: `head` is the valid page of pinned memory.
-            let pfn = unsafe { bindings::vfio_rs_page_to_pfn(*head) };
-            if let Err(err) = self.push(Run { pfn, npages: n }) {
+            let npages = adjacent(left);
+            // The array of struct pages is one (vmemmap or flat memory model: vfio_helpers.c).
+            let pfn = (*head as usize).wrapping_sub(frame0) / STRIDE;
+            let kept = if left.len() == pages.len() {
+                self.runs.push(pfn, npages, total)
+            } else {
+                self.runs.append(pfn, npages, total)
+            };
+            if let Err(err) = kept {
                 for page in left {
                     unpin(*page, 1, false);
                 }
                 return Err(err);
             }
-            self.npages += n;
-            left = left.get(n..).unwrap_or(&[]);
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, run: Run) -> Result {
-        let last = self.rest.last_mut().unwrap_or(&mut self.first);
-        if last.npages == 0 {
-            *last = run;
-        } else if last.pfn + last.npages == run.pfn {
-            last.npages += run.npages;
-        } else {
-            self.rest.push(run, GFP_KERNEL)?;
+            left = left.get(npages..).unwrap_or(&[]);
         }
         Ok(())
     }
@@ -156,17 +149,101 @@ impl PinnedPages {
 
 impl Drop for PinnedPages {
     fn drop(&mut self) {
-        for run in self.runs() {
-            // SAFETY: The frame holds a page that `pin_with` pinned.
-            let page = unsafe { bindings::vfio_rs_pfn_to_page(run.pfn) };
-            unpin(page, run.npages, self.writable);
-            sched::cond_resched();
+        let frame0 = frame0();
+        let mut frames = self.runs.cursor();
+        let mut left = UNPIN_BATCH;
+        while let Some((pfn, npages)) = frames.take(left) {
+            // The frame holds a page that `pin_with` pinned.
+            unpin(frame0.wrapping_add(pfn), npages, self.writable);
+            left -= npages;
+            if left == 0 {
+                left = UNPIN_BATCH;
+                sched::cond_resched();
+            }
         }
     }
 }
 
+/// The start of the array of struct pages; may lie outside of it.
+#[inline]
+fn frame0() -> PagePtr {
+    // SAFETY: Computes an address.
+    unsafe { bindings::vfio_rs_pfn_to_page(0) }
+}
+
+/// How many pages at the start of `pages`, which is not empty, are adjacent.
+///
+/// Each is compared, also within a folio, as users may map the pages of one in any order.
+#[inline]
+fn adjacent(pages: &[PagePtr]) -> usize {
+    let address = |at: usize| pages.get(at).map(|page| *page as usize);
+    let Some(mut last) = address(0) else { return 0 };
+    let mut n = 1;
+    if address(1) != Some(last.wrapping_add(STRIDE)) {
+        return n;
+    }
+    while let Some(chunk) = pages.get(n - 1..).and_then(|left| left.first_chunk()) {
+        if !all_adjacent(chunk) {
+            break;
+        }
+        n += CHUNK;
+    }
+    last = last.wrapping_add((n - 1) * STRIDE);
+    while address(n) == Some(last.wrapping_add(STRIDE)) {
+        last = last.wrapping_add(STRIDE);
+        n += 1;
+    }
+    n
+}
+
+/// Whether all of `pages` are adjacent.
+///
+/// They are if each is above the one before, as no two are closer than `STRIDE`, and the last one
+/// is where it should be. So every other page is compared with both its neighbours: two and a half
+/// instructions per page, which count, as there is a page for each 4 KiB that is mapped.
+#[inline]
+fn all_adjacent(pages: &[PagePtr; CHUNK + 1]) -> bool {
+    if (pages[CHUNK] as usize).wrapping_sub(pages[0] as usize) != CHUNK * STRIDE {
+        return false;
+    }
+    let mut pages = pages;
+    let mut rises = |at: usize| {
+        let page = pages[at];
+        let rises = pages[at - 1] < page && page < pages[at + 1];
+        pages = hidden(pages);
+        rises
+    };
+    let mut at = 0;
+    while at != CHUNK {
+        let low = rises(at + 1) && rises(at + 3) && rises(at + 5) && rises(at + 7);
+        if !(low && rises(at + 9) && rises(at + 11) && rises(at + 13) && rises(at + 15)) {
+            return false;
+        }
+        at += 16;
+    }
+    true
+}
+
+/// The same, but the compiler does not know that: what it points to is loaded again, as an operand
+/// of what uses it. As `OPTIMIZER_HIDE_VAR()`, no instruction.
+#[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // Nothing is read or written.
+fn hidden<T>(what: &T) -> &T {
+    let mut ptr: *const T = what;
+    // SAFETY: Does nothing.
+    unsafe {
+        core::arch::asm!(
+            "/* {0} */",
+            inout(reg) ptr,
+            options(pure, nomem, nostack, preserves_flags),
+        )
+    };
+    // SAFETY: As it was.
+    unsafe { &*ptr }
+}
+
 /// Gives back `npages` adjacent pages, dirty if a device may have written to them. May sleep.
-fn unpin(page: *mut bindings::page, npages: usize, dirty: bool) {
+fn unpin(page: PagePtr, npages: usize, dirty: bool) {
     // SAFETY: Both callers own one pin of each of these pages.
     unsafe { bindings::unpin_user_page_range_dirty_lock(page, npages, dirty) }
 }

@@ -26,6 +26,7 @@ pub mod params;
 pub mod pci;
 pub mod pin;
 pub mod random;
+mod runs;
 pub mod rwsem;
 pub mod sched;
 pub mod user_area;

@@ -2,18 +2,25 @@
 
 //! Paging domains: one I/O page table, `struct iommu_domain`.
 
-use core::ptr::NonNull;
+use core::{
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
 use kernel::{
     error::{
         from_err_ptr,
         to_result, //
     },
+    page::PAGE_SHIFT,
     prelude::*, //
 };
 use vfio_bindings as bindings;
 
 use super::group::Group;
-use crate::pin::PinnedPages;
+use crate::runs::Cursor;
+
+/// Runs that are mapped by one call: its list takes 1 KiB of stack.
+const BATCH: usize = 32;
 
 /// The I/O virtual addresses that a domain translates.
 #[derive(Clone, Copy)]
@@ -45,6 +52,8 @@ impl Prot {
 /// An owned paging domain.
 pub(super) struct Domain {
     ptr: NonNull<bindings::iommu_domain>,
+    /// Whether its page table is the kernel's generic one.
+    has_pt: bool,
     /// Whether the IOMMU makes accesses that ask for "no snoop" coherent.
     pub(super) coherent: bool,
 }
@@ -64,8 +73,11 @@ impl Domain {
                 from_err_ptr(unsafe { bindings::iommu_paging_domain_alloc_flags(dev, 0) })
             })
             .ok_or(ENODEV)??;
+        let ptr = NonNull::new(ptr).ok_or(ENOMEM)?;
         Ok(Self {
-            ptr: NonNull::new(ptr).ok_or(ENOMEM)?,
+            ptr,
+            // SAFETY: The domain is alive.
+            has_pt: unsafe { bindings::vfio_rs_iommu_has_pt(ptr.as_ptr()) },
             coherent: false,
         })
     }
@@ -128,29 +140,103 @@ impl Domain {
         DomainId(self.ptr.as_ptr() as usize)
     }
 
-    /// Maps all of `pages` from `iova` on; on failure nothing is mapped. May sleep.
-    pub(super) fn map(&self, iova: u64, pages: &PinnedPages, prot: Prot) -> Result {
+    /// Maps the next `npages` of `frames`, which are pinned, from `iova` on; on failure nothing is
+    /// mapped. May sleep.
+    pub(super) fn map(
+        &self,
+        iova: u64,
+        frames: &mut Cursor<'_>,
+        npages: usize,
+        prot: Prot,
+    ) -> Result {
         let mut done = 0usize;
-        pages
-            .for_each_run(|phys, len| {
-                // SAFETY: The domain is alive. The memory stays pinned until after the range
-                // was unmapped, which `IoMapping` sees to.
-                to_result(unsafe {
-                    bindings::iommu_map(
-                        self.ptr.as_ptr(),
-                        (iova as usize).wrapping_add(done),
-                        phys,
-                        len,
-                        prot.0 as c_int,
-                        bindings::GFP_KERNEL_ACCOUNT,
-                    )
-                })?;
-                done += len;
-                Ok(())
-            })
-            .inspect_err(|_| {
-                self.unmap(iova, done);
-            })
+        let result = if self.has_pt {
+            self.map_runs(iova, frames, npages, prot, &mut done)
+        } else {
+            self.map_batches(iova, frames, npages, prot, &mut done)
+        };
+        result.inspect_err(|_| {
+            self.unmap(iova, done);
+        })
+    }
+
+    /// Maps run by run, then lets the IOMMU know. Adds what was mapped to `done`.
+    fn map_runs(
+        &self,
+        iova: u64,
+        frames: &mut Cursor<'_>,
+        npages: usize,
+        prot: Prot,
+        done: &mut usize,
+    ) -> Result {
+        let mut left = npages;
+        while let Some((pfn, npages)) = frames.take(left) {
+            // SAFETY: The domain is alive and `has_pt`. The memory stays pinned until after the
+            // range was unmapped, which `IoMapping` sees to.
+            to_result(unsafe {
+                bindings::vfio_rs_iommu_pt_map(
+                    self.ptr.as_ptr(),
+                    (iova as usize).wrapping_add(*done),
+                    (pfn as u64) << PAGE_SHIFT,
+                    npages << PAGE_SHIFT,
+                    prot.0 as c_int,
+                    done,
+                )
+            })?;
+            left -= npages;
+        }
+        // SAFETY: The domain is alive.
+        to_result(unsafe {
+            bindings::vfio_rs_iommu_sync_map(self.ptr.as_ptr(), iova as usize, *done)
+        })
+    }
+
+    /// Maps as many runs by each call as fit its list. Adds what was mapped to `done`.
+    fn map_batches(
+        &self,
+        iova: u64,
+        frames: &mut Cursor<'_>,
+        npages: usize,
+        prot: Prot,
+        done: &mut usize,
+    ) -> Result {
+        let mut batch = [const { MaybeUninit::uninit() }; BATCH];
+        let mut left = npages;
+        while left != 0 {
+            let mut used = 0;
+            while let Some((pfn, npages)) = frames.take(left) {
+                left -= npages;
+                // SAFETY: Computes an address.
+                let page = unsafe { bindings::vfio_rs_pfn_to_page(pfn) } as usize;
+                let last = used + 1 == BATCH || left == 0;
+                batch[used].write(bindings::scatterlist {
+                    page_link: page | if last { bindings::SG_END as usize } else { 0 },
+                    // CAST: `IoSpace` maps no more than 1 GiB at a time.
+                    length: (npages << PAGE_SHIFT) as c_uint,
+                    ..pin_init::zeroed()
+                });
+                used += 1;
+                if last {
+                    break;
+                }
+            }
+            // SAFETY: The domain is alive. The first `used` entries are filled in, the last one is
+            // marked, and the memory stays pinned as above.
+            let mapped = unsafe {
+                bindings::iommu_map_sg(
+                    self.ptr.as_ptr(),
+                    (iova as usize).wrapping_add(*done),
+                    batch.as_mut_ptr().cast(),
+                    used as c_uint,
+                    prot.0 as c_int,
+                    bindings::GFP_KERNEL_ACCOUNT,
+                )
+            };
+            // CAST: What is negative is an errno.
+            to_result(mapped.min(0) as c_int)?;
+            *done += mapped as usize;
+        }
+        Ok(())
     }
 
     /// Maps `len` bytes of device memory from `iova` on. On failure nothing is mapped. May sleep.

@@ -7,7 +7,9 @@
 //! a device sees them. The lock `domains` is held for reading to change mappings, for writing to
 //! change the set of domains.
 
+use core::mem::ManuallyDrop;
 use kernel::{
+    page::PAGE_SHIFT,
     prelude::*,
     sync::Arc, //
 };
@@ -27,7 +29,9 @@ use super::{
 use crate::{
     new_rwsem,
     pin::PinnedPages,
-    rwsem::RwSem, //
+    runs::Cursor,
+    rwsem::RwSem,
+    sched, //
 };
 
 struct Shared {
@@ -53,26 +57,45 @@ impl IoSpace {
 
     /// Makes `pages` reachable from `iova` on, for all groups. May sleep.
     ///
+    /// The list of domains may change while it runs: `iova` must be kept from being replayed.
+    ///
     /// # Errors
     ///
-    /// `EEXIST` or `EADDRINUSE` if something is mapped there, `ENOMEM`; then nothing is mapped.
+    /// `EEXIST` or `EADDRINUSE` if something is mapped there, `ENOMEM`, `EINTR` if the task is
+    /// being killed; then nothing is mapped.
     pub fn map(self: &Arc<Self>, iova: u64, pages: PinnedPages, prot: Prot) -> Result<IoMapping> {
+        let mut mapping = IoMapping {
+            space: self.clone(),
+            iova,
+            size: 0,
+            pages: ManuallyDrop::new(pages),
+            prot,
+        };
+        // On failure dropping `mapping` undoes what was done so far.
+        let npages = mapping.pages.npages();
+        let mut frames = mapping.pages.frames();
+        for_each_window(iova, npages << PAGE_SHIFT, true, |at, len| {
+            self.map_window(at, &mut frames, len, prot)?;
+            mapping.size += len;
+            Ok(())
+        })?;
+        Ok(mapping)
+    }
+
+    /// Maps the next `len` bytes of `frames` at `iova` in all domains, or in none.
+    fn map_window(&self, iova: u64, frames: &mut Cursor<'_>, len: usize, prot: Prot) -> Result {
         let domains = self.domains.read();
+        let start = *frames;
         for (i, shared) in domains.iter().enumerate() {
-            if let Err(err) = shared.domain.map(iova, &pages, prot) {
+            *frames = start;
+            if let Err(err) = shared.domain.map(iova, frames, len >> PAGE_SHIFT, prot) {
                 for done in domains.iter().take(i) {
-                    done.domain.unmap(iova, bytes(&pages));
+                    done.domain.unmap(iova, len);
                 }
                 return Err(err);
             }
         }
-        drop(domains);
-        Ok(IoMapping {
-            space: self.clone(),
-            iova,
-            pages: Some(pages),
-            prot,
-        })
+        Ok(())
     }
 
     /// Maps device memory in all domains in which nothing is mapped at `iova`; on failure in none
@@ -201,8 +224,36 @@ fn sw_msi_base(owner: &DmaOwner) -> Result<Option<u64>> {
         .map(|region| region.start))
 }
 
-fn bytes(pages: &PinnedPages) -> usize {
-    pages.npages() << kernel::page::PAGE_SHIFT
+/// Bytes that are mapped or unmapped before others get the CPU and the list of domains. No page of
+/// an I/O page table is larger, so none is split.
+const WINDOW: u64 = 1 << 30;
+
+/// Calls `f` with start and bytes of each part of a range, cut at multiples of [`WINDOW`].
+///
+/// # Errors
+///
+/// What `f` says, and `EINTR` if `killable` and the task is being killed.
+#[inline]
+fn for_each_window(
+    iova: u64,
+    size: usize,
+    killable: bool,
+    mut f: impl FnMut(u64, usize) -> Result,
+) -> Result {
+    let (mut at, mut left) = (iova, size);
+    loop {
+        let len = left.min((WINDOW - at % WINDOW) as usize);
+        f(at, len)?;
+        left -= len;
+        if left == 0 {
+            return Ok(());
+        }
+        at = at.wrapping_add(len as u64);
+        sched::cond_resched();
+        if killable {
+            sched::check_killed()?;
+        }
+    }
 }
 
 /// A new domain that wants the mappings of its space.
@@ -221,10 +272,11 @@ impl Replay<'_> {
         if !Arc::ptr_eq(self.space, &mapping.space) {
             return Err(EINVAL);
         }
-        match &mapping.pages {
-            Some(pages) => self.domain.map(mapping.iova, pages, mapping.prot),
-            None => Ok(()),
-        }
+        let mut frames = mapping.pages.frames();
+        for_each_window(mapping.iova, mapping.size, true, |at, len| {
+            self.domain
+                .map(at, &mut frames, len >> PAGE_SHIFT, mapping.prot)
+        })
     }
 }
 
@@ -270,28 +322,34 @@ impl Drop for Attachment {
 pub struct IoMapping {
     space: Arc<IoSpace>,
     iova: u64,
-    pages: Option<PinnedPages>,
+    /// Bytes mapped.
+    size: usize,
+    /// Dropped once nothing is mapped any more.
+    pages: ManuallyDrop<PinnedPages>,
     prot: Prot,
 }
 
 impl Drop for IoMapping {
     fn drop(&mut self) {
-        let Some(pages) = self.pages.take() else {
-            return;
-        };
-        let size = bytes(&pages);
         let mut complete = true;
-        for shared in self.space.domains.read().iter() {
-            complete &= shared.domain.unmap(self.iova, size) == size;
+        if self.size != 0 {
+            let _ = for_each_window(self.iova, self.size, false, |at, len| {
+                for shared in self.space.domains.read().iter() {
+                    complete &= shared.domain.unmap(at, len) == len;
+                }
+                Ok(())
+            });
         }
-        if !complete {
+        if complete {
+            // SAFETY: Nobody uses the pages after this.
+            unsafe { ManuallyDrop::drop(&mut self.pages) };
+        } else {
             // A device may still see some page: losing it is better than giving it to others.
             pr_err!(
                 "IOVA {:#x}: {:#x} bytes could not be unmapped\n",
                 self.iova,
-                size
+                self.size
             );
-            core::mem::forget(pages);
         }
     }
 }

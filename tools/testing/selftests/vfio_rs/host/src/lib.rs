@@ -15,6 +15,8 @@ mod config;
 mod iova;
 #[path = "../../../../../../drivers/vfio_rs/pci/name.rs"]
 mod name;
+#[path = "../../../../../../rust/vfio_kernel/runs.rs"]
+mod runs;
 
 mod config_device;
 mod config_model;
@@ -22,6 +24,7 @@ mod config_props;
 mod fail_nth;
 mod iova_props;
 mod map_props;
+mod runs_props;
 
 /// Settings of all tests against random input.
 fn settings(cases: u32) -> proptest::test_runner::Config {

@@ -22,6 +22,9 @@ pub struct Flags;
 /// May sleep.
 pub const GFP_KERNEL: Flags = Flags;
 
+/// May sleep, and counts for the memory cgroup.
+pub const GFP_KERNEL_ACCOUNT: Flags = Flags;
+
 fn allocate() -> Result<(), AllocError> {
     if fail::next_allocation_fails() {
         return Err(AllocError);
@@ -59,6 +62,13 @@ impl<T> DerefMut for KBox<T> {
 #[derive(PartialEq, Eq)]
 pub struct KVec<T>(Vec<T>);
 
+/// A vector that may also be in virtually contiguous memory.
+pub type KVVec<T> = KVec<T>;
+
+/// What there was no room for.
+#[derive(Debug)]
+pub struct PushError<T>(pub T);
+
 impl<T> KVec<T> {
     /// An empty vector.
     pub const fn new() -> Self {
@@ -91,6 +101,20 @@ impl<T> KVec<T> {
         self.reserve(1, flags)?;
         self.0.push(value);
         Ok(())
+    }
+
+    /// Appends an element if there is room.
+    pub fn push_within_capacity(&mut self, value: T) -> Result<(), PushError<T>> {
+        if self.0.len() == self.0.capacity() {
+            return Err(PushError(value));
+        }
+        self.0.push(value);
+        Ok(())
+    }
+
+    /// All elements.
+    pub fn as_slice(&self) -> &[T] {
+        &self.0
     }
 
     /// Removes the last element.

@@ -18,8 +18,10 @@ pub mod prelude {
         alloc::{
             Flags,
             KBox,
+            KVVec,
             KVec,
-            GFP_KERNEL, //
+            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT, //
         },
         error::{
             code::*,

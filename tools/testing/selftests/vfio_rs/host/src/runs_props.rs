@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs of page frames against a list of frames.
+
+// A panic is how a test fails.
+#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use crate::{
+    runs::Runs,
+    settings, //
+};
+use kernel::{
+    fail,
+    prelude::ENOMEM, //
+};
+use proptest::prelude::{
+    prop,
+    prop_assert,
+    prop_assert_eq,
+    proptest, //
+};
+
+/// All frames, taken in pieces of at most `most`.
+fn frames(runs: &Runs, most: usize) -> Vec<usize> {
+    let mut cursor = runs.cursor();
+    let mut all = Vec::new();
+    while let Some((pfn, npages)) = cursor.take(most) {
+        assert!((1..=most).contains(&npages));
+        all.extend(pfn..pfn + npages);
+    }
+    assert!(cursor.take(most).is_none());
+    all
+}
+
+proptest! {
+    #![proptest_config(settings(500))]
+
+    #[test]
+    fn frames_come_back_in_order(
+        pieces in prop::collection::vec((0usize..50, 1usize..6), 0..60),
+        most in 1usize..8,
+        expected in 0usize..400,
+    ) {
+        let mut runs = Runs::new();
+        let mut model = Vec::new();
+        for (pfn, npages) in pieces {
+            let follows = model.last().is_some_and(|last| last + 1 == pfn);
+            if follows || model.len() % 2 == 0 {
+                runs.push(pfn, npages, expected).unwrap();
+            } else {
+                runs.append(pfn, npages, expected).unwrap();
+            }
+            model.extend(pfn..pfn + npages);
+            prop_assert_eq!(runs.npages(), model.len());
+        }
+        runs.trim();
+        prop_assert_eq!(frames(&runs, most), model.clone());
+        prop_assert_eq!(frames(&runs, usize::MAX), model);
+        prop_assert!(runs.cursor().take(0).is_none());
+    }
+}
+
+#[test]
+fn adjacent_frames_need_no_memory() {
+    let (runs, failed) = fail::nth(1, || {
+        let mut runs = Runs::new();
+        for pfn in 0..1000 {
+            runs.push(5 + pfn * 8, 8, 8000)?;
+        }
+        Ok::<_, kernel::error::Error>(runs)
+    });
+    assert!(!failed);
+    assert_eq!(runs.unwrap().cursor().take(usize::MAX), Some((5, 8000)));
+}
+
+#[test]
+fn a_run_ends_where_its_number_of_frames_does() {
+    let full = (1 << 24) - 1;
+    let mut runs = Runs::new();
+    let last = (1 << 40) - 1;
+    for (pfn, npages) in [(7, full - 1), (6 + full, 1), (7 + full, 1), (last, 1)] {
+        runs.push(pfn, npages, 0).unwrap();
+    }
+    let mut cursor = runs.cursor();
+    assert_eq!(cursor.take(usize::MAX), Some((7, full)));
+    assert_eq!(cursor.take(usize::MAX), Some((7 + full, 1)));
+    assert_eq!(cursor.take(usize::MAX), Some((last, 1)));
+    assert_eq!(cursor.take(usize::MAX), None);
+}
+
+#[test]
+fn without_memory_nothing_is_appended() {
+    let mut runs = Runs::new();
+    let allocations = fail::sweep(
+        || {
+            runs = Runs::new();
+            for pfn in 0..100 {
+                let before = runs.npages();
+                if let Err(err) = runs.push(pfn * 2, 1, 100) {
+                    assert_eq!(runs.npages(), before);
+                    assert_eq!(frames(&runs, 1).len(), before);
+                    return Err(err);
+                }
+            }
+            // Can do without.
+            runs.trim();
+            Ok(())
+        },
+        |result| assert_eq!(result, Err(ENOMEM)),
+    );
+    assert!(allocations >= 3, "{allocations} allocations");
+    assert_eq!(
+        frames(&runs, 9),
+        (0..100).map(|pfn| pfn * 2).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn room_for_twice_the_runs_at_most() {
+    for (scattered, total) in [(9, 100_000), (500, 100_000), (8192, 8192), (20_000, 20_001)] {
+        let mut runs = Runs::new();
+        for pfn in 0..scattered {
+            runs.push(pfn * 2, 1, total).unwrap();
+        }
+        if total > scattered {
+            runs.push(1 << 30, total - scattered, total).unwrap();
+        }
+        runs.trim();
+        let bytes = runs.room() * 8;
+        assert!(
+            bytes <= 16 * scattered,
+            "{bytes} bytes for {scattered} runs"
+        );
+        assert_eq!(frames(&runs, usize::MAX).len(), total);
+    }
+}
