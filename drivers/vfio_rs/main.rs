@@ -28,6 +28,7 @@ use kernel::{
 use vfio_kernel::{
     chardev::MiscNode,
     kvm,
+    memtype::DebugFs,
     pci::{
         BusWatch,
         Registration, //
@@ -55,6 +56,7 @@ struct VfioRs {
     _driver: Registration<pci::Device>,
     _watch: BusWatch<pci::PhysFns>,
     _container_node: MiscNode,
+    _debugfs: DebugFs,
 }
 
 impl kernel::Module for VfioRs {
@@ -75,6 +77,7 @@ impl kernel::Module for VfioRs {
             _driver: driver,
             _watch: watch,
             _container_node: container_node,
+            _debugfs: DebugFs::new(),
         })
     }
 }

@@ -111,29 +111,6 @@ struct file *vfio_rs_anon_file(const char *name, const struct file_operations *f
 	return file;
 }
 
-/* What io_remap_pfn_range() would set; the fault handler may not change it. */
-void vfio_rs_vma_set_mmio(struct vm_area_struct *vma)
-{
-	vma->vm_page_prot = pgprot_decrypted(pgprot_noncached(vma->vm_page_prot));
-	vm_flags_set(vma, VM_ALLOW_ANY_UNCACHED | VM_IO | VM_PFNMAP |
-			  VM_DONTEXPAND | VM_DONTDUMP);
-}
-
-vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order)
-{
-	if (!order)
-		return vmf_insert_pfn(vmf->vma, vmf->address, pfn);
-#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
-	if (order == PMD_ORDER)
-		return vmf_insert_pfn_pmd(vmf, pfn, false);
-#endif
-#ifdef CONFIG_ARCH_SUPPORTS_PUD_PFNMAP
-	if (order == PUD_ORDER)
-		return vmf_insert_pfn_pud(vmf, pfn, false);
-#endif
-	return VM_FAULT_FALLBACK;
-}
-
 /*
  * iommu_map() of one run of many, less what can wait until all are mapped: see
  * vfio_rs_iommu_sync_map(). Only for domains with a generic page table.

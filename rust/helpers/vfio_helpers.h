@@ -23,6 +23,7 @@ extern bool vfio_rs_disable_vga;
 extern bool vfio_rs_disable_idle_d3;
 extern bool vfio_rs_enable_sriov;
 extern bool vfio_rs_disable_denylist;
+extern bool vfio_rs_wc_mmap;
 
 struct page *vfio_rs_pfn_to_page(unsigned long pfn);
 
@@ -48,8 +49,6 @@ struct cdev *vfio_rs_inode_cdev(const struct inode *inode);
 int vfio_rs_init_pseudo(struct fs_context *fc);
 struct file *vfio_rs_anon_file(const char *name, const struct file_operations *fops,
 			       void *priv, struct address_space *mapping);
-void vfio_rs_vma_set_mmio(struct vm_area_struct *vma);
-vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order);
 
 int vfio_rs_iommu_pt_map(struct iommu_domain *domain, unsigned long iova, phys_addr_t phys,
 			 size_t len, int prot, size_t *mapped);

@@ -34,3 +34,6 @@ EXPORT_SYMBOL_GPL(vfio_rs_enable_sriov);
 
 bool vfio_rs_disable_denylist;
 EXPORT_SYMBOL_GPL(vfio_rs_disable_denylist);
+
+bool vfio_rs_wc_mmap = true;
+EXPORT_SYMBOL_GPL(vfio_rs_wc_mmap);

@@ -10,4 +10,5 @@
 #include "vfio_irq.h"
 #include "vfio_kvm.h"
 #include "vfio_layout.h"
+#include "vfio_mmap.h"
 #include "vfio_pm.h"

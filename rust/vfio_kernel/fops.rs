@@ -124,6 +124,7 @@ impl<T: FileOps + Mmap> FileOpsTable<T> {
         table.read = Some(read::<T>);
         table.write = Some(write::<T>);
         table.mmap = Some(mmap::<T>);
+        table.get_unmapped_area = Some(mmap::get_unmapped_area::<T>);
         table.show_fdinfo = Some(show_fdinfo::<T>);
         Self(table, PhantomData)
     }

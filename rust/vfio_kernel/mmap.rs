@@ -33,15 +33,48 @@ pub struct MapRequest {
     pub shared: bool,
 }
 
+/// How a map is cached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Caching {
+    /// Each access goes to the device by itself, in order.
+    Uncached,
+    /// Writes may be gathered and leave in any order.
+    WriteCombining,
+}
+
+/// A map that may be made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum MapKind {
+    /// An uncached one.
+    Plain,
+    /// One whose areas are counted: this is the first, [`Mmap::opened`] and [`Mmap::closed`] tell of
+    /// the others.
+    Counted(Caching),
+}
+
 /// A file that can be mapped.
 pub trait Mmap: Send + Sync + 'static {
-    /// Decides whether the map may be made. Called with `mmap_lock` held for writing.
-    fn mmap(&self, request: MapRequest) -> Result;
+    /// Decides whether the map may be made, and of which kind. If it is counted, it is made in any
+    /// case. Called with `mmap_lock` held for writing.
+    fn mmap(&self, request: MapRequest) -> Result<MapKind>;
+
+    /// A part of a counted map, or a copy of it in a child, became an area of its own. It begins at
+    /// `offset` of the file. Called with `mmap_lock` held for writing.
+    fn opened(&self, offset: u64);
+
+    /// An area of a counted map is gone, and its pages before it. As for [`opened`](Self::opened).
+    fn closed(&self, offset: u64);
+
+    /// The physical address at `offset` of the file, if a map there could have huge pages.
+    fn placement(&self, offset: u64) -> Option<u64>;
 
     /// Fills in the page that was touched, by [`Fault::insert`]. Called with `mmap_lock` or the
     /// area's lock held for reading. The default answer to a failure is `SIGBUS`.
     fn fault(&self, fault: Fault<'_>) -> FaultResult;
 }
+
+/// A page was put in.
+const VM_FAULT_NOPAGE: bindings::vm_fault_t = bindings::vm_fault_reason_VM_FAULT_NOPAGE;
 
 /// What became of a fault.
 pub struct FaultResult(bindings::vm_fault_t);
@@ -84,7 +117,7 @@ impl Fault<'_> {
     ///
     /// The window must stay accessible until the map is zapped: the caller holds the lock that
     /// whoever zaps takes.
-    pub fn insert(self, window: BarWindow, offset: u64) -> FaultResult {
+    pub fn insert(self, window: BarWindow, offset: u64, caching: Caching) -> FaultResult {
         let size = (PAGE_SIZE as u64) << self.order;
         let phys = window.phys().wrapping_add(offset);
         let inside = offset
@@ -98,9 +131,14 @@ impl Fault<'_> {
         }
         // SAFETY: `vmf` is valid; the frame belongs to a device's BAR, not to memory that the
         // kernel manages.
-        FaultResult(unsafe {
+        let result = unsafe {
             bindings::vfio_rs_insert_pfn(self.vmf, (phys >> PAGE_SHIFT) as usize, self.order)
-        })
+        };
+        if caching == Caching::WriteCombining && result == VM_FAULT_NOPAGE {
+            // SAFETY: `vmf` is valid, with the locks that the MM took for the fault.
+            unsafe { bindings::vfio_rs_check_wc(self.vmf, self.order) };
+        }
+        FaultResult(result)
     }
 
     /// Whether a naturally aligned page around the address lies in the area.
@@ -127,15 +165,19 @@ pub(crate) fn set_up<T: Mmap>(data: &T, vma: &VmaNew) -> Result {
     // SAFETY: The area is valid and not in use by others while it is set up.
     let pgoff = unsafe { (*raw).vm_pgoff };
     let len = vma.end().checked_sub(vma.start()).ok_or(EINVAL)?;
-    data.mmap(MapRequest {
+    let kind = data.mmap(MapRequest {
         offset: (pgoff as u64).checked_mul(PAGE_SIZE as u64).ok_or(EINVAL)?,
         len: len as u64,
         shared: vma.flags() & flags::SHARED != 0,
     })?;
+    let (ops, caching) = match kind {
+        MapKind::Plain => (&Ops::<T>::PLAIN, Caching::Uncached),
+        MapKind::Counted(caching) => (&Ops::<T>::COUNTED, caching),
+    };
     // SAFETY: As above; the file that the area refers to keeps `data` alive.
     unsafe {
-        bindings::vfio_rs_vma_set_mmio(raw);
-        (*raw).vm_ops = &Ops::<T>::OPS;
+        bindings::vfio_rs_vma_set_mmio(raw, caching == Caching::WriteCombining);
+        (*raw).vm_ops = ops;
     }
     Ok(())
 }
@@ -143,12 +185,80 @@ pub(crate) fn set_up<T: Mmap>(data: &T, vma: &VmaNew) -> Result {
 struct Ops<T>(PhantomData<T>);
 
 impl<T: Mmap> Ops<T> {
-    const OPS: bindings::vm_operations_struct = bindings::vm_operations_struct {
+    const PLAIN: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(fault::<T>),
         #[cfg(CONFIG_ARCH_SUPPORTS_HUGE_PFNMAP)]
         huge_fault: Some(huge_fault::<T>),
         ..pin_init::zeroed()
     };
+
+    const COUNTED: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        open: Some(open::<T>),
+        close: Some(close::<T>),
+        ..Self::PLAIN
+    };
+}
+
+/// The data of the file that an area maps, and where in the file the area begins.
+///
+/// # Safety
+///
+/// `vma` must be an area that [`set_up`] made for `T`, and not go away.
+unsafe fn of_area<'a, T: Mmap>(vma: *mut bindings::vm_area_struct) -> (&'a T, u64) {
+    // SAFETY: Only `set_up::<T>` installs our handlers, on areas of files whose private data is
+    // an `Arc<T>`; the area holds the file open.
+    let data = unsafe { &*(*(*vma).vm_file).private_data.cast::<T>() };
+    // SAFETY: As above.
+    (data, (unsafe { (*vma).vm_pgoff } as u64) << PAGE_SHIFT)
+}
+
+/// `open` of an area: it was split off, moved or inherited.
+///
+/// # Safety
+///
+/// Called by the MM, with an area that [`set_up`] made for `T`.
+unsafe extern "C" fn open<T: Mmap>(vma: *mut bindings::vm_area_struct) {
+    // SAFETY: The same contract.
+    let (data, offset) = unsafe { of_area::<T>(vma) };
+    data.opened(offset);
+}
+
+/// `close` of an area.
+///
+/// # Safety
+///
+/// Called by the MM, with an area that [`set_up`] made for `T`.
+unsafe extern "C" fn close<T: Mmap>(vma: *mut bindings::vm_area_struct) {
+    // SAFETY: The same contract.
+    let (data, offset) = unsafe { of_area::<T>(vma) };
+    data.closed(offset);
+}
+
+/// Where to put a map of `len` bytes, if the user does not say where: so that huge pages fit.
+///
+/// # Safety
+///
+/// Called by the MM, in `mmap(2)` of a file whose private data is an `Arc<T>`.
+pub(crate) unsafe extern "C" fn get_unmapped_area<T: Mmap>(
+    file: *mut bindings::file,
+    addr: c_ulong,
+    len: c_ulong,
+    pgoff: c_ulong,
+    flags: c_ulong,
+) -> c_ulong {
+    // The smallest huge page of any machine.
+    const HUGE: c_ulong = 1 << 20;
+    if addr == 0 && len >= HUGE {
+        // SAFETY: By the contract of this function.
+        let data = unsafe { &*(*file).private_data.cast::<T>() };
+        let offset = (pgoff as u64).checked_mul(PAGE_SIZE as u64);
+        if let Some(phys) = offset.and_then(|offset| data.placement(offset)) {
+            // SAFETY: The same contract.
+            return unsafe { bindings::vfio_rs_huge_unmapped_area(file, len, pgoff, flags, phys) };
+        }
+    }
+    // SAFETY: The same contract.
+    unsafe { bindings::vfio_rs_get_unmapped_area(file, addr, len, pgoff, flags) }
 }
 
 /// `fault` of an area.
@@ -170,13 +280,8 @@ unsafe extern "C" fn huge_fault<T: Mmap>(
     vmf: *mut bindings::vm_fault,
     order: c_uint,
 ) -> bindings::vm_fault_t {
-    // SAFETY: Only `set_up::<T>` installs this handler, on areas of files whose private data is
-    // an `Arc<T>`; the area holds the file open.
-    let data = unsafe {
-        &*(*(*(*vmf).__bindgen_anon_1.vma).vm_file)
-            .private_data
-            .cast::<T>()
-    };
+    // SAFETY: The fault is in an area of `set_up::<T>`, which stays while it is handled.
+    let (data, _) = unsafe { of_area::<T>((*vmf).__bindgen_anon_1.vma) };
     let fault = Fault {
         vmf,
         order,

@@ -45,6 +45,11 @@ parameter! {
 }
 
 parameter! {
+    /// Whether write-combining maps of BARs are offered.
+    wc_mmap: bool = vfio_rs_wc_mmap
+}
+
+parameter! {
     /// See [`PerDevice::nointxmask`].
     nointxmask: bool = vfio_rs_nointxmask
 }

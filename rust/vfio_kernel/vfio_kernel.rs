@@ -21,6 +21,7 @@ mod layout;
 pub mod locked_vm;
 pub mod log;
 pub mod mapping;
+pub mod memtype;
 pub mod mmap;
 pub mod params;
 pub mod pci;

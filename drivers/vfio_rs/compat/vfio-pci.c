@@ -36,6 +36,8 @@ module_param_named(enable_sriov, vfio_rs_enable_sriov, bool, 0644);
 MODULE_PARM_DESC(enable_sriov,
 		 "Allow to configure SR-IOV of bound devices. The user of the PF must know how to serve VFs, else neither may work.");
 #endif
+module_param_named(wc_mmap, vfio_rs_wc_mmap, bool, 0644);
+MODULE_PARM_DESC(wc_mmap, "Offer write-combining maps of prefetchable BARs");
 module_param_named(disable_denylist, vfio_rs_disable_denylist, bool, 0444);
 MODULE_PARM_DESC(disable_denylist,
 		 "Allow to bind devices with known errata that their users may exploit");
@@ -92,6 +94,7 @@ static void __exit drop(void)
 	vfio_rs_disable_idle_d3 = false;
 	vfio_rs_enable_sriov = false;
 	vfio_rs_disable_denylist = false;
+	vfio_rs_wc_mmap = true;
 }
 module_exit(drop);
 

@@ -22,6 +22,11 @@ use vfio_kernel::{
 };
 
 use super::{
+    bar::{
+        Bar,
+        BarUse,
+        Lease, //
+    },
     Open,
     Region, //
 };
@@ -50,6 +55,8 @@ struct Ring {
     doorbell: Doorbell,
     /// In memory, which may be disabled; not in I/O ports.
     in_memory: bool,
+    /// Keeps a BAR uncached that might become write-combining.
+    lease: Option<Lease>,
 }
 
 impl Doorbell {
@@ -76,7 +83,8 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EINVAL` beyond the BAR or in the MSI-X table, `EBUSY` if the BAR could not be reserved,
+    /// `EINVAL` beyond the BAR or in the MSI-X table, `EBUSY` if the BAR could not be reserved or is
+    /// mapped write-combining,
     /// `ENODEV` if it is not there, `EEXIST`, `ENODEV` if there is none to remove, `ENOSPC`, `EBADF`, `ENOMEM`.
     pub(crate) fn set_ioeventfd(self: &Arc<Self>, doorbell: Doorbell, fd: i32) -> Result {
         let Doorbell {
@@ -91,7 +99,10 @@ impl Open {
         if table.is_some_and(|table| end > table.start && offset < table.end) {
             return Err(EINVAL);
         }
-        self.bar_map(bar)?;
+        let lease = match self.bar(bar)?.io()? {
+            BarUse::Uncached(_) => None,
+            BarUse::Leased(lease) => Some(lease),
+        };
 
         let mut all = self.ioeventfds.lock();
         match (all.iter().position(|one| one.doorbell == doorbell), fd) {
@@ -108,6 +119,7 @@ impl Open {
             open: self.clone(),
             doorbell,
             in_memory: self.pci().bar_is_memory(bar),
+            lease,
         };
         let hook = Virqfd::new(EventFdFile::fdget(fd)?, ring)?;
         all.push(
@@ -135,7 +147,11 @@ impl Ring {
             width,
             data,
         } = self.doorbell;
-        if let Ok(map) = self.open.bar_map(bar) {
+        let io = match &self.lease {
+            Some(lease) => Some(&**lease),
+            None => self.open.bar(bar).ok().and_then(Bar::always_uncached),
+        };
+        if let Some(map) = io {
             // Checked when it was set up.
             let _ = map.write_unaligned(offset, width, data);
         }

@@ -5,38 +5,62 @@
 use kernel::prelude::*;
 use vfio_kernel::{
     mmap::{
+        Caching,
         Fault,
         FaultResult,
+        MapKind,
         MapRequest, //
     },
     pci::BarWindow,
 };
 
 use super::{
+    regions::WRITE_COMBINING,
     Open,
     Region, //
 };
 
 impl Open {
-    /// Whether a map may be made.
+    /// Makes room for a map.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is private, or goes beyond a BAR that can be mapped; `EBUSY` if the BAR is
-    /// somebody else's; `ENOMEM` if the kernel could not map it either.
-    pub(crate) fn check_map(&self, request: MapRequest) -> Result {
+    /// `EINVAL` if it is private, or goes beyond a BAR that can be mapped in that way; `EBUSY` if
+    /// the BAR is somebody else's, or cached in the other way now; `ENOMEM`.
+    pub(crate) fn add_map(&self, request: MapRequest) -> Result<MapKind> {
         let (bar, window, offset) = self.window_at(request.offset).ok_or(EINVAL)?;
         let end = offset.checked_add(request.len).ok_or(EINVAL)?;
         if !request.shared || end > window.page_aligned_len() {
             return Err(EINVAL);
         }
         // The BAR must be reserved, so that nobody else drives it meanwhile.
-        self.bar_map(bar).map(|_| ())
+        self.bar(bar)?.add_map(caching(request.offset))
+    }
+
+    /// Counts one more area of a map, at an offset of the device's file.
+    pub(crate) fn add_area(&self, offset: u64) {
+        if let Some(Ok(bar)) = self.window_at(offset).map(|(bar, ..)| self.bar(bar)) {
+            bar.add_area();
+        }
+    }
+
+    /// Counts one area less of a map.
+    pub(crate) fn remove_area(&self, offset: u64) {
+        if let Some(Ok(bar)) = self.window_at(offset).map(|(bar, ..)| self.bar(bar)) {
+            bar.remove_area();
+        }
+    }
+
+    /// The physical address at an offset of the device's file that can be mapped.
+    pub(crate) fn placement(&self, offset: u64) -> Option<u64> {
+        let (_, window, offset) = self.window_at(offset)?;
+        Some(window.phys_at(offset))
     }
 
     /// Fills in a page of a map.
     pub(crate) fn fault(&self, fault: Fault<'_>) -> FaultResult {
-        let Some((_, window, offset)) = self.window_at(fault.offset()) else {
+        let at = fault.offset();
+        let Some((_, window, offset)) = self.window_at(at) else {
             return FaultResult::SIGBUS;
         };
         // Held until the page is in, so that whoever disables memory finds it there to revoke.
@@ -44,14 +68,23 @@ impl Open {
         if !self.maps(&memory) {
             return FaultResult::SIGBUS;
         }
-        fault.insert(window, offset)
+        fault.insert(window, offset, caching(at))
     }
 
     /// The BAR at an offset of the device's file, and the offset in the BAR.
     pub(super) fn window_at(&self, offset: u64) -> Option<(u32, BarWindow, u64)> {
-        match Region::at(offset).ok()? {
+        match Region::at(offset & !WRITE_COMBINING).ok()? {
             (Region::Bar(bar), offset) => Some((bar, self.window(bar)?, offset)),
             _ => None,
         }
+    }
+}
+
+/// How maps at an offset of the device's file are cached.
+fn caching(offset: u64) -> Caching {
+    if offset & WRITE_COMBINING == 0 {
+        Caching::Uncached
+    } else {
+        Caching::WriteCombining
     }
 }

@@ -16,6 +16,7 @@
 //! | `config_io.rs`| reads and writes of that, on the real device                |
 //! | `regions.rs`  | where things are in the device's file                       |
 //! | `region_io.rs`| reads and writes of BARs and ROM                            |
+//! | `bar.rs`      | BARs as the kernel reaches them, and how they are cached    |
 //! | `map.rs`      | BARs in user address spaces                                 |
 //! | `bar_dma.rs`  | BARs in I/O address spaces, for other devices               |
 //! | `irq/`        | interrupts to eventfds                                      |
@@ -26,6 +27,7 @@
 //! taken for reading by page faults, so no user
 //! memory is touched under it.
 
+mod bar;
 mod bar_dma;
 mod config;
 mod config_io;

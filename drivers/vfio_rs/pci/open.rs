@@ -2,6 +2,7 @@
 
 //! A device from its first open to its last close.
 
+use core::array::from_fn;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -13,7 +14,6 @@ use kernel::{
 use vfio_kernel::{
     new_rwsem,
     pci::{
-        BarMap,
         BarWindow,
         MappableBar,
         PciDevice,
@@ -23,6 +23,7 @@ use vfio_kernel::{
 };
 
 use super::{
+    bar::Bar as BarSlot,
     config::{
         Bar,
         BarSpace,
@@ -50,7 +51,7 @@ pub(crate) struct Open {
     pub(super) reset_works: bool,
     saved: Option<SavedState>,
     /// BARs that are there and could be reserved, or why not.
-    bars: [Result<BarMap>; 6],
+    bars: [Result<BarSlot>; 6],
     /// BARs that users may map.
     mappable: [Option<MappableBar>; 6],
     pub(super) msix: Option<MsixTable>,
@@ -73,6 +74,8 @@ pub(crate) struct Open {
 #[derive(Clone, Copy)]
 pub(super) struct MsixTable {
     pub(super) bar: u32,
+    /// The BAR of the pending bits.
+    pending_bar: u32,
     pub(super) start: u64,
     pub(super) end: u64,
     /// Vectors.
@@ -123,14 +126,23 @@ impl Open {
             }
         }
         let memory = config.memory_enabled();
+        let msix = msix_table(pci);
+        let mappable: [_; 6] = from_fn(|bar| MappableBar::new(pci, bar as u32).ok());
+        let bars = from_fn(|bar| {
+            // What the kernel programs is in nobody's write-combining map.
+            let whole = mappable.get(bar).and_then(Option::as_ref).filter(|_| {
+                msix.is_none_or(|msix| ![msix.bar, msix.pending_bar].contains(&(bar as u32)))
+            });
+            BarSlot::new(pci, bar as u32, whole)
+        });
         Arc::pin_init(
             pin_init!(Self {
                 device: device.clone(),
                 reset_works,
                 saved,
-                bars: core::array::from_fn(|bar| BarMap::new(pci, bar as u32)),
-                mappable: core::array::from_fn(|bar| MappableBar::new(pci, bar as u32).ok()),
-                msix: msix_table(pci),
+                bars,
+                mappable,
+                msix,
                 config <- new_mutex!(config, "Open::config"),
                 memory <- new_rwsem!(Memory::new(memory), "Open::memory"),
                 intx_in_device,
@@ -181,14 +193,14 @@ impl Open {
         was_reset
     }
 
-    /// A BAR as the kernel reaches it.
+    /// A BAR that is reserved.
     ///
     /// # Errors
     ///
     /// `ENODEV` if there is none, `EBUSY` if it is somebody else's, `ENOMEM`.
-    pub(super) fn bar_map(&self, bar: u32) -> Result<&BarMap> {
+    pub(super) fn bar(&self, bar: u32) -> Result<&BarSlot> {
         match self.bars.get(bar as usize) {
-            Some(Ok(map)) => Ok(map),
+            Some(Ok(bar)) => Ok(bar),
             Some(Err(err)) => Err(*err),
             None => Err(ENODEV),
         }
@@ -276,10 +288,12 @@ fn msix_table(pci: &PciDevice) -> Option<MsixTable> {
     }
     let flags = pci.read_config_word(cap.checked_add(2)?);
     let table = pci.read_config_dword(cap.checked_add(4)?);
+    let pending = pci.read_config_dword(cap.checked_add(8)?);
     let count = u32::from(flags & 0x7ff).checked_add(1)?;
     let start = u64::from(table & !0x7);
     Some(MsixTable {
         bar: table & 0x7,
+        pending_bar: pending & 0x7,
         start,
         end: start.checked_add(u64::from(count).checked_mul(16)?)?,
         count,

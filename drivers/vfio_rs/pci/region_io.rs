@@ -33,7 +33,8 @@ impl Open {
     /// # Errors
     ///
     /// None for no bytes, wherever they are. `EINVAL` where no region is, `EIO` from memory that is
-    /// disabled or a device that does not wake up, `EFAULT`.
+    /// disabled or a device that does not wake up, `EBUSY` from a BAR that is mapped write-combining,
+    /// `EFAULT`.
     pub(crate) fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
         let mut writer = buf.writer();
         let len = writer.len();
@@ -83,9 +84,10 @@ impl Open {
     ) -> Result<usize> {
         let len = clamp(len, offset, self.pci().bar_len(bar))?;
         let memory = self.pci().bar_is_memory(bar);
+        let io = self.bar(bar)?.io()?;
         let window = Window {
             open: memory.then_some(self),
-            io: self.bar_map(bar)?,
+            io: &io,
             hidden: match self.msix {
                 Some(table) if table.bar == bar => table.start..table.end,
                 _ => 0..0,

@@ -12,12 +12,16 @@ use vfio_kernel::{
 };
 
 use super::{
+    bar::Bar,
     Device,
     Open, //
 };
 
 /// Each region has this many bits of the file's offsets, `include/linux/vfio_pci_core.h`.
 const OFFSET_SHIFT: u32 = 40;
+
+/// In an offset of the device's file: the same place, for write-combining maps.
+pub(super) const WRITE_COMBINING: u64 = 1 << 62;
 
 /// A region that every PCI device has, though maybe of size 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub(crate) struct RegionInfo {
     pub(crate) flags: u32,
     /// Whether the MSI-X table lies in it and may be mapped with the rest.
     pub(crate) msix_mappable: bool,
+    /// Where all of it can be mapped write-combining.
+    pub(crate) write_combining: Option<u64>,
 }
 
 impl Region {
@@ -81,7 +87,9 @@ impl Device {
     /// Revokes all maps of BARs, those of users and those for other devices' DMA. The caller holds
     /// `Open::memory` for writing.
     pub(super) fn zap_bars(&self) {
-        self.mapping().zap(0, Region::Rom.offset());
+        let len = Region::Rom.offset();
+        self.mapping().zap(0, len);
+        self.mapping().zap(WRITE_COMBINING, len);
         self.bar_dma().revoke();
     }
 }
@@ -100,6 +108,7 @@ impl Open {
             size: 0,
             flags: 0,
             msix_mappable: false,
+            write_combining: None,
         };
         match region {
             Region::Config => {
@@ -114,6 +123,9 @@ impl Open {
                 if self.window(bar).is_some() {
                     info.flags |= uapi::VFIO_REGION_INFO_FLAG_MMAP;
                     info.msix_mappable = self.msix.is_some_and(|table| table.bar == bar);
+                    if self.bar(bar).is_ok_and(Bar::may_combine) {
+                        info.write_combining = Some(info.offset | WRITE_COMBINING);
+                    }
                 }
             }
             Region::Rom => {

@@ -34,6 +34,7 @@ use vfio_kernel::{
     mmap::{
         Fault,
         FaultResult,
+        MapKind,
         MapRequest,
         Mmap, //
     },
@@ -138,8 +139,20 @@ impl KvmFile for DeviceFile {
 }
 
 impl Mmap for DeviceFile {
-    fn mmap(&self, request: MapRequest) -> Result {
-        self.open.check_map(request)
+    fn mmap(&self, request: MapRequest) -> Result<MapKind> {
+        self.open.add_map(request)
+    }
+
+    fn opened(&self, offset: u64) {
+        self.open.add_area(offset);
+    }
+
+    fn closed(&self, offset: u64) {
+        self.open.remove_area(offset);
+    }
+
+    fn placement(&self, offset: u64) -> Option<u64> {
+        self.open.placement(offset)
     }
 
     fn fault(&self, fault: Fault<'_>) -> FaultResult {
@@ -219,6 +232,16 @@ fn get_region_info(open: &Open, arg: UserArg) -> Result {
     let mut flags = info.flags;
     if info.msix_mappable {
         caps.push(uapi::VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, 1, &[])?;
+        flags |= uapi::VFIO_REGION_INFO_FLAG_CAPS;
+    }
+    if let Some(offset) = info.write_combining {
+        let body = [
+            &uapi::VFIO_REGION_MMAP_ALT_WC.to_ne_bytes()[..],
+            &uapi::VFIO_REGION_MMAP_ALT_FLAG_EXCLUSIVE.to_ne_bytes(),
+            &offset.to_ne_bytes(),
+            &info.size.to_ne_bytes(),
+        ];
+        caps.push(uapi::VFIO_REGION_INFO_CAP_MMAP_ALT, 1, &body)?;
         flags |= uapi::VFIO_REGION_INFO_FLAG_CAPS;
     }
     caps.write(arg, user.argsz, MIN, |argsz, cap_offset| Info {

@@ -36,6 +36,16 @@ impl BarWindow {
         page_align(self.len)
     }
 
+    /// Whether it fills its pages.
+    pub fn is_whole_pages(&self) -> bool {
+        self.len != 0 && self.len % PAGE_SIZE as u64 == 0
+    }
+
+    /// The physical address `offset` bytes into it.
+    pub fn phys_at(&self, offset: u64) -> u64 {
+        self.start.wrapping_add(offset)
+    }
+
     /// `len` bytes of the window, `offset` bytes into it; `None` if it does not go so far.
     pub fn part(&self, offset: u64, len: usize) -> Option<DeviceMemory> {
         let end = offset.checked_add(len as u64)?;
@@ -59,6 +69,12 @@ impl PciDevice {
     pub fn bar_is_memory(&self, bar: u32) -> bool {
         self.resource(bar)
             .is_some_and(|(_, _, flags)| flags & bindings::IORESOURCE_MEM as usize != 0)
+    }
+
+    /// Whether reads of a BAR have no side effects and writes to it may be merged.
+    pub fn bar_is_prefetchable(&self, bar: u32) -> bool {
+        self.resource(bar)
+            .is_some_and(|(_, _, flags)| flags & bindings::IORESOURCE_PREFETCH as usize != 0)
     }
 
     /// The lower bits of the BAR register: space, type and prefetchable.
@@ -171,46 +187,63 @@ impl Drop for PageRest {
     }
 }
 
-/// A BAR that is reserved for the driver and mapped into the kernel.
-pub struct BarMap {
+/// A BAR that is reserved for the driver.
+pub struct BarRegion {
     dev: PciDevice,
     bar: u32,
-    io: IoMem,
 }
 
-impl BarMap {
-    /// Reserves and maps a BAR. May sleep.
+impl BarRegion {
+    /// Reserves a BAR. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if there is no such BAR or it cannot be mapped, `EBUSY` if someone else has it,
-    /// `ENOMEM`.
+    /// `ENODEV` if there is no such BAR or it cannot be mapped, `EBUSY` if someone else has it.
     pub fn new(dev: &PciDevice, bar: u32) -> Result<Self> {
-        let len = dev.bar_len(bar);
-        if len == 0 || bar > 5 || dev.bars_unmappable() {
+        if dev.bar_len(bar) == 0 || bar > 5 || dev.bars_unmappable() {
             return Err(ENODEV);
         }
         // SAFETY: The device is alive; the name lives forever.
         to_result(unsafe {
             bindings::pci_request_selected_regions(dev.as_ptr(), 1 << bar, c"vfio".as_char_ptr())
         })?;
-        // SAFETY: The BAR is reserved for us.
-        let io = unsafe { bindings::pci_iomap(dev.as_ptr(), bar as c_int, 0) };
-        let Some(io) = NonNull::new(io) else {
-            // SAFETY: Reserved above.
-            unsafe { bindings::pci_release_selected_regions(dev.as_ptr(), 1 << bar) };
-            return Err(ENOMEM);
-        };
         Ok(Self {
             dev: dev.clone(),
             bar,
-            // SAFETY: Mapped above, as long as `self` lives.
-            io: unsafe { IoMem::new(io, len) },
+        })
+    }
+
+    /// Maps it into the kernel, uncached. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn map(&self) -> Result<BarIo> {
+        // SAFETY: The device is alive and the BAR is there.
+        let io = unsafe { bindings::pci_iomap(self.dev.as_ptr(), self.bar as c_int, 0) };
+        let io = NonNull::new(io).ok_or(ENOMEM)?;
+        Ok(BarIo {
+            dev: self.dev.clone(),
+            // SAFETY: Mapped above for the BAR's length, as long as the new `BarIo` lives.
+            io: unsafe { IoMem::new(io, self.dev.bar_len(self.bar)) },
         })
     }
 }
 
-impl Deref for BarMap {
+impl Drop for BarRegion {
+    fn drop(&mut self) {
+        // SAFETY: Reserved by `new`.
+        unsafe { bindings::pci_release_selected_regions(self.dev.as_ptr(), 1 << self.bar) }
+    }
+}
+
+/// A BAR that is mapped into the kernel. It can outlive the [`BarRegion`], which is bad manners only.
+pub struct BarIo {
+    dev: PciDevice,
+    io: IoMem,
+}
+
+impl Deref for BarIo {
     type Target = IoMem;
 
     fn deref(&self) -> &IoMem {
@@ -218,12 +251,9 @@ impl Deref for BarMap {
     }
 }
 
-impl Drop for BarMap {
+impl Drop for BarIo {
     fn drop(&mut self) {
-        // SAFETY: Mapped and reserved by `new`.
-        unsafe {
-            bindings::pci_iounmap(self.dev.as_ptr(), self.io.as_ptr());
-            bindings::pci_release_selected_regions(self.dev.as_ptr(), 1 << self.bar);
-        }
+        // SAFETY: Mapped by `BarRegion::map`.
+        unsafe { bindings::pci_iounmap(self.dev.as_ptr(), self.io.as_ptr()) }
     }
 }

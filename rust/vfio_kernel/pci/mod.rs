@@ -17,7 +17,8 @@ mod sriov;
 mod watch;
 
 pub use bar::{
-    BarMap,
+    BarIo,
+    BarRegion,
     BarWindow,
     MappableBar, //
 };

@@ -28,7 +28,12 @@ pub struct Region {
     pub offset: u64,
     /// Numbers of its capabilities.
     pub cap_ids: Vec<u16>,
+    /// The region once more, to be mapped write-combining.
+    pub write_combining: Option<Box<Region>>,
 }
+
+/// Capability with another way to map a region, `VFIO_REGION_INFO_CAP_MMAP_ALT` of <linux/vfio_rs.h>.
+const CAP_MMAP_ALT: u32 = 0xff02;
 
 impl Region {
     /// Whether it may be mapped.
@@ -65,14 +70,28 @@ impl Device {
         } else {
             0
         };
-        let cap_ids = caps::walk(bytes, chain).iter().map(|cap| cap.id).collect();
-        Ok(Region {
+        let caps = caps::walk(bytes, chain);
+        let mut region = Region {
             index,
             flags: info.flags,
             size: info.size,
             offset: info.offset,
-            cap_ids,
-        })
+            cap_ids: caps.iter().map(|cap| cap.id).collect(),
+            write_combining: None,
+        };
+        // Attribute 1: write-combining.
+        if let Some((1, flags, offset, size)) =
+            caps::find(&caps, CAP_MMAP_ALT).and_then(|cap| caps::mmap_alt(cap.body))
+        {
+            region.write_combining = Some(Box::new(Region {
+                flags,
+                size,
+                offset,
+                cap_ids: vec![],
+                ..region.clone()
+            }));
+        }
+        Ok(region)
     }
 
     /// pread(2) at `at` in `region`; returns the bytes read, which may be fewer than asked.

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! BARs as the kernel reaches them, and how users' maps of them are cached.
+//!
+//! A prefetchable BAR can be mapped write-combining. On x86 all maps of a physical range are cached
+//! alike, so there is one way at a time: uncached, for users' normal maps and for accesses by the
+//! kernel, or write-combining. It changes when nobody is left who needs the other one.
+//!
+//! Lock: `CachedBar::mode`, a leaf, also taken under `mmap_lock`.
+
+use core::ops::Deref;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+};
+use vfio_kernel::{
+    memtype::{
+        self,
+        WriteCombining, //
+    },
+    mmap::{
+        Caching,
+        MapKind, //
+    },
+    params,
+    pci::{
+        BarIo,
+        BarRegion,
+        BarWindow,
+        IoMem,
+        MappableBar,
+        PciDevice, //
+    },
+};
+
+/// One BAR that is reserved.
+pub(super) enum Bar {
+    /// Always uncached.
+    Uncached { io: BarIo, _region: BarRegion },
+    /// Uncached or write-combining.
+    Either(Arc<CachedBar>),
+}
+
+/// A BAR that may be write-combining.
+#[pin_data]
+pub(super) struct CachedBar {
+    #[pin]
+    mode: Mutex<Mode>,
+    window: BarWindow,
+    region: BarRegion,
+}
+
+enum Mode {
+    Uncached {
+        /// `None` if the kernel could not map it after the BAR was write-combining.
+        io: Option<Arc<BarIo>>,
+        /// Leases.
+        leases: usize,
+        /// Areas of users' maps.
+        areas: usize,
+    },
+    WriteCombining {
+        /// Areas of users' maps, at least one.
+        areas: usize,
+        _type: WriteCombining,
+    },
+}
+
+impl Bar {
+    /// Reserves and maps a BAR. Nobody else's is the rest of what users may map, `mappable`.
+    pub(super) fn new(pci: &PciDevice, bar: u32, mappable: Option<&MappableBar>) -> Result<Self> {
+        let region = BarRegion::new(pci, bar)?;
+        let io = region.map()?;
+        let window = mappable
+            .map(MappableBar::window)
+            .filter(|window| window.is_whole_pages() && pci.bar_is_prefetchable(bar));
+        match window {
+            Some(window) if params::wc_mmap() && memtype::write_combining_works() => {
+                let mode = Mode::Uncached {
+                    io: Some(Arc::new(io, GFP_KERNEL)?),
+                    leases: 0,
+                    areas: 0,
+                };
+                let bar = pin_init!(CachedBar {
+                    mode <- new_mutex!(mode, "CachedBar::mode"),
+                    window,
+                    region,
+                });
+                Ok(Self::Either(Arc::pin_init(bar, GFP_KERNEL)?))
+            }
+            _ => Ok(Self::Uncached {
+                io,
+                _region: region,
+            }),
+        }
+    }
+
+    /// Whether it can be write-combining.
+    pub(super) fn may_combine(&self) -> bool {
+        matches!(self, Self::Either(_))
+    }
+
+    /// The BAR for accesses by the kernel.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if it is write-combining now, `ENOMEM`.
+    pub(super) fn io(&self) -> Result<BarUse<'_>> {
+        match self {
+            Self::Uncached { io, .. } => Ok(BarUse::Uncached(io)),
+            Self::Either(bar) => Ok(BarUse::Leased(bar.lease()?)),
+        }
+    }
+
+    /// The BAR for accesses in any context, if it is uncached at all times.
+    pub(super) fn always_uncached(&self) -> Option<&IoMem> {
+        match self {
+            Self::Uncached { io, .. } => Some(io),
+            Self::Either(_) => None,
+        }
+    }
+
+    /// Counts the first area of a user's new map.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it cannot be cached like that, `EBUSY` if it is cached in the other way now.
+    pub(super) fn add_map(&self, caching: Caching) -> Result<MapKind> {
+        match (self, caching) {
+            (Self::Uncached { .. }, Caching::Uncached) => Ok(MapKind::Plain),
+            (Self::Uncached { .. }, Caching::WriteCombining) => Err(EINVAL),
+            (Self::Either(bar), _) => {
+                bar.add_map(caching)?;
+                Ok(MapKind::Counted(caching))
+            }
+        }
+    }
+
+    /// Counts one more area of a map.
+    pub(super) fn add_area(&self) {
+        if let Self::Either(bar) = self {
+            match &mut *bar.mode.lock() {
+                Mode::Uncached { areas, .. } | Mode::WriteCombining { areas, .. } => {
+                    *areas = areas.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// Counts one area less.
+    pub(super) fn remove_area(&self) {
+        if let Self::Either(bar) = self {
+            bar.remove_area();
+        }
+    }
+}
+
+impl CachedBar {
+    fn lease(self: &Arc<Self>) -> Result<Lease> {
+        let mut mode = self.mode.lock();
+        let Mode::Uncached { io, leases, .. } = &mut *mode else {
+            return Err(EBUSY);
+        };
+        let io = match io {
+            Some(io) => io.clone(),
+            None => io.insert(Arc::new(self.region.map()?, GFP_KERNEL)?).clone(),
+        };
+        *leases = leases.checked_add(1).ok_or(ENOMEM)?;
+        Ok(Lease {
+            io,
+            _count: Counted(self.clone()),
+        })
+    }
+
+    fn add_map(&self, caching: Caching) -> Result {
+        let mut mode = self.mode.lock();
+        match (&mut *mode, caching) {
+            (Mode::Uncached { areas, .. }, Caching::Uncached)
+            | (Mode::WriteCombining { areas, .. }, Caching::WriteCombining) => {
+                *areas = areas.saturating_add(1);
+                return Ok(());
+            }
+            (
+                Mode::Uncached {
+                    io,
+                    leases: 0,
+                    areas: 0,
+                },
+                Caching::WriteCombining,
+            ) => {
+                // The kernel's own map would keep the range uncached.
+                *io = None;
+            }
+            _ => return Err(EBUSY),
+        }
+        match WriteCombining::reserve(self.window) {
+            Ok(reserved) => {
+                *mode = Mode::WriteCombining {
+                    areas: 1,
+                    _type: reserved,
+                };
+                Ok(())
+            }
+            Err(err) => {
+                *mode = self.uncached();
+                Err(err)
+            }
+        }
+    }
+
+    fn remove_area(&self) {
+        let mut mode = self.mode.lock();
+        match &mut *mode {
+            Mode::WriteCombining { areas: 1, .. } => {
+                // The last page is gone; nothing write-combining is left when the type goes.
+                *mode = Mode::Uncached {
+                    io: None,
+                    leases: 0,
+                    areas: 0,
+                };
+                *mode = self.uncached();
+            }
+            Mode::Uncached { areas, .. } | Mode::WriteCombining { areas, .. } => {
+                *areas = areas.saturating_sub(1);
+            }
+        }
+    }
+
+    fn uncached(&self) -> Mode {
+        let io = self.region.map().ok();
+        Mode::Uncached {
+            io: io.and_then(|io| Arc::new(io, GFP_KERNEL).ok()),
+            leases: 0,
+            areas: 0,
+        }
+    }
+}
+
+/// The right to access a BAR from the kernel, as long as it lives.
+pub(super) struct Lease {
+    /// Dropped before the next field: then the BAR's owner has the only reference.
+    io: Arc<BarIo>,
+    _count: Counted,
+}
+
+/// One of a BAR's leases.
+struct Counted(Arc<CachedBar>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Mode::Uncached { leases, .. } = &mut *self.0.mode.lock() {
+            *leases = leases.saturating_sub(1);
+        }
+    }
+}
+
+/// A BAR that the kernel may access.
+pub(super) enum BarUse<'a> {
+    Uncached(&'a BarIo),
+    Leased(Lease),
+}
+
+impl Deref for BarUse<'_> {
+    type Target = IoMem;
+
+    fn deref(&self) -> &IoMem {
+        match self {
+            Self::Uncached(io) => io,
+            Self::Leased(lease) => lease,
+        }
+    }
+}
+
+impl Deref for Lease {
+    type Target = IoMem;
+
+    fn deref(&self) -> &IoMem {
+        &self.io
+    }
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* As vfio_helpers.h, for user maps of device memory and how they are cached. */
+#ifndef _VFIO_RS_MMAP_H
+#define _VFIO_RS_MMAP_H
+
+#include <linux/mm.h>
+
+void vfio_rs_vma_set_mmio(struct vm_area_struct *vma, bool write_combining);
+vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order);
+unsigned long vfio_rs_get_unmapped_area(struct file *file, unsigned long addr,
+					unsigned long len, unsigned long pgoff,
+					unsigned long flags);
+unsigned long vfio_rs_huge_unmapped_area(struct file *file, unsigned long len,
+					 unsigned long pgoff, unsigned long flags, u64 phys);
+
+bool vfio_rs_write_combining_works(void);
+int vfio_rs_reserve_wc(u64 start, u64 size);
+void vfio_rs_free_wc(u64 start, u64 size);
+void vfio_rs_check_wc(struct vm_fault *vmf, unsigned int order);
+void vfio_rs_debugfs_init(void);
+void vfio_rs_debugfs_exit(void);
+
+#endif /* _VFIO_RS_MMAP_H */

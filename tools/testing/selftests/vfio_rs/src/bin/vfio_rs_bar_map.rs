@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Maps of BARs: huge pages, and what users may do to a map once it is there.
+
+use nix::errno::Errno;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use vfio_client::config::COMMAND_MEMORY;
+use vfio_rs_selftests::setup::{IVSHMEM, Opened, PAGE, PATIENCE, is_rust_stack, slowness};
+use vfio_rs_selftests::{Outcome, ensure, errno, process, same, suite};
+
+/// Bytes of a huge page.
+const HUGE: u64 = 2 << 20;
+
+fn open() -> anyhow::Result<(Opened, u64)> {
+    let bound = IVSHMEM.bind()?;
+    let start = bound.pci.resource(2)?.0;
+    let opened = bound.open()?;
+    opened.device.config()?.update_command(0, COMMAND_MEMORY)?;
+    Ok((opened, start))
+}
+
+fn faults() -> anyhow::Result<i64> {
+    Ok(getrusage(UsageWho::RUSAGE_SELF)?.minor_page_faults())
+}
+
+/// Touching all of a large BAR takes a fault for each huge page, wherever the kernel puts the map.
+fn huge_pages() -> Outcome {
+    let (opened, start) = open()?;
+    let bar = opened.device.region(2)?;
+    ensure!(bar.size >= 16 * HUGE, "BAR 2 has {:#x} bytes", bar.size);
+    // Something that moves the next place a little.
+    let _odd = opened.device.mmap(&bar, 0, PAGE as usize)?;
+    for (at, len) in [
+        (0, bar.size),
+        (PAGE, bar.size - 3 * PAGE),
+        (0, 4 * HUGE + PAGE),
+    ] {
+        let map = opened.device.mmap(&bar, at, len as usize)?;
+        if !is_rust_stack() {
+            // C VFIO leaves the place to chance.
+            continue;
+        }
+        same(
+            "place in a huge page",
+            map.addr() % HUGE,
+            (start + at) % HUGE,
+        )?;
+        let before = faults()?;
+        for at in (0..len).step_by(PAGE as usize) {
+            let _ = map.read32(at as usize);
+        }
+        let took = faults()? - before;
+        // The pieces at both ends are small pages.
+        let (first, last) = (at.next_multiple_of(HUGE), (at + len) / HUGE * HUGE);
+        let most = (last - first) / HUGE + (first - at + (at + len - last)) / PAGE;
+        ensure!(
+            took <= most as i64 + 8,
+            "{took} faults, at most {most} expected"
+        );
+    }
+    Ok(())
+}
+
+/// A place that the user asks for is taken.
+fn fixed_place() -> Outcome {
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+    use std::num::NonZeroUsize;
+    let (opened, _) = open()?;
+    let bar = opened.device.region(2)?;
+    let len = NonZeroUsize::new(4 * HUGE as usize).ok_or(Errno::EINVAL)?;
+    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: new mappings, the second in the place of the first.
+    unsafe {
+        let anon = nix::sys::mman::mmap_anonymous(None, len, prot, MapFlags::MAP_PRIVATE)?;
+        let at = NonZeroUsize::new(anon.as_ptr() as usize + PAGE as usize).ok_or(Errno::EINVAL)?;
+        let short = NonZeroUsize::new(3 * HUGE as usize).ok_or(Errno::EINVAL)?;
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+        let map = mmap(
+            Some(at),
+            short,
+            prot,
+            flags,
+            &opened.device,
+            bar.offset as i64,
+        )?;
+        same("fixed", map.as_ptr() as usize, at.get())?;
+        map.as_ptr().cast::<u32>().write_volatile(3);
+        munmap(anon, len.get())?;
+        // A hint that is free.
+        let flags = MapFlags::MAP_SHARED;
+        let map = mmap(
+            Some(at),
+            short,
+            prot,
+            flags,
+            &opened.device,
+            bar.offset as i64,
+        )?;
+        same("hint", map.as_ptr() as usize, at.get())?;
+        same("word", map.as_ptr().cast::<u32>().read_volatile(), 3)?;
+        munmap(map, short.get())?;
+    }
+    Ok(())
+}
+
+/// The map is cut, changed and moved like any other, and revoked in all its parts.
+fn changed_maps() -> Outcome {
+    let (opened, _) = open()?;
+    let bar = opened.device.region(2)?;
+    let (page, len) = (PAGE as usize, 2 * HUGE as usize);
+    let map = opened.device.mmap(&bar, 0, len)?;
+    let base = map.addr() as *mut u8;
+    map.write32(len - 8, 42);
+    // SAFETY: all addresses lie in the map, which is only used here; the hole is mapped over.
+    unsafe {
+        ensure!(libc::munmap(base.add(page).cast(), page) == 0, "munmap");
+        ensure!(
+            libc::mprotect(base.cast(), page, libc::PROT_READ) == 0,
+            "mprotect"
+        );
+        let grown = libc::mremap(base.cast(), page, 3 * page, libc::MREMAP_MAYMOVE);
+        ensure!(grown == libc::MAP_FAILED, "a map of a device grew");
+        same("mremap", Errno::last(), Errno::EFAULT)?;
+        let copy = libc::mremap(base.add(2 * page).cast(), 0, page, libc::MREMAP_MAYMOVE);
+        ensure!(
+            copy == libc::MAP_FAILED || libc::munmap(copy, page) == 0,
+            "munmap of the copy"
+        );
+    }
+    same("word", map.read32(len - 8), 42)?;
+    let mut child = process::spawn(|| {
+        map.write32(0, 1);
+        0
+    })?;
+    killed_by(&mut child, Signal::SIGSEGV)?;
+    let mut child = process::spawn(|| map.read32(page) as i32)?;
+    killed_by(&mut child, Signal::SIGSEGV)?;
+    let config = opened.device.config()?;
+    config.update_command(COMMAND_MEMORY, 0)?;
+    for at in [0, 2 * page, len - 8] {
+        let mut child = process::spawn(|| map.read32(at) as i32)?;
+        killed_by(&mut child, Signal::SIGBUS)?;
+    }
+    config.update_command(0, COMMAND_MEMORY)?;
+    same("word again", map.read32(len - 8), 42)
+}
+
+fn killed_by(child: &mut process::Child, signal: Signal) -> Outcome {
+    let status = child.wait(PATIENCE * slowness())?;
+    ensure!(
+        matches!(status, WaitStatus::Signaled(_, got, _) if got == signal),
+        "expected {signal}, got {status:?}"
+    );
+    Ok(())
+}
+
+/// A child has the map, and keeps the device open.
+fn inherited_map() -> Outcome {
+    let (opened, _) = open()?;
+    let bar = opened.device.region(2)?;
+    let map = opened.device.mmap(&bar, 0, HUGE as usize)?;
+    let mut child = process::spawn(|| {
+        map.write32(16, 77);
+        0
+    })?;
+    let status = child.wait(PATIENCE * slowness())?;
+    ensure!(
+        matches!(status, WaitStatus::Exited(_, 0)),
+        "child: {status:?}"
+    );
+    same("word", map.read32(16), 77)?;
+    let beyond = opened.device.mmap(&bar, bar.size - PAGE, 2 * PAGE as usize);
+    errno("over the end", beyond, Errno::EINVAL)
+}
+
+suite!(huge_pages, fixed_place, changed_maps, inherited_map);
