@@ -9,7 +9,7 @@ LLVM ?= $(if $(shell grep -s '^CONFIG_CC_IS_CLANG=y' $(KDIR)/include/config/auto
 kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
 
 .DEFAULT_GOAL := modules
-.PHONY: modules modules_install clean demo test bench check fmt kernel kernel-debug setup distclean help
+.PHONY: modules modules_install clean demo test test-upstream test-qemu test-dpdk bench check fmt kernel kernel-debug setup distclean help
 
 modules: $(KDIR)/include/config/auto.conf
 	+$(kbuild) modules
@@ -31,6 +31,10 @@ demo:
 
 test: setup
 	@scripts/suite $(if $(ONLY),--only $(ONLY))
+
+# The stages of make test that run others' programs, alone and in full.
+test-upstream test-qemu test-dpdk: setup
+	@scripts/$@
 
 bench: setup
 	@scripts/bench
@@ -64,6 +68,9 @@ help:
 	@echo 'In a virtual machine, with everything installed and built as needed:'
 	@echo '  make demo             see a device do DMA under the module'
 	@echo '  make test             all tests; make test ONLY=STAGE for one stage (scripts/suite --help)'
+	@echo '  make test-upstream    Linux'\''s own VFIO selftests, on C VFIO and on ours, side by side'
+	@echo '  make test-qemu        guests of QEMU with assigned devices, all kinds of interrupts'
+	@echo '  make test-dpdk        DPDK forwards packets between two cards'
 	@echo '  make bench            measure it, C VFIO and iommufd; table, JSON, curves'
 	@echo '  make kernel           build the VM'\''s kernel (KSRC=/path: from your source tree)'
 	@echo '  make kernel-debug     the same with KASAN, lockdep and the other checkers'

@@ -50,6 +50,8 @@ pub enum Job {
     Bench,
     /// The KUnit results in the log of a kernel that has loaded the modules.
     KUnit,
+    /// A script that prints TAP and builds what it needs: a client that is not the project's.
+    Client(&'static [&'static str]),
     /// The kselftests, behind this IOMMU (as `scripts/vm --iommu` names it).
     Selftests(Kernel, &'static str),
 }
@@ -94,6 +96,11 @@ pub const STAGES: &[Stage] = &[
         job: Job::Selftests(Kernel::Release, "amd,pt=off"),
     },
     Stage {
+        name: "upstream",
+        what: "Linux's own VFIO selftests",
+        job: Job::Client(&["scripts/test-upstream", "--tap"]),
+    },
+    Stage {
         name: "bench",
         what: "no row of Documentation/bench.json has become worse",
         job: Job::Bench,
@@ -121,6 +128,10 @@ impl Stage {
         match self.job {
             Job::Check => vec![Need::Kernel(Kernel::Release)],
             Job::Host => Vec::new(),
+            Job::Client(_) => vec![
+                Need::Kernel(Kernel::Release),
+                Need::Modules(Kernel::Release),
+            ],
             Job::Bench => vec![
                 Need::Kernel(Kernel::Release),
                 Need::Modules(Kernel::Release),
