@@ -3,19 +3,20 @@
 //! A device that is bound to the driver.
 
 use kernel::{
-    new_condvar,
     new_mutex,
     prelude::*,
     sync::{
         Arc,
         ArcBorrow,
-        CondVar,
-        CondVarTimeoutResult,
         Mutex, //
     },
     time::msecs_to_jiffies, //
 };
 use vfio_kernel::{
+    completion::{
+        Completion,
+        Waited, //
+    },
     eventfd::EventFd,
     iommu,
     kvm::Kvm,
@@ -79,9 +80,9 @@ pub(crate) struct Device {
     bar_dma: Arc<BarDma>,
     #[pin]
     users: Mutex<Users>,
-    /// Notified when nobody uses the device any more.
+    /// Nobody uses the device any more, and nobody will.
     #[pin]
-    unused: CondVar,
+    unused: Completion,
     /// What the user wants to be told by; kept while the device is open.
     #[pin]
     pub(super) signals: Mutex<Signals>,
@@ -173,7 +174,7 @@ impl Driver for Device {
             params: PerDevice::now(),
             bar_dma,
             users <- new_mutex!(Users::default(), "Device::users"),
-            unused <- new_condvar!("Device::unused"),
+            unused <- Completion::new(),
             signals <- new_mutex!(Signals::default(), "Device::signals"),
         });
         Arc::pin_init(device, GFP_KERNEL)
@@ -301,8 +302,8 @@ impl Device {
     pub(crate) fn put(&self) {
         let mut users = self.users.lock();
         users.count = users.count.saturating_sub(1);
-        if users.count == 0 {
-            self.unused.notify_all();
+        if users.count == 0 && users.removed {
+            self.unused.complete_all();
         }
     }
 
@@ -383,32 +384,33 @@ impl Device {
 
     /// Waits until the device is not in use, asking its users to close it.
     fn wait_unused(&self) {
-        let mut users = self.users.lock();
-        users.removed = true;
-        let mut count = 0u32;
-        let mut interrupted = false;
-        while users.count != 0 {
-            drop(users);
-            self.request(count);
-            count = count.wrapping_add(1);
-            users = self.users.lock();
+        {
+            let mut users = self.users.lock();
+            users.removed = true;
             if users.count == 0 {
-                break;
+                return;
             }
-            if interrupted {
-                self.unused.wait(&mut users);
-                continue;
-            }
-            let waited = self
-                .unused
-                .wait_interruptible_timeout(&mut users, msecs_to_jiffies(REQUEST_MS));
-            if let CondVarTimeoutResult::Signal { .. } = waited {
-                dev_warn!(
-                    self.pci.device(),
-                    "Device is currently in use, task {} blocked until device is released\n",
-                    sched::current_pid()
-                );
-                interrupted = true;
+        }
+        let timeout = msecs_to_jiffies(REQUEST_MS);
+        let mut interrupted = false;
+        for count in 0u32.. {
+            self.request(count);
+            let waited = if interrupted {
+                self.unused.wait_timeout(timeout)
+            } else {
+                self.unused.wait_interruptible_timeout(timeout)
+            };
+            match waited {
+                Waited::Done => return,
+                Waited::TimedOut => {}
+                Waited::Interrupted => {
+                    dev_warn!(
+                        self.pci.device(),
+                        "Device is currently in use, task {} blocked until device is released\n",
+                        sched::current_pid()
+                    );
+                    interrupted = true;
+                }
             }
         }
     }

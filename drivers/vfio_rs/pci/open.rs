@@ -25,6 +25,7 @@ use vfio_kernel::{
 use super::{
     bar::Bar as BarSlot,
     config::{
+        quirks,
         Bar,
         BarSpace,
         ConfigSpace,
@@ -61,13 +62,23 @@ pub(crate) struct Open {
     /// accessed or mapped, for writing while that changes.
     #[pin]
     pub(super) memory: RwSem<Memory>,
-    /// Whether the interrupt pin is masked in the device's command register.
-    pub(super) intx_in_device: bool,
+    pub(super) intx: IntxMask,
     #[pin]
     pub(super) irqs: Mutex<Irqs>,
     /// Eventfds that write to BARs.
     #[pin]
     pub(super) ioeventfds: Mutex<KVec<IoEventFd>>,
+}
+
+/// How the interrupt pin is kept from interrupting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum IntxMask {
+    /// In the device's command register.
+    InDevice,
+    /// At the interrupt controller, so the line must not be shared.
+    AtController,
+    /// For good, as its masking is broken.
+    Always,
 }
 
 /// Where the MSI-X table is: hands off for reads and writes through the BAR.
@@ -104,8 +115,19 @@ impl Open {
         pci.save_state();
         let saved = pci.store_saved_state();
 
-        let intx_in_device = pci.intx_mask_supported();
-        if intx_in_device {
+        let intx = match (
+            device.params.nointxmask,
+            quirks::has_broken_intx(pci.vendor(), pci.device_id()),
+        ) {
+            (false, true) => {
+                dev_info!(pci.device(), "Masking broken INTx support\n");
+                pci.intx(false);
+                IntxMask::Always
+            }
+            (false, false) if pci.intx_mask_supported() => IntxMask::InDevice,
+            _ => IntxMask::AtController,
+        };
+        if intx == IntxMask::InDevice {
             // A pin that somebody left masked in the device would never raise an interrupt.
             let command = pci.read_config_word(COMMAND);
             if command & COMMAND_INTX_DISABLE != 0 {
@@ -113,7 +135,7 @@ impl Open {
             }
         }
 
-        let config = ConfigSpace::new(&RealConfig { device }, &facts(pci)?)?;
+        let config = ConfigSpace::new(&RealConfig { device }, &facts(pci, intx)?)?;
         let findings = config.findings();
         for (chain, fault) in [("", findings.standard), ("extended ", findings.extended)] {
             if let Some(fault) = fault {
@@ -145,7 +167,7 @@ impl Open {
                 msix,
                 config <- new_mutex!(config, "Open::config"),
                 memory <- new_rwsem!(Memory::new(memory), "Open::memory"),
-                intx_in_device,
+                intx,
                 irqs <- new_mutex!(Irqs::Off, "Open::irqs"),
                 ioeventfds <- new_mutex!(KVec::new(), "Open::ioeventfds"),
             }),
@@ -157,6 +179,7 @@ impl Open {
     /// whether the function was reset.
     pub(super) fn disable(&self) -> bool {
         let pci = self.pci();
+        self.clear_ioeventfds();
         let mut memory = self.memory.write();
         self.device.bar_dma().close();
         // Who still has a reference maps nothing any more.
@@ -168,7 +191,6 @@ impl Open {
         // A sleeping device takes no part in a reset, and its configuration is to be restored.
         let _ = self.set_power_state(&mut memory, 0);
         drop(memory);
-        self.clear_ioeventfds();
         pci.clear_master();
         self.disable_irqs(&mut self.irqs.lock());
 
@@ -231,7 +253,7 @@ impl Open {
 }
 
 /// What the configuration space does not tell about a function.
-fn facts(pci: &PciDevice) -> Result<Facts> {
+fn facts(pci: &PciDevice, intx: IntxMask) -> Result<Facts> {
     let mut bars = [None; 6];
     for (i, slot) in (0u32..).zip(bars.iter_mut()) {
         let size = pci.bar_len(i);
@@ -255,10 +277,10 @@ fn facts(pci: &PciDevice) -> Result<Facts> {
         no_command_memory: pci.no_command_memory(),
         vendor: pci.vendor(),
         device: pci.device_id(),
-        intx: if pci.has_irq() {
-            IntxLine::Usable
-        } else {
-            IntxLine::Unusable
+        intx: match intx {
+            IntxMask::Always => IntxLine::Broken,
+            _ if pci.has_irq() => IntxLine::Usable,
+            _ => IntxLine::Unusable,
         },
         bars,
         rom_size: pci.rom().map_or(0, |(_, size)| size),

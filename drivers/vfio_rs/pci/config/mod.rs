@@ -22,6 +22,7 @@
 //! | `shadow.rs` | the private copy                                                 |
 //! | `access.rs` | how an access is cut into pieces, and what each piece may do     |
 //! | `header.rs` | BAR sizing, COMMAND, recovery from a reset nobody told us of     |
+//! | `quirks.rs` | devices that are not as they say                                 |
 //! | `virt.rs`   | PM, VPD, MSI, PCI Express and AF registers with consequences     |
 //!
 //! # Use
@@ -47,6 +48,7 @@ mod ext;
 mod header;
 mod layout;
 mod perm;
+pub(crate) mod quirks;
 mod regs;
 mod shadow;
 mod virt;

@@ -17,6 +17,7 @@ use super::{
     Irqs,
     Open, //
 };
+use crate::pci::open::IntxMask;
 
 impl Open {
     /// `VFIO_DEVICE_SET_IRQS` of the pin, which is one interrupt.
@@ -75,7 +76,7 @@ impl Open {
                 *irqs = Irqs::Intx(Intx::request(
                     self.pci(),
                     eventfd,
-                    self.intx_in_device,
+                    self.intx == IntxMask::InDevice,
                     disabled,
                 )?);
                 Ok(())
@@ -92,7 +93,7 @@ impl Open {
         match &*irqs {
             Irqs::Intx(intx) => intx.set_disabled(disabled),
             // The real bit follows the user's.
-            _ if self.intx_in_device => self.pci().intx(!disabled),
+            _ if self.intx == IntxMask::InDevice => self.pci().intx(!disabled),
             _ => {}
         }
     }

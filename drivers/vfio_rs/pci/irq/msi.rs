@@ -17,6 +17,7 @@ use super::{
     Irqs,
     Open, //
 };
+use crate::pci::open::IntxMask;
 
 impl Open {
     /// `VFIO_DEVICE_SET_IRQS` with the action trigger.
@@ -106,6 +107,10 @@ impl Open {
     /// Switches all vectors off.
     pub(super) fn disable_msi(&self, vectors: MsiVectors) {
         self.with_memory(|| drop(vectors));
+        if self.intx == IntxMask::Always {
+            // Switching MSI off switched the pin on.
+            self.pci().intx(false);
+        }
         self.config.lock().msi_disabled();
     }
 }

@@ -2,7 +2,6 @@
 //! The interrupt pin of edu: masked by each interrupt, unmasked by a call or by an eventfd, disabled in the command register.
 
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::Duration;
@@ -10,69 +9,13 @@ use std::time::Duration;
 use nix::errno::Errno;
 use vfio_client::config::COMMAND;
 use vfio_client::irq::IrqData;
-use vfio_client::uapi::*;
-use vfio_client::{Device, Edu, Event};
-use vfio_rs_selftests::setup::{EDU, GLANCE, Opened, PATIENCE, is_amd_iommu, open_edu, slowness};
-use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
-
-const INTX: u32 = VFIO_PCI_INTX_IRQ_INDEX;
-const MASK: u32 = VFIO_IRQ_SET_ACTION_MASK;
-const UNMASK: u32 = VFIO_IRQ_SET_ACTION_UNMASK;
-const TRIGGER: u32 = VFIO_IRQ_SET_ACTION_TRIGGER;
-/// Interrupt disable, in the command register.
-const DISABLE: u16 = 0x400;
-
-/// A device whose pin signals `trigger`.
-struct Pin {
-    trigger: Event,
-    opened: Opened,
-}
-
-impl Pin {
-    fn new() -> Result<Self> {
-        let opened = open_edu()?;
-        // edu has no reset; QEMU's IOAPIC loses a pin that is asserted before it is set up.
-        Edu::new(&opened.device)?.ack_irq(!0)?;
-        let trigger = Event::new()?;
-        opened.device.enable_irqs(INTX, &[trigger.as_raw_fd()])?;
-        Ok(Self { trigger, opened })
-    }
-
-    fn device(&self) -> &Device {
-        &self.opened.device
-    }
-
-    fn edu(&self) -> Result<Edu<'_>> {
-        if is_amd_iommu() {
-            skip!("interrupt pins are dead behind QEMU's AMD-Vi");
-        }
-        Ok(Edu::new(self.device())?)
-    }
-
-    fn act(&self, action: u32) -> std::io::Result<i32> {
-        self.device().set_irqs(INTX, action, 0, 1, IrqData::None)
-    }
-
-    fn unmask_by(&self, fd: i32) -> std::io::Result<i32> {
-        self.device()
-            .set_irqs(INTX, UNMASK, 0, 1, IrqData::Eventfd(&[fd]))
-    }
-
-    fn heard(&self, what: &str) -> Outcome {
-        same(what, self.trigger.wait(PATIENCE * slowness())?, Some(1))
-    }
-
-    fn silent(&self, what: &str) -> Outcome {
-        same(what, self.trigger.wait(GLANCE)?, None)
-    }
-
-    fn command(&self, clear: u16, set: u16) -> Outcome {
-        Ok(self.device().config()?.update_command(clear, set)?)
-    }
-}
+use vfio_client::{Edu, Event};
+use vfio_rs_selftests::pin::{DISABLE, INTX, MASK, Pin, TRIGGER, UNMASK, real_disable};
+use vfio_rs_selftests::setup::{EDU, GLANCE, PATIENCE, open_edu, slowness};
+use vfio_rs_selftests::{Outcome, ensure, errno, same, suite};
 
 fn unmasked_by_eventfd() -> Outcome {
-    let pin = Pin::new()?;
+    let pin = Pin::new(open_edu()?)?;
     let edu = pin.edu()?;
     let unmask = Event::new()?;
     pin.unmask_by(unmask.as_raw_fd())?;
@@ -97,7 +40,7 @@ fn unmasked_by_eventfd() -> Outcome {
 
 /// A device that still asks when it is unmasked is heard again, once each time.
 fn still_asserted() -> Outcome {
-    let pin = Pin::new()?;
+    let pin = Pin::new(open_edu()?)?;
     let edu = pin.edu()?;
     let unmask = Event::new()?;
     pin.unmask_by(unmask.as_raw_fd())?;
@@ -116,7 +59,7 @@ fn still_asserted() -> Outcome {
 
 /// A signal from before is acted on, and stays where the user can read it.
 fn signalled_before_it_is_set() -> Outcome {
-    let pin = Pin::new()?;
+    let pin = Pin::new(open_edu()?)?;
     let edu = pin.edu()?;
     let unmask = Event::new()?;
     edu.raise_irq(1)?;
@@ -133,7 +76,7 @@ fn signalled_before_it_is_set() -> Outcome {
 }
 
 fn errors() -> Outcome {
-    let pin = Pin::new()?;
+    let pin = Pin::new(open_edu()?)?;
     let (one, two) = (Event::new()?, Event::new()?);
     let null = std::fs::File::open("/dev/null")?;
     for fd in [one.as_raw_fd(), -1, 999] {
@@ -175,7 +118,7 @@ fn errors() -> Outcome {
 }
 
 fn masks_and_bools() -> Outcome {
-    let pin = Pin::new()?;
+    let pin = Pin::new(open_edu()?)?;
     let edu = pin.edu()?;
     let bool = |action, value| {
         pin.device()
@@ -208,7 +151,7 @@ fn masks_and_bools() -> Outcome {
 }
 
 fn trigger_is_replaced() -> Outcome {
-    let pin = Pin::new()?;
+    let pin = Pin::new(open_edu()?)?;
     let edu = pin.edu()?;
     let other = Event::new()?;
     let unmask = Event::new()?;
@@ -237,7 +180,7 @@ fn trigger_is_replaced() -> Outcome {
 
 /// A pin disabled in the command register is silent, whoever unmasks it.
 fn disabled_in_command() -> Outcome {
-    let pin = Pin::new()?;
+    let pin = Pin::new(open_edu()?)?;
     let edu = pin.edu()?;
     let unmask = Event::new()?;
     pin.unmask_by(unmask.as_raw_fd())?;
@@ -270,12 +213,7 @@ fn disabled_in_command() -> Outcome {
 /// The real bit follows the user's while the pin is not in use.
 fn command_bit_reaches_the_device() -> Outcome {
     let opened = open_edu()?;
-    let real = || -> Result<u16> {
-        let path = opened.bound.pci.path().join("config");
-        let mut word = [0; 2];
-        std::fs::File::open(path)?.read_exact_at(&mut word, COMMAND)?;
-        Ok(u16::from_le_bytes(word) & DISABLE)
-    };
+    let real = || real_disable(&opened);
     let config = opened.device.config()?;
     let event = Event::new()?;
     same("at first", real()?, 0)?;
@@ -294,7 +232,7 @@ fn command_bit_reaches_the_device() -> Outcome {
 
 /// A pin that unmasks itself: the device asks on and on, and the machine lives.
 fn unmask_is_its_own_trigger() -> Outcome {
-    let pin = Pin::new()?;
+    let pin = Pin::new(open_edu()?)?;
     let edu = pin.edu()?;
     pin.unmask_by(pin.trigger.as_raw_fd())?;
     edu.raise_irq(1)?;
@@ -323,6 +261,10 @@ fn closed_in_each_order() -> Outcome {
             continue;
         }
         orders += 1;
+        // On a slow kernel, a sample.
+        if slowness() > 1 && orders % 17 != 0 {
+            continue;
+        }
         let opened = bound.clone().open()?;
         let (trigger, unmask) = (Event::new()?, Event::new()?);
         let device = &opened.device;
@@ -348,7 +290,7 @@ fn closed_in_each_order() -> Outcome {
 }
 
 fn racing() -> Outcome {
-    let pin = Pin::new()?;
+    let pin = Pin::new(open_edu()?)?;
     let edu = pin.edu()?;
     let (one, two) = (Event::new()?, Event::new()?);
     let stop = AtomicBool::new(false);

@@ -71,6 +71,34 @@ fn unbind_waits_for_the_user() -> Outcome {
     same("driver", pci.driver(), None)
 }
 
+/// The user is asked again every ten seconds, also when who waits has a signal.
+fn request_is_repeated() -> Outcome {
+    if slowness() > 1 {
+        skip!("takes as long as on the release kernel, and proves no more");
+    }
+    let opened = open_edu()?;
+    let pci = opened.bound.pci.clone();
+    let request = Event::new()?;
+    opened
+        .device
+        .enable_irqs(VFIO_PCI_REQ_IRQ_INDEX, &[request.as_raw_fd()])?;
+    let mut unbind = start_unbind(&pci, &opened)?;
+    same("asked", request.wait(PATIENCE)?, Some(1))?;
+    nix::sys::signal::kill(unbind.pid, nix::sys::signal::Signal::SIGTERM)?;
+    // The signal ends the first wait, or comes before it; each wait begins by asking.
+    let again = request.wait(GLANCE)?;
+    same("asked for the signal", again, Some(1))?;
+    same("too early", request.wait(GLANCE)?, None)?;
+    same("asked again", request.wait(PATIENCE)?, Some(1))?;
+    ensure!(
+        unbind.try_wait()?.is_none(),
+        "the driver left a device in use"
+    );
+    drop(opened.device);
+    unbind.wait(PATIENCE)?;
+    same("driver", pci.driver(), None)
+}
+
 fn unbind_without_a_request_event() -> Outcome {
     let opened = open_edu()?;
     let pci = opened.bound.pci.clone();
@@ -289,6 +317,7 @@ fn nvme_comes_back() -> Outcome {
 
 suite!(
     unbind_waits_for_the_user,
+    request_is_repeated,
     unbind_without_a_request_event,
     group_outlives_its_device,
     remove_and_rescan,
