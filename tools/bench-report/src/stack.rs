@@ -101,7 +101,8 @@ impl Machines<'_> {
             .args(["--iommu", "intel,caching-mode=off"])
             // Whether a mapping needs a page table of its own must not be left to chance.
             .args(["--append", "norandmaps"])
-            .args(["--device", "pci-testdev,id=bigbar0,membar=16M,addr=0x13"])
+            .args(["--no-default-devices", "--device", "edu,id=edu0,addr=0x10"])
+            .args(["--device", "pci-testdev,id=bigbar0,membar=16M,addr=0x11"])
             .args(["--stack", stack.modules(), "--"])
             .arg(self.program)
             .args(["--interface", stack.interface()])
