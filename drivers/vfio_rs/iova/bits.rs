@@ -72,7 +72,8 @@ mod tests {
                     let word = run.word(index);
                     for bit in 0..64 {
                         let at = (run.first_word() + index) * 64 + bit;
-                        assert_eq!(word >> bit & 1 != 0, has(at));
+                        let is_set = word >> bit & 1 != 0;
+                        assert_eq!(is_set, has(at));
                     }
                     seen += u64::from(word.count_ones());
                 }
