@@ -17,6 +17,7 @@ struct seq_file;
 /* Module parameters; see vfio_params.c. */
 extern bool vfio_rs_enable_unsafe_noiommu_mode;
 extern bool vfio_rs_allow_unsafe_interrupts;
+extern bool vfio_rs_disable_hugepages;
 extern unsigned int vfio_rs_dma_entry_limit;
 extern bool vfio_rs_nointxmask;
 extern bool vfio_rs_disable_vga;

@@ -15,6 +15,9 @@ EXPORT_SYMBOL_GPL(vfio_rs_enable_unsafe_noiommu_mode);
 bool vfio_rs_allow_unsafe_interrupts;
 EXPORT_SYMBOL_GPL(vfio_rs_allow_unsafe_interrupts);
 
+bool vfio_rs_disable_hugepages;
+EXPORT_SYMBOL_GPL(vfio_rs_disable_hugepages);
+
 /* The default of C VFIO; U16_MAX mappings a container. */
 unsigned int vfio_rs_dma_entry_limit = 65535;
 EXPORT_SYMBOL_GPL(vfio_rs_dma_entry_limit);

@@ -30,6 +30,11 @@ parameter! {
 }
 
 parameter! {
+    /// Whether no entry of an I/O page table may be larger than a page.
+    disable_hugepages: bool = vfio_rs_disable_hugepages
+}
+
+parameter! {
     /// The number of mappings that a new container may hold.
     dma_entry_limit: u32 = vfio_rs_dma_entry_limit
 }

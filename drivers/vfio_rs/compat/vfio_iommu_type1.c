@@ -10,6 +10,8 @@ static const bool *const pulls_in_vfio __used = &vfio_rs_names_loaded;
 module_param_named(allow_unsafe_interrupts, vfio_rs_allow_unsafe_interrupts, bool, 0644);
 MODULE_PARM_DESC(allow_unsafe_interrupts,
 		 "Enable VFIO IOMMU support on platforms without interrupt remapping support.");
+module_param_named(disable_hugepages, vfio_rs_disable_hugepages, bool, 0644);
+MODULE_PARM_DESC(disable_hugepages, "Disable VFIO IOMMU support for IOMMU hugepages.");
 module_param_named(dma_entry_limit, vfio_rs_dma_entry_limit, uint, 0644);
 MODULE_PARM_DESC(dma_entry_limit,
 		 "Maximum number of user DMA mappings per container (65535).");

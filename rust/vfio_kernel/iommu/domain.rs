@@ -11,13 +11,19 @@ use kernel::{
         from_err_ptr,
         to_result, //
     },
-    page::PAGE_SHIFT,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*, //
 };
 use vfio_bindings as bindings;
 
 use super::group::Group;
-use crate::runs::Cursor;
+use crate::{
+    params,
+    runs::Cursor, //
+};
 
 /// Runs that are mapped by one call: its list takes 1 KiB of stack.
 const BATCH: usize = 32;
@@ -150,7 +156,9 @@ impl Domain {
         prot: Prot,
     ) -> Result {
         let mut done = 0usize;
-        let result = if self.has_pt {
+        let result = if params::disable_hugepages() {
+            self.map_pages(iova, frames, npages, prot, &mut done)
+        } else if self.has_pt {
             self.map_runs(iova, frames, npages, prot, &mut done)
         } else {
             self.map_batches(iova, frames, npages, prot, &mut done)
@@ -158,6 +166,27 @@ impl Domain {
         result.inspect_err(|_| {
             self.unmap(iova, done);
         })
+    }
+
+    /// Maps run by run and page by page. Adds what was mapped to `done`.
+    fn map_pages(
+        &self,
+        iova: u64,
+        frames: &mut Cursor<'_>,
+        npages: usize,
+        prot: Prot,
+        done: &mut usize,
+    ) -> Result {
+        let mut left = npages;
+        while let Some((pfn, npages)) = frames.take(left) {
+            let (phys, len) = ((pfn as u64) << PAGE_SHIFT, npages << PAGE_SHIFT);
+            // The memory stays pinned until after the range was unmapped, which `IoMapping` sees
+            // to.
+            self.map_run(iova.wrapping_add(*done as u64), phys, len, prot.0)?;
+            *done += len;
+            left -= npages;
+        }
+        Ok(())
     }
 
     /// Maps run by run, then lets the IOMMU know. Adds what was mapped to `done`.
@@ -241,26 +270,43 @@ impl Domain {
 
     /// Maps `len` bytes of device memory from `iova` on. On failure nothing is mapped. May sleep.
     pub(super) fn map_device(&self, iova: u64, phys: u64, len: usize, prot: Prot) -> Result {
-        let map = |prot: u32| {
-            // SAFETY: The domain is alive. The memory is not the kernel's, so nothing of the
-            // kernel's can be overwritten through it, even when it is no longer the device's.
-            to_result(unsafe {
-                bindings::iommu_map(
-                    self.ptr.as_ptr(),
-                    iova as usize,
-                    phys,
-                    len,
-                    prot as c_int,
-                    bindings::GFP_KERNEL_ACCOUNT,
-                )
-            })
-        };
+        // The memory is not the kernel's, so nothing of the kernel's can be overwritten through it,
+        // even when it is no longer the device's.
+        let map = |prot: u32| self.map_run(iova, phys, len, prot);
         let device = prot.0 & !bindings::IOMMU_CACHE;
         match map(device | bindings::IOMMU_MMIO) {
             // Not every virtio-iommu knows the difference.
             Err(EINVAL) => map(device),
             ret => ret,
         }
+    }
+
+    /// Maps `len` contiguous bytes; page by page if the administrator wants that, so that no entry
+    /// of the page table is larger. On failure nothing is mapped.
+    fn map_run(&self, iova: u64, phys: u64, len: usize, prot: u32) -> Result {
+        let step = match params::disable_hugepages() {
+            true => PAGE_SIZE,
+            false => len,
+        };
+        let mut done = 0usize;
+        while done < len {
+            // SAFETY: The domain is alive. Both callers say why the memory may be mapped.
+            to_result(unsafe {
+                bindings::iommu_map(
+                    self.ptr.as_ptr(),
+                    (iova as usize).wrapping_add(done),
+                    phys.wrapping_add(done as u64),
+                    step,
+                    prot as c_int,
+                    bindings::GFP_KERNEL_ACCOUNT,
+                )
+            })
+            .inspect_err(|_| {
+                self.unmap(iova, done);
+            })?;
+            done += step;
+        }
+        Ok(())
     }
 
     /// Whether something is mapped at `iova`.

@@ -14,14 +14,10 @@ fn target(link: impl AsRef<Path>) -> Option<String> {
     Some(fs::read_link(link).ok()?.file_name()?.to_str()?.to_owned())
 }
 
-/// Each of `names` is a parameter of `module`, with these permissions. Those of `later` may be missing from a stack that
-/// lacks what they switch, but not from Linux's own.
-fn parameters(module: &str, names: &[(&str, u32)], later: &[(&str, u32)]) -> Outcome {
-    let path = |name| format!("/sys/module/{module}/parameters/{name}");
-    let there = |name| Path::new(&path(name)).exists() || !is_rust_stack();
-    let wanted = later.iter().filter(|(name, _)| there(*name));
-    for (name, mode) in names.iter().chain(wanted) {
-        let path = path(*name);
+/// Each of `names` is a parameter of `module`, with these permissions.
+fn parameters(module: &str, names: &[(&str, u32)]) -> Outcome {
+    for (name, mode) in names {
+        let path = format!("/sys/module/{module}/parameters/{name}");
         let file = fs::metadata(&path).with_context(|| path.clone())?;
         same(&format!("mode of {path}"), file.mode() & 0o777, *mode)?;
     }
@@ -39,15 +35,16 @@ fn modules() -> Outcome {
 }
 
 fn parameters_of_vfio() -> Outcome {
-    parameters("vfio", &[("enable_unsafe_noiommu_mode", 0o644)], &[])
+    parameters("vfio", &[("enable_unsafe_noiommu_mode", 0o644)])
 }
 
 fn parameters_of_type1() -> Outcome {
     let names = [
         ("allow_unsafe_interrupts", 0o644),
+        ("disable_hugepages", 0o644),
         ("dma_entry_limit", 0o644),
     ];
-    parameters("vfio_iommu_type1", &names, &[("disable_hugepages", 0o644)])?;
+    parameters("vfio_iommu_type1", &names)?;
     let limit = read_trimmed("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit")?;
     same("limit", limit.as_str(), "65535")
 }
@@ -61,7 +58,7 @@ fn parameters_of_vfio_pci() -> Outcome {
         ("enable_sriov", 0o644),
         ("disable_denylist", 0o444),
     ];
-    parameters("vfio_pci", &names, &[])
+    parameters("vfio_pci", &names)
 }
 
 fn container_node() -> Outcome {
