@@ -20,6 +20,7 @@ use vfio_kernel::{
         SavedState, //
     },
     rwsem::RwSem,
+    uapi, //
 };
 
 use super::{
@@ -231,6 +232,22 @@ impl Open {
     /// Where a BAR is, if users may map it.
     pub(super) fn window(&self, bar: u32) -> Option<BarWindow> {
         Some(self.mappable.get(bar as usize)?.as_ref()?.window())
+    }
+
+    /// The atomic operations that the device completes, `VFIO_PCI_ATOMIC_COMP*`. A virtual function
+    /// leaves them to its physical one.
+    pub(crate) fn atomic_completions(&self) -> u32 {
+        const SIZES: [(u32, u32); 3] = [
+            (4, uapi::VFIO_PCI_ATOMIC_COMP32),
+            (8, uapi::VFIO_PCI_ATOMIC_COMP64),
+            (16, uapi::VFIO_PCI_ATOMIC_COMP128),
+        ];
+        let physfn = self.pci().physfn();
+        let pci = physfn.as_ref().unwrap_or(self.pci());
+        SIZES
+            .into_iter()
+            .filter(|(bytes, _)| pci.completes_atomics(*bytes))
+            .fold(0, |flags, (_, flag)| flags | flag)
     }
 
     /// The PCI device.

@@ -207,15 +207,23 @@ fn get_info(open: &Open, arg: UserArg) -> Result {
     if open.can_reset() {
         flags |= uapi::VFIO_DEVICE_FLAGS_RESET;
     }
-    let info = Info {
-        argsz: user.argsz,
-        flags,
-        num_regions: Region::COUNT,
-        num_irqs: uapi::VFIO_PCI_NUM_IRQS,
-        cap_offset: 0,
-        pad: 0,
-    };
-    arg.write_prefix(&info, user.argsz as usize)
+    let mut caps = CapChain::after(size_of::<Info>());
+    let atomics = open.atomic_completions();
+    if atomics != 0 {
+        const ID: u32 = uapi::VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP;
+        caps.push(ID, 1, &[&atomics.to_ne_bytes(), &[0; 4]])?;
+        flags |= uapi::VFIO_DEVICE_FLAGS_CAPS;
+    }
+    caps.write(arg, user.argsz, user.argsz as usize, |argsz, cap_offset| {
+        Info {
+            argsz,
+            flags,
+            num_regions: Region::COUNT,
+            num_irqs: uapi::VFIO_PCI_NUM_IRQS,
+            cap_offset,
+            pad: 0,
+        }
+    })
 }
 
 /// `VFIO_DEVICE_GET_REGION_INFO`.

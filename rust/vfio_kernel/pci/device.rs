@@ -140,6 +140,24 @@ impl PciDevice {
         unsafe { bindings::pci_disable_device(self.as_ptr()) }
     }
 
+    /// Whether the device completes atomic operations of 4, 8 or 16 `bytes`, and all bridges up to
+    /// the root port can pass them on, which they then do.
+    pub fn completes_atomics(&self, bytes: u32) -> bool {
+        let bit = match bytes {
+            4 => bindings::PCI_EXP_DEVCAP2_ATOMIC_COMP32,
+            8 => bindings::PCI_EXP_DEVCAP2_ATOMIC_COMP64,
+            16 => bindings::PCI_EXP_DEVCAP2_ATOMIC_COMP128,
+            _ => return false,
+        };
+        let mut caps = 0;
+        // SAFETY: The device is alive, `caps` valid for writes; 0 if the device is not Express.
+        unsafe {
+            let at = bindings::PCI_EXP_DEVCAP2 as c_int;
+            bindings::pcie_capability_read_dword(self.as_ptr(), at, &mut caps);
+            caps & bit != 0 && bindings::pci_enable_atomic_ops_to_root(self.as_ptr(), bit) == 0
+        }
+    }
+
     /// Forbids the device to do DMA.
     pub fn clear_master(&self) {
         // SAFETY: The device is alive.
