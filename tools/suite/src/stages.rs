@@ -101,6 +101,11 @@ pub const STAGES: &[Stage] = &[
         job: Job::Client(&["scripts/test-upstream", "--tap"]),
     },
     Stage {
+        name: "dpdk",
+        what: "DPDK forwards packets between two cards",
+        job: Job::Client(&["scripts/test-dpdk"]),
+    },
+    Stage {
         name: "bench",
         what: "no row of Documentation/bench.json has become worse",
         job: Job::Bench,

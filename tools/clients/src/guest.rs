@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One nested QEMU with its guest: start, shell, monitor, and what they said when something went wrong.
+
+use std::fs::{self, File};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use vfio_client::sysfs::PciDevice;
+
+use crate::channel::Channel;
+use crate::initrd;
+use crate::qmp::Qmp;
+use crate::system::limit;
+
+/// Seconds that a guest may take to boot, and a step to be done.
+pub const BOOT: u64 = 600;
+/// Lines of each log that a failure shows.
+const SHOWN: usize = 25;
+
+/// How to start it.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    /// Linux to boot.
+    pub kernel: &'a Path,
+    /// `kvm` or `tcg`.
+    pub accel: &'a str,
+    /// More for the kernel's command line.
+    pub append: &'a str,
+    /// Devices to assign, with the id that each gets.
+    pub devices: &'a [(&'a str, PciDevice)],
+}
+
+/// A guest that runs; killed when dropped.
+#[derive(Debug)]
+pub struct Guest {
+    qemu: Child,
+    folder: PathBuf,
+    /// Its shell.
+    pub shell: Channel,
+    /// Its QEMU's monitor.
+    pub monitor: Qmp,
+}
+
+impl Guest {
+    /// Starts it and waits for its shell.
+    pub fn start(machine: &Machine<'_>) -> Result<Self> {
+        let folder = std::env::temp_dir().join("vfio-rs-guest");
+        fs::create_dir_all(&folder)?;
+        let file = |name: &str| folder.join(name);
+        for name in ["shell", "monitor", "console"] {
+            let _ = fs::remove_file(file(name));
+        }
+        initrd::write(&file("initrd"))?;
+        let listener = UnixListener::bind(file("shell"))?;
+        let text = |name: &str| file(name).display().to_string();
+        let mut arguments: Vec<String> = [
+            "-nodefaults -no-user-config -display none -smp 1 -m 512 -cpu qemu64",
+            &format!("-machine q35,kernel-irqchip=split -accel {}", machine.accel),
+            &format!("-kernel {}", machine.kernel.display()),
+            &format!("-initrd {}", text("initrd")),
+            &format!("-chardev file,id=console,path={}", text("console")),
+            "-serial chardev:console",
+            &format!("-qmp unix:{},server=on,wait=off", text("monitor")),
+            &format!("-chardev socket,id=shell,path={}", text("shell")),
+            "-device virtio-serial-pci,id=ports",
+            &format!(
+                "-device virtserialport,bus=ports.0,chardev=shell,name={}",
+                initrd::PORT
+            ),
+        ]
+        .iter()
+        .flat_map(|line| line.split_whitespace())
+        .map(str::to_owned)
+        .collect();
+        let line = "console=ttyS0 8250.nr_uarts=1 panic=-1 no_timer_check random.trust_cpu=on";
+        arguments.extend(["-append".to_owned(), format!("{line} {}", machine.append)]);
+        for (number, (id, device)) in (1..).zip(machine.devices) {
+            for spec in [
+                format!("pcie-root-port,id=port-{id},chassis={number},slot={number}"),
+                format!("vfio-pci,id={id},bus=port-{id},host={}", device.address),
+            ] {
+                arguments.extend(["-device".to_owned(), spec]);
+            }
+        }
+        let complaints = File::create(file("qemu"))?;
+        let mut qemu = Command::new("qemu-system-x86_64")
+            .args(&arguments)
+            .stdin(Stdio::null())
+            .stdout(complaints.try_clone()?)
+            .stderr(complaints)
+            .spawn()
+            .context("qemu-system-x86_64")?;
+        match Self::connect(&mut qemu, &listener, &file("monitor")) {
+            Ok((shell, monitor)) => Ok(Self {
+                qemu,
+                folder,
+                shell,
+                monitor,
+            }),
+            Err(e) => {
+                let _ = qemu.kill();
+                let _ = qemu.wait();
+                Err(e.context(logs(&folder)))
+            }
+        }
+    }
+
+    fn connect(
+        qemu: &mut Child,
+        listener: &UnixListener,
+        monitor: &Path,
+    ) -> Result<(Channel, Qmp)> {
+        let mut shell = Channel::accept(listener, limit(BOOT), || match qemu.try_wait()? {
+            Some(status) => bail!("QEMU ended: {status}"),
+            None => Ok(()),
+        })?;
+        shell.ready(limit(BOOT))?;
+        shell.run(". /guest.sh", limit(20))?;
+        Ok((shell, Qmp::connect(monitor)?))
+    }
+
+    /// Runs a shell command in it within `seconds`; a failure shows the logs.
+    pub fn run(&mut self, command: &str, seconds: u64) -> Result<String> {
+        self.shell
+            .run(command, limit(seconds))
+            .with_context(|| logs(&self.folder))
+    }
+
+    /// Reboots it and waits for its shell.
+    pub fn reboot(&mut self) -> Result<()> {
+        self.shell.send("sync; reboot -f\n")?;
+        self.shell
+            .ready(limit(BOOT))
+            .with_context(|| logs(&self.folder))?;
+        self.shell.run(". /guest.sh", limit(20)).map(drop)
+    }
+
+    /// Takes a device away.
+    pub fn unplug(&mut self, id: &str) -> Result<()> {
+        self.monitor.call("device_del", json!({ "id": id }))?;
+        self.monitor
+            .deleted(id, limit(60))
+            .with_context(|| logs(&self.folder))
+    }
+
+    /// Brings it back.
+    pub fn plug(&mut self, id: &str, device: &PciDevice) -> Result<()> {
+        let arguments = json!({
+            "driver": "vfio-pci", "id": id, "bus": format!("port-{id}"), "host": device.address,
+        });
+        self.monitor
+            .call("device_add", arguments)
+            .map(drop)
+            .with_context(|| logs(&self.folder))
+    }
+
+    /// Ends it; gives what QEMU complained about.
+    ///
+    /// # Errors
+    /// If QEMU does not end well.
+    pub fn quit(mut self) -> Result<String> {
+        self.monitor.call("quit", json!({}))?;
+        let status = self.qemu.wait()?;
+        if !status.success() {
+            bail!("QEMU: {status}\n{}", logs(&self.folder));
+        }
+        Ok(fs::read_to_string(self.folder.join("qemu"))?)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// The ends of what QEMU and the guest's kernel said.
+fn logs(folder: &Path) -> String {
+    let mut text = String::new();
+    for name in ["qemu", "console"] {
+        let log = fs::read(folder.join(name)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        let lines: Vec<_> = log.lines().collect();
+        text += &format!("--- {name}:\n");
+        for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+            text += line.trim_end();
+            text += "\n";
+        }
+    }
+    text
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+//! QEMU assigns devices to a nested Linux guest, whose own drivers use them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use vfio_client::sysfs::PciDevice;
+
+use crate::Interrupts;
+use crate::guest::{BOOT, Guest, Machine};
+use crate::peer::{PORT, Peer};
+use crate::report::Report;
+use crate::system::{command, device};
+
+/// PCI device numbers as sysfs prints them.
+const IGB: &str = "0x10c9";
+const E1000E: &str = "0x10d3";
+const EDU: &str = "0x11e8";
+/// The peer's addresses, and the guest's: a network for each of its cards.
+const PEER: [&str; 2] = ["10.9.1.1", "10.9.2.1"];
+const OWN: [&str; 2] = ["10.9.1.2", "10.9.2.2"];
+const MEBIBYTE: u64 = 1 << 20;
+/// Bytes that the guest sends over a card at a time, and gets back.
+const SENT: u64 = 4 * MEBIBYTE;
+
+/// What to run.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Linux for the guest (bzImage).
+    #[arg(long)]
+    kernel: PathBuf,
+    /// QEMU's accelerator: kvm or tcg.
+    #[arg(long, default_value = "kvm")]
+    accel: String,
+    /// Kinds of interrupts, one guest each.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "msix")]
+    interrupts: Vec<Interrupts>,
+    /// Devices, by QEMU id in this machine.
+    #[arg(long, value_delimiter = ',', default_value = "igb0,e1000e0,nvme0,edu9")]
+    devices: Vec<String>,
+    /// One boot, no reboot and no hot-plug.
+    #[arg(long)]
+    short: bool,
+    /// Write the output of lspci -vvv in the guest to this file, before drivers are loaded.
+    #[arg(long)]
+    lspci: Option<PathBuf>,
+    /// Boot the guest and use no device.
+    #[arg(long)]
+    boot_only: bool,
+}
+
+/// Runs all that `options` ask for.
+pub fn run(options: &Options, report: &mut Report) {
+    let mut peer = None;
+    let prepared = report.step("devices bound, peer up", || {
+        if options.accel == "kvm" {
+            command(&["modprobe", "kvm-amd"])?;
+        }
+        for id in &options.devices {
+            device(id)?
+                .bind_vfio()
+                .with_context(|| format!("{id} to vfio-pci"))?;
+        }
+        let addresses = PEER.map(|a| format!("{a}/24"));
+        peer = Some(Peer::start(
+            "peer0",
+            "e1000e",
+            &[&addresses[0], &addresses[1]],
+        )?);
+        Ok(String::new())
+    });
+    let Some(peer) = peer.filter(|_| prepared) else {
+        return;
+    };
+    for &interrupts in &options.interrupts {
+        let mut session = Session {
+            options,
+            interrupts,
+            peer: &peer,
+            sum: None,
+        };
+        session.all(report);
+    }
+}
+
+struct Session<'a> {
+    options: &'a Options,
+    interrupts: Interrupts,
+    peer: &'a Peer,
+    /// Checksum of what the disk was last given.
+    sum: Option<String>,
+}
+
+impl Session<'_> {
+    fn name(&self, what: &str) -> String {
+        format!("{} {}: {what}", self.options.accel, self.interrupts.name())
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.options.devices.iter().any(|d| d == id)
+    }
+
+    fn all(&mut self, report: &mut Report) {
+        let mut guest = None;
+        let started = report.step(&self.name("guest boots"), || {
+            guest = Some(self.start()?);
+            Ok(String::new())
+        });
+        let Some(mut guest) = guest.filter(|_| started) else {
+            return;
+        };
+        if let (Some(path), Interrupts::Msix) = (&self.options.lspci, self.interrupts) {
+            report.step(&self.name("lspci -vvv"), || {
+                let text = guest.run("lspci -nn -vvv", 300)?;
+                ensure!(text.lines().count() > 50, "hardly any output:\n{text}");
+                fs::write(path, text + "\n")?;
+                Ok(String::new())
+            });
+        }
+        let used = !self.options.boot_only && self.boot(report, &mut guest, "");
+        if used && !self.options.short {
+            let again = self.hotplug(report, &mut guest)
+                && report.step(&self.name("reboot"), || {
+                    guest.reboot()?;
+                    Ok(String::new())
+                });
+            if again {
+                self.boot(report, &mut guest, " after reboot");
+            }
+        }
+        report.step(&self.name("QEMU ends"), || guest.quit());
+    }
+
+    fn start(&self) -> Result<Guest> {
+        let devices = self
+            .options
+            .devices
+            .iter()
+            .map(|id| Ok((id.as_str(), device(id)?)))
+            .collect::<Result<Vec<(&str, PciDevice)>>>()?;
+        Guest::start(&Machine {
+            kernel: &self.options.kernel,
+            accel: &self.options.accel,
+            append: match self.interrupts {
+                Interrupts::Intx => "pci=nomsi",
+                Interrupts::Msix | Interrupts::Msi => "",
+            },
+            devices: &devices,
+        })
+    }
+
+    /// What is done after each boot; tells whether all of it passed.
+    fn boot(&mut self, report: &mut Report, guest: &mut Guest, when: &str) -> bool {
+        let options = match self.interrupts {
+            Interrupts::Msi => "IntMode=1",
+            Interrupts::Msix | Interrupts::Intx => "",
+        };
+        let mut good = report.step(&self.name(&format!("drivers load{when}")), || {
+            guest.run(&format!("load {options}"), BOOT)
+        });
+        if self.has("edu9") {
+            good &= report.step(&self.name(&format!("edu{when}")), || {
+                guest.run(
+                    &format!("vfio-rs-clients guest-edu \"$(address {EDU})\""),
+                    60,
+                )
+            });
+        }
+        if self.has("nvme0") {
+            good &= report.step(&self.name(&format!("nvme{when}")), || self.disk(guest));
+        }
+        for (id, number, net) in [("igb0", IGB, 0), ("e1000e0", E1000E, 1)] {
+            if self.has(id) {
+                let name = self.name(&format!("{id}{when}"));
+                good &= report.step(&name, || self.network(guest, id, number, net));
+            }
+        }
+        good
+    }
+
+    fn disk(&mut self, guest: &mut Guest) -> Result<String> {
+        if let Some(sum) = &self.sum {
+            guest.run(&format!("disk_still {sum} 100"), 600)?;
+        }
+        let said = guest.run("disk 100", 600)?;
+        let sum = said.lines().find_map(|l| l.strip_prefix("sum "));
+        self.sum = Some(sum.context("no checksum")?.to_owned());
+        let kind = match self.interrupts {
+            Interrupts::Msix | Interrupts::Msi => "PCI-MSIX",
+            Interrupts::Intx => "IO-APIC",
+        };
+        Ok(said + "\n" + &guest.run(&format!("interrupts nvme {kind}"), 120)?)
+    }
+
+    fn network(&self, guest: &mut Guest, id: &str, number: &str, net: usize) -> Result<String> {
+        let before = self.peer.counters()?;
+        let (own, peer) = (OWN[net], PEER[net]);
+        let said = guest.run(&format!("network {number} {own} {peer} {PORT}"), 600)?;
+        self.peer.moved(before, SENT)?;
+        let kind = match (self.interrupts, id) {
+            (Interrupts::Intx, _) => "IO-APIC",
+            (Interrupts::Msi, "e1000e0") => "PCI-MSI-",
+            _ => "PCI-MSIX",
+        };
+        let interrupts = format!("interrupts \"$(interface {number})\" {kind}");
+        Ok(said + "\n" + &guest.run(&interrupts, 120)?)
+    }
+
+    fn hotplug(&self, report: &mut Report, guest: &mut Guest) -> bool {
+        let id = "igb0";
+        if !self.has(id) {
+            return true;
+        }
+        report.step(&self.name("igb0 unplugged"), || {
+            guest.unplug(id)?;
+            guest.run(&format!("until_true '[ -z \"$(address {IGB})\" ]'"), 300)
+        }) && report.step(&self.name("igb0 plugged in again"), || {
+            guest.plug(id, &device(id)?)?;
+            self.network(guest, id, IGB, 0)
+        })
+    }
+}
