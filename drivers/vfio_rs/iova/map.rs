@@ -49,11 +49,16 @@ impl<T> Map<T> {
 
     /// Whether `range` cuts some range in two: contains a part of it, but not all.
     pub(crate) fn cuts(&self, range: IovaRange) -> bool {
-        [range.start(), range.last()].into_iter().any(|address| {
-            IovaRange::from_last(address, address)
-                .and_then(|point| self.first_overlap(point))
-                .is_some_and(|found| !range.contains(&found))
-        })
+        let Some(first) = self.first_overlap(range) else {
+            return false;
+        };
+        if first.start() < range.start() || first.last() >= range.last() {
+            return !range.contains(&first);
+        }
+        // Only the one that has the last address can reach beyond it.
+        IovaRange::from_last(range.last(), range.last())
+            .and_then(|end| self.first_overlap(end))
+            .is_some_and(|last| !range.contains(&last))
     }
 
     /// Adds a range that overlaps none.

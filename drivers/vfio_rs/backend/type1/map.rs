@@ -16,6 +16,7 @@ use vfio_kernel::{
 
 use super::{
     maps::{
+        self,
         Content,
         Entry,
         Mapped, //
@@ -84,9 +85,7 @@ impl Type1 {
                 Err(err)
             }
         };
-        maps.busy = maps.busy.saturating_sub(1);
-        drop(maps);
-        self.idle.notify_all();
+        maps::end_busy(&mut maps, &self.idle);
         result
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Maps {
     pub(super) ranges: Map<Entry>,
     /// How many ranges are busy.
     pub(super) busy: usize,
+    /// How many threads wait for one not to be.
+    waiting: usize,
     /// How many more ranges the user may take.
     pub(super) avail: u32,
     /// What may be mapped: what all groups translate and none reserves; nothing without a group.
@@ -79,6 +81,7 @@ impl Maps {
         Self {
             ranges: Map::new(),
             busy: 0,
+            waiting: 0,
             avail: params::dma_entry_limit(),
             allowed: None,
             pgsizes: cpu_pgsizes(usize::MAX),
@@ -101,8 +104,8 @@ impl Maps {
 
     /// Whether a busy range has an address in `range`.
     fn is_busy(&self, range: IovaRange) -> bool {
-        if self.busy == 0 {
-            return false;
+        if self.busy == 0 || range == IovaRange::ALL {
+            return self.busy != 0;
         }
         let mut left = Some(range);
         while let Some(found) = left.and_then(|left| self.ranges.first_overlap(left)) {
@@ -128,6 +131,21 @@ pub(super) fn cpu_pgsizes(pgsizes: usize) -> usize {
 /// Waits until no range with an address in `range` is busy.
 pub(super) fn wait_idle(maps: &mut Guard<'_>, idle: &CondVar, range: IovaRange) {
     while maps.is_busy(range) {
-        idle.wait(maps);
+        wait(maps, idle);
+    }
+}
+
+/// Waits until some range is no longer busy.
+pub(super) fn wait(maps: &mut Guard<'_>, idle: &CondVar) {
+    maps.waiting = maps.waiting.saturating_add(1);
+    idle.wait(maps);
+    maps.waiting = maps.waiting.saturating_sub(1);
+}
+
+/// Says that a range is no longer busy.
+pub(super) fn end_busy(maps: &mut Guard<'_>, idle: &CondVar) {
+    maps.busy = maps.busy.saturating_sub(1);
+    if maps.waiting != 0 {
+        idle.notify_all();
     }
 }

@@ -151,8 +151,7 @@ impl Type1 {
                 maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(1);
             }
             maps.avail = maps.avail.saturating_add(1);
-            maps.busy = maps.busy.saturating_sub(1);
-            self.idle.notify_all();
+            maps::end_busy(&mut maps, &self.idle);
             unmapped = unmapped.wrapping_add(found.size().unwrap_or(0));
         }
         Ok(unmapped)
@@ -164,8 +163,6 @@ impl Type1 {
         if let Some(entry) = maps.ranges.get_mut(range) {
             *entry = Entry::Ready(mapped);
         }
-        maps.busy = maps.busy.saturating_sub(1);
-        drop(maps);
-        self.idle.notify_all();
+        maps::end_busy(&mut maps, &self.idle);
     }
 }
