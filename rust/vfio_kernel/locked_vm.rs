@@ -79,22 +79,22 @@ impl Drop for LockedVm {
         if self.npages == 0 {
             return;
         }
-        // A process that is gone has no count to correct.
-        let Some(mm) = self.mm.mmget_not_zero() else {
+        let mm = self.mm.as_raw();
+        // SAFETY: Looks at `current` only.
+        let own = core::ptr::eq(mm, unsafe { bindings::vfio_rs_current_mm() });
+        // The memory of the current process is alive; that of another one has to be kept so.
+        let alive = if own { None } else { self.mm.mmget_not_zero() };
+        if !own && alive.is_none() {
+            // A process that is gone has no count to correct.
             return;
-        };
-        // SAFETY: `mm` is alive while the reference is held. Giving back takes no killable lock,
+        }
+        // SAFETY: `mm` is alive, see above. Giving back takes no killable lock,
         // as it may not fail; the task is only looked at for a debug message.
         unsafe {
-            bindings::vfio_rs_mmap_write_lock(mm.as_raw());
-            bindings::__account_locked_vm(
-                mm.as_raw(),
-                self.npages,
-                false,
-                bindings::get_current(),
-                true,
-            );
-            bindings::vfio_rs_mmap_write_unlock(mm.as_raw());
+            bindings::vfio_rs_mmap_write_lock(mm);
+            bindings::__account_locked_vm(mm, self.npages, false, bindings::get_current(), true);
+            bindings::vfio_rs_mmap_write_unlock(mm);
         }
+        drop(alive);
     }
 }

@@ -10,6 +10,7 @@ use kernel::{
     prelude::*,
     rbtree::{
         RBTree,
+        RBTreeNode,
         RBTreeNodeReservation, //
     },
 };
@@ -24,6 +25,9 @@ pub(crate) struct Map<T> {
 
 /// Memory for one more range, allocated before a lock is taken.
 pub(crate) struct Slot<T>(RBTreeNodeReservation<u64, (u64, T)>);
+
+/// A range that was taken out, in the memory that it had.
+pub(crate) struct Taken<T>(RBTreeNode<u64, (u64, T)>);
 
 impl<T> Slot<T> {
     /// Allocates; may sleep.
@@ -42,9 +46,19 @@ impl<T> Map<T> {
 
     /// The first range that has an address in `range`.
     pub(crate) fn first_overlap(&self, range: IovaRange) -> Option<IovaRange> {
+        self.look_at_first(range, |_| ()).map(|(found, ())| found)
+    }
+
+    /// The first range that has an address in `range`, and what `look` says of its value.
+    pub(crate) fn look_at_first<R>(
+        &self,
+        range: IovaRange,
+        look: impl FnOnce(&T) -> R,
+    ) -> Option<(IovaRange, R)> {
         let cursor = self.tree.cursor_lower_bound(&range.start())?;
-        let (&last, (start, _)) = cursor.current();
-        IovaRange::from_last(*start, last).filter(|found| found.overlaps(&range))
+        let (&last, (start, value)) = cursor.current();
+        let found = IovaRange::from_last(*start, last).filter(|found| found.overlaps(&range))?;
+        Some((found, look(value)))
     }
 
     /// Whether `range` cuts some range in two: contains a part of it, but not all.
@@ -80,6 +94,16 @@ impl<T> Map<T> {
     /// Takes exactly `range` out.
     pub(crate) fn remove(&mut self, range: IovaRange) -> Option<T> {
         self.tree.remove(&range.last()).map(|(_, value)| value)
+    }
+
+    /// Takes exactly `range` out, and leaves it in its memory: may be put back without any.
+    pub(crate) fn take(&mut self, range: IovaRange) -> Option<Taken<T>> {
+        self.tree.remove_node(&range.last()).map(Taken)
+    }
+
+    /// Puts back what was taken. No range may have come in its place.
+    pub(crate) fn put_back(&mut self, taken: Taken<T>) {
+        let _ = self.tree.insert(taken.0);
     }
 
     /// All ranges in order, with their values.

@@ -96,7 +96,7 @@ impl Type1 {
         if !range.is_aligned(maps.granule()) || !maps.aligned(vaddr) {
             return Err(EINVAL);
         }
-        if maps.ranges.first_overlap(range).is_some() {
+        if maps.ranges.first_overlap(range).is_some() || maps.is_leaving(range) {
             return Err(EEXIST);
         }
         let avail = maps.avail.checked_sub(1).ok_or(ENOSPC)?;

@@ -50,6 +50,9 @@ pub(super) enum Content {
     Mixed(KBox<Mixed>),
 }
 
+/// Ranges that can be emptied at a time; whoever comes next waits.
+const LEAVING: usize = 8;
+
 /// A group in the address space, with what it can have mapped.
 pub(super) struct Member {
     pub(super) attachment: Attachment,
@@ -61,7 +64,9 @@ pub(super) struct Maps {
     pub(super) ranges: Map<Entry>,
     /// How many ranges are busy.
     pub(super) busy: usize,
-    /// How many threads wait for one not to be.
+    /// Busy ranges that are no longer in `ranges`, as they are being emptied.
+    leaving: [Option<IovaRange>; LEAVING],
+    /// How many threads wait for one not to be busy.
     waiting: usize,
     /// How many more ranges the user may take.
     pub(super) avail: u32,
@@ -81,6 +86,7 @@ impl Maps {
         Self {
             ranges: Map::new(),
             busy: 0,
+            leaving: [None; LEAVING],
             waiting: 0,
             avail: params::dma_entry_limit(),
             allowed: None,
@@ -102,10 +108,36 @@ impl Maps {
         value & self.granule().wrapping_sub(1) == 0
     }
 
+    /// Whether an address in `range` is in a range that is being emptied.
+    pub(super) fn is_leaving(&self, range: IovaRange) -> bool {
+        self.busy != 0 && self.leaving.iter().flatten().any(|at| at.overlaps(&range))
+    }
+
+    /// Notes that `range` is busy being emptied; returns `false` if too many are.
+    pub(super) fn begin_leaving(&mut self, range: IovaRange) -> bool {
+        let Some(free) = self.leaving.iter_mut().find(|at| at.is_none()) else {
+            return false;
+        };
+        *free = Some(range);
+        self.busy = self.busy.saturating_add(1);
+        true
+    }
+
+    /// Notes that `range` is empty, or back. It is busy until [`end_busy`].
+    pub(super) fn end_leaving(&mut self, range: IovaRange) {
+        if let Some(at) = self.leaving.iter_mut().find(|at| **at == Some(range)) {
+            *at = None;
+        }
+    }
+
     /// Whether a busy range has an address in `range`.
+    #[inline]
     fn is_busy(&self, range: IovaRange) -> bool {
         if self.busy == 0 || range == IovaRange::ALL {
             return self.busy != 0;
+        }
+        if self.is_leaving(range) {
+            return true;
         }
         let mut left = Some(range);
         while let Some(found) = left.and_then(|left| self.ranges.first_overlap(left)) {
@@ -129,6 +161,7 @@ pub(super) fn cpu_pgsizes(pgsizes: usize) -> usize {
 }
 
 /// Waits until no range with an address in `range` is busy.
+#[inline]
 pub(super) fn wait_idle(maps: &mut Guard<'_>, idle: &CondVar, range: IovaRange) {
     while maps.is_busy(range) {
         wait(maps, idle);

@@ -2,7 +2,6 @@
 
 //! `VFIO_IOMMU_UNMAP_DMA`: takes memory away from devices and unpins it.
 
-use core::mem;
 use kernel::prelude::*;
 use vfio_kernel::{
     argsz::UserArg,
@@ -122,35 +121,46 @@ impl Type1 {
     ) -> Result<u64> {
         let mut unmapped = 0u64;
         let mut left = Some(range);
-        while let Some(found) = left.and_then(|left| maps.ranges.first_overlap(left)) {
+        let had_vaddr = |entry: &Entry| match entry {
+            Entry::Ready(mapped) => Some(!mapped.vaddr_invalid),
+            Entry::Busy => None,
+        };
+        while let Some((found, had_vaddr)) =
+            left.and_then(|left| maps.ranges.look_at_first(left, had_vaddr))
+        {
             // v1: a mapping that starts before the range stays, and so does all behind it. In v2
             // such a one was made meanwhile, and is not this call's business.
             if found.start() < range.start() {
                 break;
             }
-            left = range.above(&found);
-            let Some(Entry::Ready(mapped)) = maps
-                .ranges
-                .get_mut(found)
-                .map(|entry| mem::replace(entry, Entry::Busy))
-            else {
+            let Some(had_vaddr) = had_vaddr else {
                 // Busy: made meanwhile.
+                left = range.above(&found);
                 continue;
             };
-            maps.busy = maps.busy.saturating_add(1);
+            if !maps.begin_leaving(found) {
+                maps::wait(&mut maps, &self.idle);
+                continue;
+            }
+            left = range.above(&found);
+            let taken = maps.ranges.take(found);
             drop(maps);
             if let Some(Err(err)) = bitmap.map(|bitmap| bitmap.set(range.start(), found)) {
-                self.put_back(found, mapped);
+                let mut maps = self.maps.lock();
+                if let Some(taken) = taken {
+                    maps.ranges.put_back(taken);
+                }
+                maps.end_leaving(found);
+                maps::end_busy(&mut maps, &self.idle);
                 return Err(err);
             }
-            let had_vaddr = !mapped.vaddr_invalid;
-            drop(mapped);
+            drop(taken);
             maps = self.maps.lock();
-            let _ = maps.ranges.remove(found);
             if !had_vaddr {
                 maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(1);
             }
             maps.avail = maps.avail.saturating_add(1);
+            maps.end_leaving(found);
             maps::end_busy(&mut maps, &self.idle);
             unmapped = unmapped.wrapping_add(found.size().unwrap_or(0));
         }

@@ -72,6 +72,11 @@ proptest! {
                     let found_range = range(base, found);
                     prop_assert_eq!(map.get(found_range).copied(), expected);
                     prop_assert_eq!(map.get_mut(found_range).copied(), expected);
+                    let seen = map.look_at_first(found_range, |id| Some(*id));
+                    prop_assert_eq!(seen, Some((found_range, expected)));
+                    let taken = map.take(found_range).unwrap();
+                    prop_assert_eq!(map.first_overlap(found_range), None);
+                    map.put_back(taken);
                     prop_assert_eq!(map.remove(found_range), expected);
                     model[found.0 as usize..=found.1 as usize].fill(None);
                 }
