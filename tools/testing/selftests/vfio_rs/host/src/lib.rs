@@ -29,7 +29,8 @@ mod runs_props;
 /// Settings of all tests against random input.
 fn settings(cases: u32) -> proptest::test_runner::Config {
     proptest::test_runner::Config {
-        cases,
+        // Miri is a thousand times slower.
+        cases: if cfg!(miri) { 2 } else { cases },
         failure_persistence: None,
         ..Default::default()
     }
