@@ -77,7 +77,7 @@ impl kernel::Module for VfioRs {
             _driver: driver,
             _watch: watch,
             _container_node: container_node,
-            _debugfs: DebugFs::new(),
+            _debugfs: DebugFs::create(),
         })
     }
 }

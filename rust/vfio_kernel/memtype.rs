@@ -52,7 +52,7 @@ pub struct DebugFs(());
 
 impl DebugFs {
     /// Makes the folder, if the kernel has debugfs. To be done once.
-    pub fn new() -> Self {
+    pub fn create() -> Self {
         // SAFETY: The module makes one.
         unsafe { bindings::vfio_rs_debugfs_init() };
         Self(())
@@ -61,7 +61,7 @@ impl DebugFs {
 
 impl Drop for DebugFs {
     fn drop(&mut self) {
-        // SAFETY: Made by `new`.
+        // SAFETY: Made by `create`.
         unsafe { bindings::vfio_rs_debugfs_exit() };
     }
 }
