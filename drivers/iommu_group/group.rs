@@ -13,14 +13,19 @@ use kernel::{
     },
 };
 use vfio_kernel::{
-    iommu,
+    iommu::{
+        self,
+        BareGroup, //
+    },
     kvm::{
         KvmFile,
         KvmSlot, //
     },
+    sched,
 };
 
 use crate::{
+    backend::Fence,
     container::Container,
     pci::Device, //
 };
@@ -29,6 +34,7 @@ use crate::{
 #[pin_data]
 pub(crate) struct Group {
     id: i32,
+    fence: Fence,
     #[pin]
     state: Mutex<State>,
     /// The devices of the group that are bound to the driver.
@@ -42,6 +48,8 @@ pub(crate) struct Group {
 struct State {
     /// Gone when the last device was unbound: then the node is an empty shell.
     iommu_group: Option<ARef<iommu::Group>>,
+    /// Makes a device without an IOMMU a member of that.
+    bare: Option<BareGroup>,
     /// Whether a file is open; there may be one.
     opened: bool,
     container: Option<Arc<Container>>,
@@ -60,9 +68,23 @@ pub(crate) struct Status {
 impl Group {
     /// A group without devices.
     pub(super) fn new(iommu_group: ARef<iommu::Group>) -> Result<Arc<Self>> {
+        Self::with(iommu_group, None)
+    }
+
+    /// The group of a device that has no IOMMU.
+    pub(super) fn new_bare(bare: BareGroup) -> Result<Arc<Self>> {
+        Self::with(bare.group().clone(), Some(bare))
+    }
+
+    fn with(iommu_group: ARef<iommu::Group>, bare: Option<BareGroup>) -> Result<Arc<Self>> {
         let id = iommu_group.id();
+        let fence = match bare {
+            Some(_) => Fence::Missing,
+            None => Fence::Iommu,
+        };
         let state = State {
             iommu_group: Some(iommu_group),
+            bare,
             opened: false,
             container: None,
             users: 0,
@@ -70,6 +92,7 @@ impl Group {
         Arc::pin_init(
             pin_init!(Self {
                 id,
+                fence,
                 state <- new_mutex!(state, "Group::state"),
                 devices <- new_mutex!(KVec::new(), "Group::devices"),
                 kvm <- KvmSlot::new(),
@@ -81,6 +104,11 @@ impl Group {
     /// The number users know the group by.
     pub(crate) fn id(&self) -> i32 {
         self.id
+    }
+
+    /// What keeps its devices from others' memory.
+    pub(crate) fn fence(&self) -> Fence {
+        self.fence
     }
 
     /// The virtual machine that the group's file belongs to.
@@ -106,6 +134,7 @@ impl Group {
         let mut state = self.state.lock();
         state.leave_container();
         state.iommu_group = None;
+        state.bare = None;
     }
 
     /// What `VFIO_GROUP_GET_STATUS` tells.
@@ -139,7 +168,7 @@ impl Group {
         }
         let iommu_group = state.iommu_group.as_ref().ok_or(ENODEV)?;
         let container = container()?;
-        container.attach_group(iommu_group)?;
+        container.attach_group(iommu_group, self.fence)?;
         state.container = Some(container);
         Ok(())
     }
@@ -181,14 +210,26 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// `EINVAL` without a container or a backend; what `open` says.
+    /// `EINVAL` without a container or a backend; `EPERM` for the first user of a device without
+    /// an IOMMU who may not; what `open` says.
     pub(crate) fn open_device<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut state = self.state.lock();
         let container = state.container.as_ref().ok_or(EINVAL)?;
         container.backend().ok_or(EINVAL)?;
+        if state.users == 0 {
+            self.check_rawio()?;
+        }
         let opened = open()?;
         state.users = state.users.saturating_add(1);
         Ok(opened)
+    }
+
+    /// Who uses a device without an IOMMU can do what he wants to the machine.
+    fn check_rawio(&self) -> Result {
+        if self.fence == Fence::Missing && !sched::capable_sys_rawio() {
+            return Err(EPERM);
+        }
+        Ok(())
     }
 
     /// Runs `close`, which undoes what [`open_device`](Self::open_device) ran.
@@ -220,13 +261,15 @@ impl GroupFile {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if the last device was unbound, `EBUSY` if the node is open.
+    /// `ENODEV` if the last device was unbound, `EPERM` if there is no IOMMU and the user may not
+    /// have that, `EBUSY` if the node is open.
     pub(crate) fn open(group: &Arc<Group>) -> Result<Arc<Self>> {
         let file = UniqueArc::new_uninit(GFP_KERNEL)?;
         let mut state = group.state.lock();
         if state.iommu_group.is_none() {
             return Err(ENODEV);
         }
+        group.check_rawio()?;
         if state.opened {
             return Err(EBUSY);
         }

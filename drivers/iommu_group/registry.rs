@@ -17,11 +17,17 @@ use vfio_kernel::{
         NodeClass,
         NodeRegistration, //
     },
-    iommu,
+    iommu::{
+        self,
+        BareGroup, //
+    },
 };
 
 use super::Group;
-use crate::uapi;
+use crate::{
+    backend::Fence,
+    uapi, //
+};
 
 /// See the module's documentation.
 #[pin_data]
@@ -63,12 +69,26 @@ impl Registry {
             entry.devices = entry.devices.saturating_add(1);
             return Ok(entry.group.clone());
         }
+        self.enter(&mut entries, Group::new(iommu_group)?)
+    }
+
+    /// As [`join`](Self::join), for a device that has no IOMMU.
+    pub(crate) fn join_bare(&self, bare: BareGroup) -> Result<Arc<Group>> {
+        self.enter(&mut self.entries.lock(), Group::new_bare(bare)?)
+    }
+
+    /// Makes the node of a group that has its first device.
+    fn enter(&self, entries: &mut KVec<Entry>, group: Arc<Group>) -> Result<Arc<Group>> {
+        let id = group.id();
+        let prefix = match group.fence() {
+            Fence::Iommu => "",
+            Fence::Missing => "noiommu-",
+        };
         entries.reserve(1, GFP_KERNEL)?;
-        let group = Group::new(iommu_group)?;
         let node = CharNode::register(
             &self.class,
             id.try_into()?,
-            fmt!("{id}"),
+            fmt!("{prefix}{id}"),
             &uapi::group::FILE_OPS,
             group.clone(),
         )?;

@@ -26,6 +26,12 @@ pub fn capable_ipc_lock() -> bool {
     unsafe { bindings::capable(bindings::CAP_IPC_LOCK as c_int) }
 }
 
+/// Whether the current task may do what it wants to the machine (`CAP_SYS_RAWIO`).
+pub fn capable_sys_rawio() -> bool {
+    // SAFETY: Looks at the credentials of `current` only.
+    unsafe { bindings::capable(bindings::CAP_SYS_RAWIO as c_int) }
+}
+
 /// The id of the current thread, in the first pid namespace.
 pub fn current_pid() -> i32 {
     // SAFETY: Looks at `current` only.

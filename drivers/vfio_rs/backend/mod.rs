@@ -4,6 +4,7 @@
 //!
 //! [`open`] is the only place that knows which there are.
 
+mod noiommu;
 mod type1;
 
 use kernel::{
@@ -19,6 +20,7 @@ use vfio_kernel::{
     uapi,
 };
 
+use noiommu::NoIommu;
 use type1::{
     Type1,
     Version, //
@@ -42,17 +44,32 @@ pub(crate) trait Backend: Send + Sync {
     fn ioctl(&self, cmd: u32, arg: UserArg) -> Result<isize>;
 }
 
-/// Whether some backend has an extension, before one is chosen.
-pub(crate) fn check_extension(extension: u32) -> bool {
-    type1::check_extension(extension)
+/// What keeps the devices of a container from memory that is not their user's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// The IOMMU.
+    Iommu,
+    /// Nothing.
+    Missing,
+}
+
+/// Whether some backend for devices with this fence has an extension, before one is chosen.
+pub(crate) fn check_extension(fence: Fence, extension: u32) -> bool {
+    match fence {
+        Fence::Iommu => type1::check_extension(extension),
+        Fence::Missing => noiommu::check_extension(extension),
+    }
 }
 
 /// Makes the backend that `VFIO_SET_IOMMU` names.
 ///
 /// # Errors
 ///
-/// `EINVAL` if `kind` names none.
-pub(crate) fn open(kind: u32) -> Result<Arc<dyn Backend>> {
+/// `EINVAL` if `kind` names none; `EPERM` if the user may not have it.
+pub(crate) fn open(fence: Fence, kind: u32) -> Result<Arc<dyn Backend>> {
+    if fence == Fence::Missing {
+        return Ok(NoIommu::new()?);
+    }
     let version = match kind {
         uapi::VFIO_TYPE1_IOMMU => Version::V1,
         uapi::VFIO_TYPE1v2_IOMMU => Version::V2,

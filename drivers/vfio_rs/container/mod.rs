@@ -20,14 +20,18 @@ use kernel::{
         Mutex, //
     },
 };
-use vfio_kernel::iommu::{
-    self,
-    DmaOwner, //
+use vfio_kernel::{
+    iommu::{
+        self,
+        DmaOwner, //
+    },
+    sched,
 };
 
 use crate::backend::{
     self,
-    Backend, //
+    Backend,
+    Fence, //
 };
 
 /// See the module's documentation.
@@ -40,6 +44,10 @@ pub(crate) struct Container {
 struct State {
     /// The groups in the container, all owned by it.
     groups: KVec<Arc<DmaOwner>>,
+    /// Groups of devices without an IOMMU; one of the two lists is empty.
+    unfenced: KVec<ARef<iommu::Group>>,
+    /// Of the groups in the container.
+    fence: Fence,
     backend: Option<Arc<dyn Backend>>,
 }
 
@@ -48,6 +56,8 @@ impl Container {
     pub(crate) fn new() -> Result<Arc<Self>> {
         let state = State {
             groups: KVec::new(),
+            unfenced: KVec::new(),
+            fence: Fence::Iommu,
             backend: None,
         };
         Arc::pin_init(
@@ -61,9 +71,16 @@ impl Container {
         let Ok(extension) = u32::try_from(extension) else {
             return 0;
         };
-        match self.backend() {
-            Some(backend) => backend.check_extension(extension),
-            None => backend::check_extension(extension),
+        let state = self.state.lock();
+        // An empty container can still become anything.
+        let fence = (!state.is_empty()).then_some(state.fence);
+        let backend = state.backend.clone();
+        drop(state);
+        let has = |fence| backend::check_extension(fence, extension);
+        match (backend, fence) {
+            (Some(backend), _) => backend.check_extension(extension),
+            (None, Some(fence)) => has(fence),
+            (None, None) => has(Fence::Iommu) || has(Fence::Missing),
         }
         .into()
     }
@@ -72,18 +89,19 @@ impl Container {
     ///
     /// # Errors
     ///
-    /// `EINVAL` without a group or with a backend; `ENODEV` for a number that names nothing;
-    /// `EINVAL` for an extension that is no backend; what the backend says of the groups.
+    /// `EINVAL` without a group or with a backend; `ENODEV` for a number that names nothing that
+    /// its groups can have; `EINVAL` for an extension that is no backend; what the backend says of
+    /// the groups and the user.
     pub(crate) fn set_iommu(&self, kind: usize) -> Result {
         let mut state = self.state.lock();
-        if state.groups.is_empty() || state.backend.is_some() {
+        if state.is_empty() || state.backend.is_some() {
             return Err(EINVAL);
         }
         let kind = u32::try_from(kind).map_err(|_| ENODEV)?;
-        if !backend::check_extension(kind) {
+        if !backend::check_extension(state.fence, kind) {
             return Err(ENODEV);
         }
-        let backend = backend::open(kind)?;
+        let backend = backend::open(state.fence, kind)?;
         // Dropping the backend on failure detaches what was attached.
         for owner in &state.groups {
             backend.attach_group(owner.clone())?;
@@ -101,37 +119,52 @@ impl Container {
     ///
     /// # Errors
     ///
-    /// `EPERM` if the group is in use by a driver, or what the backend says.
-    pub(crate) fn attach_group(&self, group: &ARef<iommu::Group>) -> Result {
+    /// `EPERM` if the group is in use by a driver, or there are groups with an IOMMU and this has
+    /// none or the other way round; or what the backend says.
+    pub(crate) fn attach_group(&self, group: &ARef<iommu::Group>, fence: Fence) -> Result {
+        if fence == Fence::Missing && !sched::capable_sys_rawio() {
+            return Err(EPERM);
+        }
         let mut state = self.state.lock();
+        if !state.is_empty() && state.fence != fence {
+            return Err(EPERM);
+        }
+        if fence == Fence::Missing {
+            state.unfenced.push(group.clone(), GFP_KERNEL)?;
+            state.fence = fence;
+            return Ok(());
+        }
         state.groups.reserve(1, GFP_KERNEL)?;
         let owner = DmaOwner::claim(group)?;
         if let Some(backend) = &state.backend {
             backend.attach_group(owner.clone())?;
         }
         state.groups.push(owner, GFP_KERNEL)?;
+        state.fence = fence;
         Ok(())
     }
 
     /// Takes a group out, and the backend after the last one.
     pub(crate) fn detach_group(&self, group: &iommu::Group) {
         let mut state = self.state.lock();
-        let Some(at) = state
-            .groups
-            .iter()
-            .position(|owner| owner.group().id() == group.id())
-        else {
-            return;
-        };
         if let Some(backend) = &state.backend {
             backend.detach_group(group);
         }
-        let _ = state.groups.remove(at);
-        if state.groups.is_empty() {
+        state
+            .groups
+            .retain(|owner| owner.group().id() != group.id());
+        state.unfenced.retain(|other| other.id() != group.id());
+        if state.is_empty() {
             // An ioctl that still runs has a reference, but no group left to serve.
             if let Some(backend) = state.backend.take() {
                 backend.release();
             }
         }
+    }
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.unfenced.is_empty()
     }
 }

@@ -6,6 +6,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        aref::ARef,
         Arc,
         ArcBorrow,
         Mutex, //
@@ -18,8 +19,12 @@ use vfio_kernel::{
         Waited, //
     },
     eventfd::EventFd,
-    iommu,
+    iommu::{
+        self,
+        BareGroup, //
+    },
     kvm::Kvm,
+    log,
     mapping::{
         Mapping,
         PseudoFs, //
@@ -127,6 +132,21 @@ impl Shared {
         };
         Ok(Arc::new(shared, GFP_KERNEL)?)
     }
+
+    /// The group of a device that is being bound: its own, or one made for it, as it has none and
+    /// thus no IOMMU.
+    fn join_group(&self, pci: &PciDevice, own: Option<ARef<iommu::Group>>) -> Result<Arc<Group>> {
+        if let Some(own) = own {
+            return self.registry.join(own);
+        }
+        let group = self.registry.join_bare(BareGroup::new(pci.device())?)?;
+        log::taint_user();
+        dev_warn!(
+            pci.device(),
+            "Adding kernel taint for vfio-noiommu group on device\n"
+        );
+        Ok(group)
+    }
 }
 
 /// Eventfds for what is no interrupt of the device.
@@ -150,8 +170,13 @@ impl Driver for Device {
             dev_warn!(pci.device(), "Cannot bind to PF with SR-IOV enabled\n");
             return Err(EBUSY);
         }
-        let iommu_group = iommu::Group::of(pci.device()).ok_or(EINVAL)?;
-        if !pci.cache_coherent() {
+        let iommu_group = iommu::Group::of(pci.device());
+        // ERRNO: EINVAL, as vfio_register_group_dev().
+        let allowed = match iommu_group {
+            Some(_) => pci.cache_coherent(),
+            None => params::enable_unsafe_noiommu_mode(),
+        };
+        if !allowed {
             return Err(EINVAL);
         }
         let function = Function::of(&pci, &shared.physfns)?;
@@ -159,8 +184,7 @@ impl Driver for Device {
         let bar_dma = BarDma::new()?;
         let set = shared.sets.join(&pci)?;
         let group = shared
-            .registry
-            .join(iommu_group)
+            .join_group(&pci, iommu_group)
             .inspect_err(|_| shared.sets.leave(&set))?;
         let (its_group, its_set) = (group.clone(), set.clone());
         let device = pin_init!(Self {

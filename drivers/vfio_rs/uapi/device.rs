@@ -31,6 +31,7 @@ use vfio_kernel::{
         KvmFile,
         KvmSlot, //
     },
+    log,
     mmap::{
         Fault,
         FaultResult,
@@ -54,11 +55,14 @@ use super::{
     irq_set::IrqSet,
     offset_of_end, //
 };
-use crate::pci::{
-    Device,
-    Doorbell,
-    Open,
-    Region, //
+use crate::{
+    backend::Fence,
+    pci::{
+        Device,
+        Doorbell,
+        Open,
+        Region, //
+    },
 };
 
 /// The operations of a device's file.
@@ -89,7 +93,7 @@ pub(crate) fn open(device: Arc<Device>, group_file: ARef<File>) -> Result<isize>
     let device = Counted(device);
     let fd = FileDescriptorReservation::get_unused_fd_flags(flags::O_CLOEXEC)?;
     let kvm = KBox::pin_init(KvmSlot::new(), GFP_KERNEL)?;
-    let group = device.0.group().clone();
+    let (group, pci) = (device.0.group().clone(), device.0.pci().clone());
     let open = group.open_device(|| device.0.open())?;
     // From here on dropping the file's data closes the device.
     let data = DeviceFile {
@@ -102,6 +106,9 @@ pub(crate) fn open(device: Arc<Device>, group_file: ARef<File>) -> Result<isize>
     let file = anon_file::create(c"[vfio-device]", &FILE_OPS, data, |data| {
         data.device.0.mapping()
     })?;
+    if group.fence() == Fence::Missing {
+        log::warn_opened_by_user(pci.device());
+    }
     let number = fd.reserved_fd();
     fd.fd_install(file);
     Ok(number.try_into()?)

@@ -5,11 +5,13 @@
 //! [`Group`] is what the hardware can tell apart, [`DmaOwner`] the right to give it to a user,
 //! [`IoSpace`] what it may reach: pinned user memory, and device memory that somebody can switch off.
 
+mod bare;
 mod device_memory;
 mod domain;
 mod group;
 mod space;
 
+pub use bare::BareGroup;
 pub use device_memory::{
     DeviceMapping,
     DeviceMemory, //

@@ -146,7 +146,8 @@ impl<'a> Edu<'a> {
             (reg::DMA_DST, dst),
             (reg::DMA_COUNT, len as u64),
         ] {
-            self.write(at, value as u32)?;
+            // All 64 bits at once: a write of the lower half clears the upper one.
+            self.device.write(&self.bar, at, &value.to_ne_bytes())?;
         }
         self.write(reg::DMA_COMMAND, DMA_RUN | command)
     }

@@ -21,6 +21,12 @@ pub fn node(number: u32) -> String {
     format!("/dev/vfio/{number}")
 }
 
+/// Path of the node of group `number`, of a device without an IOMMU.
+#[must_use]
+pub fn bare_node(number: u32) -> String {
+    format!("/dev/vfio/noiommu-{number}")
+}
+
 impl Group {
     /// Opens the node of group `number`.
     ///
@@ -32,6 +38,19 @@ impl Group {
                 .read(true)
                 .write(true)
                 .open(node(number))?,
+        ))
+    }
+
+    /// Opens the node of group `number`, of a device without an IOMMU.
+    ///
+    /// # Errors
+    /// As [`Group::open`]; EPERM without CAP_SYS_RAWIO.
+    pub fn open_bare(number: u32) -> io::Result<Self> {
+        Ok(Self(
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(bare_node(number))?,
         ))
     }
 

@@ -106,6 +106,9 @@ pub fn arguments(
         // QEMU's virtio-iommu does not know the alias that such a bridge gives its devices, and
         // Linux then drops the whole IOMMU.
         default_devices(&mut args, files, options.iommu.kind != IommuKind::Virtio);
+        if options.iommu.kind == IommuKind::Intel {
+            unfenced_device(&mut args);
+        }
     }
     for device in &options.devices {
         args.option("-device", device);
@@ -224,6 +227,13 @@ fn folder(args: &mut Args, tag: &str, path: &str, read_only: &str, slot: u32) {
     args.add(&format!(
         "-device virtio-9p-pci,fsdev={tag},mount_tag={tag},addr={slot:#x}"
     ));
+}
+
+/// A device that the IOMMU leaves alone, which it can do for a whole bus only.
+fn unfenced_device(args: &mut Args) {
+    args.add("-device pxb-pcie,id=px0,bus_nr=0x40,bypass_iommu=on,addr=0x7");
+    args.add("-device pcie-root-port,id=rp-edu5,bus=px0,chassis=6,slot=6,x-speed=5");
+    args.add("-device edu,id=edu5,bus=rp-edu5,dma_mask=0xffffffffffffffff");
 }
 
 /// See the help text for what they are for; `bridged` says whether the last two are behind a
