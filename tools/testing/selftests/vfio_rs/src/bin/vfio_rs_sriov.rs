@@ -54,8 +54,9 @@ fn counts() -> Outcome {
         made.vfs[0].address
     );
     // As often as one likes, up to the device's limit.
-    set_count(pf, "7")?;
-    same("functions", of(pf)?.len(), 7)
+    let most = if slowness() > 1 { 3 } else { 7 };
+    set_count(pf, &most.to_string())?;
+    same("functions", of(pf)?.len(), most)
 }
 
 fn same_driver_and_own_group() -> Outcome {
@@ -148,6 +149,11 @@ fn removal_waits_for_users() -> Outcome {
 }
 
 fn unbinding_the_physical_function_removes_them() -> Outcome {
+    if slowness() > 1 {
+        // In sriov_disable(), that it is called without pci_rescan_remove_lock, which a driver
+        // cannot take: its removal may be called with it.
+        skip!("lockdep complains about the PCI core, with every driver");
+    }
     waits_for_users(PciDevice::unbind)
 }
 
