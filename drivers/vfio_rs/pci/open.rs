@@ -7,6 +7,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::Atomic,
         Arc,
         Mutex, //
     },
@@ -63,6 +64,12 @@ pub(crate) struct Open {
     /// accessed or mapped, for writing while that changes.
     #[pin]
     pub(super) memory: RwSem<Memory>,
+    /// Whether `memory` has `low_power`, for those who do not have it locked.
+    pub(super) may_sleep: Atomic<bool>,
+    /// Bytes of each BAR, and whether it is memory.
+    pub(super) bar_kinds: [(u64, bool); 6],
+    /// Vectors of the MSI capability.
+    pub(super) msi_count: u32,
     pub(super) intx: IntxMask,
     #[pin]
     pub(super) irqs: Mutex<Irqs>,
@@ -168,6 +175,9 @@ impl Open {
                 msix,
                 config <- new_mutex!(config, "Open::config"),
                 memory <- new_rwsem!(Memory::new(memory), "Open::memory"),
+                may_sleep: Atomic::new(false),
+                bar_kinds: from_fn(|bar| (pci.bar_len(bar as u32), pci.bar_is_memory(bar as u32))),
+                msi_count: msi_count(pci),
                 intx,
                 irqs <- new_mutex!(Irqs::Off, "Open::irqs"),
                 ioeventfds <- new_mutex!(KVec::new(), "Open::ioeventfds"),
@@ -185,7 +195,7 @@ impl Open {
         self.device.bar_dma().close();
         // Who still has a reference maps nothing any more.
         memory.enabled = false;
-        memory.low_power = None;
+        memory.stay_awake(self);
         drop(memory);
         pci.wake_up();
         let mut memory = self.memory.write();
@@ -309,7 +319,7 @@ const BAR_MEM_64: u32 = 0x4;
 const BAR_PREFETCH: u32 = 0x8;
 
 /// Vectors of the MSI capability, PCI Local Bus Specification 3.0, 6.8.1.3.
-pub(super) fn msi_count(pci: &PciDevice) -> u32 {
+fn msi_count(pci: &PciDevice) -> u32 {
     match u16::from(pci.msi_cap()).checked_add(2) {
         Some(flags) if flags > 2 => {
             let order = (pci.read_config_word(flags) >> 1) & 0x7;

@@ -12,7 +12,10 @@ use core::ops::{
     Deref,
     DerefMut, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
 use vfio_kernel::{
     eventfd::EventFd,
     pci::{
@@ -52,6 +55,27 @@ impl Memory {
             forgotten: None,
             low_power: None,
         }
+    }
+
+    /// The user does not let the device sleep any more; it is awake.
+    pub(super) fn stay_awake(&mut self, open: &Open) {
+        self.low_power = None;
+        open.may_sleep.store(false, Relaxed);
+    }
+}
+
+/// An access that finds the device awake: kept so, or as its user does not let it sleep.
+pub(super) struct Access(Option<Awake>);
+
+impl Access {
+    /// For all that is done as long as it lives.
+    pub(super) fn kept(awake: Awake) -> Self {
+        Self(Some(awake))
+    }
+
+    /// Whether that is still so.
+    pub(super) fn holds(&self, memory: &Memory) -> bool {
+        self.0.is_some() || memory.low_power.is_none()
     }
 }
 
@@ -127,6 +151,20 @@ impl Open {
         })
     }
 
+    /// As [`awake`](Self::awake), but for nothing where the user does not let the device sleep. He
+    /// may from then on, so the access has to ask [`Access::holds`] with `memory` locked.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it does not wake up.
+    pub(super) fn access(&self) -> Result<Access> {
+        let awake = match self.may_sleep.load(Relaxed) {
+            true => Some(self.awake()?),
+            false => None,
+        };
+        Ok(Access(awake))
+    }
+
     /// Lets the device sleep when the ioctl in progress is over, until it is used; with `wakeup`,
     /// which is then signalled, until it is used or wakes up for another reason.
     ///
@@ -139,6 +177,7 @@ impl Open {
         if memory.low_power.is_some() {
             return Err(EINVAL);
         }
+        self.may_sleep.store(true, Relaxed);
         memory.low_power = Some(LowPower {
             wakeup,
             _may_sleep: self.pci().let_sleep(),
@@ -148,7 +187,7 @@ impl Open {
 
     /// Undoes [`enter_low_power`](Self::enter_low_power), if it was called.
     pub(crate) fn leave_low_power(&self) {
-        self.write_memory().low_power = None;
+        self.write_memory().stay_awake(self);
     }
 
     /// Prepares the device for its sleep.
@@ -169,7 +208,7 @@ impl Open {
             .and_then(|low| low.wakeup.as_ref());
         if let Some(wakeup) = wakeup {
             wakeup.signal();
-            memory.low_power = None;
+            memory.stay_awake(self);
         }
         drop(memory);
         if let Irqs::Intx(intx) = &*self.irqs.lock() {

@@ -23,6 +23,7 @@ use vfio_kernel::pci::{
 };
 
 use super::{
+    power::Access,
     Open,
     Region, //
 };
@@ -42,13 +43,19 @@ impl Open {
             return Ok(0);
         }
         let place = Region::at(pos)?;
-        let _awake = self.awake()?;
         match place {
-            (Region::Config, offset) => self.config_read(offset, writer),
+            (Region::Config, offset) => {
+                // A device that falls asleep meanwhile answers this all the same.
+                let _access = self.access()?;
+                self.config_read(offset, writer)
+            }
             (Region::Bar(bar), offset) => {
                 self.bar_access(bar, offset, len, |piece| piece.read_to(&mut writer))
             }
-            (Region::Rom, offset) => self.rom_read(offset, &mut writer),
+            (Region::Rom, offset) => {
+                let access = self.awake().map(Access::kept)?;
+                self.rom_read(offset, &access, &mut writer)
+            }
         }
     }
 
@@ -64,9 +71,11 @@ impl Open {
             return Ok(0);
         }
         let place = Region::at(pos)?;
-        let _awake = self.awake()?;
         match place {
-            (Region::Config, offset) => self.config_write(offset, reader),
+            (Region::Config, offset) => {
+                let _awake = self.awake()?;
+                self.config_write(offset, reader)
+            }
             (Region::Bar(bar), offset) => {
                 self.bar_access(bar, offset, len, |piece| piece.write_from(&mut reader))
             }
@@ -82,11 +91,19 @@ impl Open {
         len: usize,
         f: impl FnMut(Piece<'_>) -> Result,
     ) -> Result<usize> {
-        let len = clamp(len, offset, self.pci().bar_len(bar))?;
-        let memory = self.pci().bar_is_memory(bar);
+        let (size, memory) = *self.bar_kinds.get(bar as usize).ok_or(EINVAL)?;
+        let len = clamp(len, offset, size)?;
         let io = self.bar(bar)?.io()?;
+        let (access, _awake);
+        let open = if memory {
+            access = self.access()?;
+            Some((self, &access))
+        } else {
+            _awake = self.awake()?;
+            None
+        };
         let window = Window {
-            open: memory.then_some(self),
+            open,
             io: &io,
             hidden: match self.msix {
                 Some(table) if table.bar == bar => table.start..table.end,
@@ -97,7 +114,12 @@ impl Open {
         window.access(offset, len, f)
     }
 
-    fn rom_read(&self, offset: u64, writer: &mut UserSliceWriter) -> Result<usize> {
+    fn rom_read(
+        &self,
+        offset: u64,
+        access: &Access,
+        writer: &mut UserSliceWriter,
+    ) -> Result<usize> {
         let (kind, size) = self.pci().rom().ok_or(EINVAL)?;
         let len = clamp(writer.len(), offset, size)?;
         let in_bar = kind == RomKind::Bar;
@@ -108,7 +130,7 @@ impl Open {
         }
         let rom = RomMap::new(self.pci())?;
         let window = Window {
-            open: in_bar.then_some(self),
+            open: in_bar.then_some((self, access)),
             io: &rom,
             hidden: rom.size()..size,
             // Some devices raise errors when 8 bytes of their ROM are read at once.
@@ -129,7 +151,7 @@ fn clamp(len: usize, offset: u64, size: u64) -> Result<usize> {
 /// A part of the device that is accessed.
 struct Window<'a> {
     /// Whose memory must answer, if it is memory.
-    open: Option<&'a Open>,
+    open: Option<(&'a Open, &'a Access)>,
     io: &'a IoMem,
     /// Bytes that are not accessed: they read as ones, and writes go nowhere. The table of MSI-X,
     /// which the kernel programs, or what a ROM does not fill.
@@ -177,13 +199,14 @@ impl Window<'_> {
         (Kind::Io(width), width as usize)
     }
 
-    /// Runs `f` while the device answers; `EIO` if its memory is disabled.
+    /// Runs `f` while the device answers; `EIO` if its memory is disabled, or if its user lets it
+    /// sleep just now.
     fn locked<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Some(open) = self.open else {
+        let Some((open, access)) = self.open else {
             return f();
         };
         let memory = open.memory.read();
-        if !open.answers(&memory) {
+        if !access.holds(&memory) || !open.answers(&memory) {
             return Err(EIO);
         }
         f()

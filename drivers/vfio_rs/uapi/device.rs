@@ -173,12 +173,14 @@ impl FileOps for DeviceFile {
 
     fn ioctl(this: ArcBorrow<'_, Self>, _file: &File, cmd: u32, arg: UserArg) -> Result<isize> {
         let open = &*this.open;
+        if cmd == nr::SET_IRQS {
+            return set_irqs(open, arg);
+        }
         let _awake = open.awake()?;
         match cmd {
             nr::GET_INFO => get_info(open, arg).map(|()| 0),
             nr::GET_REGION_INFO => get_region_info(open, arg).map(|()| 0),
             nr::GET_IRQ_INFO => get_irq_info(open, arg).map(|()| 0),
-            nr::SET_IRQS => set_irqs(open, arg),
             nr::RESET => open.reset().map(|()| 0),
             nr::GET_PCI_HOT_RESET_INFO => hot_reset::get_info(open, arg).map(|()| 0),
             nr::PCI_HOT_RESET => hot_reset::hot_reset(open, arg).map(|()| 0),
@@ -312,6 +314,10 @@ fn ioeventfd(open: &Arc<Open>, arg: UserArg) -> Result {
 /// `VFIO_DEVICE_SET_IRQS`.
 fn set_irqs(open: &Open, arg: UserArg) -> Result<isize> {
     let set = IrqSet::read(arg, |index| open.irq_count(index))?;
+    let _awake = match set.only_signals() {
+        true => None,
+        false => Some(open.awake()?),
+    };
     // ERRNO: ENOTTY for an action that is none, as vfio_pci_set_irqs_ioctl().
     let action = set.action.ok_or(ENOTTY)?;
     open.set_irqs(set.index, action, set.start, set.count, &set.data)

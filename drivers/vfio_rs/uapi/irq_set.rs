@@ -71,6 +71,12 @@ impl IrqSet {
             data,
         })
     }
+
+    /// Whether the request is only to signal eventfds, as interrupts would.
+    pub(crate) fn only_signals(&self) -> bool {
+        let triggers = matches!(self.action, Some(IrqAction::Trigger)) && self.count != 0;
+        triggers && !matches!(self.data, IrqData::EventFd(_))
+    }
 }
 
 /// Reads `count` elements of `N` bytes, `offset` bytes into the struct.

@@ -25,7 +25,6 @@ use vfio_kernel::{
 };
 
 use super::{
-    open::msi_count,
     Open, //
 };
 
@@ -62,7 +61,7 @@ impl Open {
     pub(crate) fn irq_count(&self, index: u32) -> u32 {
         match index {
             uapi::VFIO_PCI_INTX_IRQ_INDEX => self.config.lock().has_intx().into(),
-            uapi::VFIO_PCI_MSI_IRQ_INDEX => msi_count(self.pci()),
+            uapi::VFIO_PCI_MSI_IRQ_INDEX => self.msi_count,
             uapi::VFIO_PCI_MSIX_IRQ_INDEX => self.msix.map_or(0, |table| table.count),
             uapi::VFIO_PCI_ERR_IRQ_INDEX | uapi::VFIO_PCI_REQ_IRQ_INDEX => 1,
             _ => 0,
