@@ -20,7 +20,7 @@ const MORE_DEVICES: [&str; 4] = [
     "--device",
     "e1000e,id=e1000e1,addr=0x11.2",
     "--device",
-    "VGA,id=vga0,addr=0x14",
+    "VGA,id=vga0,addr=0x6",
 ];
 
 /// Runs inside: a folder made in `$queue`, which all machines share, takes a program. What programs

@@ -106,14 +106,15 @@ pub fn arguments(
         // QEMU's virtio-iommu does not know the alias that such a bridge gives its devices, and
         // Linux then drops the whole IOMMU.
         default_devices(&mut args, files, options.iommu.kind != IommuKind::Virtio);
-        if options.iommu.kind == IommuKind::Intel {
-            unfenced_device(&mut args);
-        }
     }
     for device in &options.devices {
         args.option("-device", device);
     }
     args.0.extend(options.qemu_args.iter().cloned());
+    // Last, as devices that name no bus get the newest one.
+    if !options.no_default_devices && options.iommu.kind == IommuKind::Intel {
+        unfenced_device(&mut args);
+    }
     Ok(args.0)
 }
 
