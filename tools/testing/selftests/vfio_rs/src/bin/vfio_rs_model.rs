@@ -402,14 +402,10 @@ fn random(kind: u32) -> Outcome {
     for (what, count) in &run.seen {
         println!("# {what}: {count}");
     }
-    // A run that never met an outcome has not tested it.
-    for outcome in [
-        "map: done",
-        "map: EEXIST",
-        "map: ENOSPC",
-        "map: EFAULT",
-        "unmap: done",
-    ] {
+    // A run that never met an outcome has not tested it. A short one fills no container.
+    let outcomes = ["map: done", "map: EEXIST", "map: EFAULT", "unmap: done"];
+    let full = (steps >= 600).then_some("map: ENOSPC");
+    for outcome in outcomes.into_iter().chain(full) {
         ensure!(run.seen.contains_key(outcome), "{outcome} never happened");
     }
     Ok(())
