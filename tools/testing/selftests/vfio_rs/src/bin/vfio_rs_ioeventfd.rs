@@ -450,6 +450,11 @@ fn racing() -> Outcome {
         stop.store(true, Ordering::Relaxed);
     });
     ensure!(good.into_inner(), "a call failed strangely");
+    // Taking one away waits for a write that it has under way.
+    for data in (0..16).chain([77]) {
+        let taken = edu.set(LIVENESS, 4, data, -1);
+        ensure!(fine(taken, &[Errno::ENODEV]), "not taken away");
+    }
     let event = Event::new()?;
     edu.set(LIVENESS, 4, 0xabc, event.as_raw_fd())?;
     event.signal()?;
