@@ -120,11 +120,6 @@ pub const STAGES: &[Stage] = &[
         what: "kselftests, debug kernel, VT-d",
         job: Job::Selftests(Kernel::Debug, "intel"),
     },
-    Stage {
-        name: "debug-virtio",
-        what: "kselftests, debug kernel, virtio-iommu",
-        job: Job::Selftests(Kernel::Debug, "virtio"),
-    },
 ];
 
 impl Stage {
