@@ -33,6 +33,8 @@ type PagePtr = *mut bindings::page;
 const STRIDE: usize = size_of::<bindings::page>();
 /// Pages that are compared in one go. A multiple of 16.
 const CHUNK: usize = 128;
+/// The same for what is left: the end of a huge page that stands alone.
+const SMALL_CHUNK: usize = 16;
 /// Pages per call when many are pinned: the array of pointers takes 64 KiB.
 const BATCH: usize = 8192;
 /// Pages per call when few are: the array is on the stack.
@@ -182,12 +184,8 @@ fn adjacent(pages: &[PagePtr]) -> usize {
     if address(1) != Some(last.wrapping_add(STRIDE)) {
         return n;
     }
-    while let Some(chunk) = pages.get(n - 1..).and_then(|left| left.first_chunk()) {
-        if !all_adjacent(chunk) {
-            break;
-        }
-        n += CHUNK;
-    }
+    n = skip_chunks::<{ CHUNK + 1 }>(pages, n);
+    n = skip_chunks::<{ SMALL_CHUNK + 1 }>(pages, n);
     last = last.wrapping_add((n - 1) * STRIDE);
     while address(n) == Some(last.wrapping_add(STRIDE)) {
         last = last.wrapping_add(STRIDE);
@@ -196,14 +194,27 @@ fn adjacent(pages: &[PagePtr]) -> usize {
     n
 }
 
-/// Whether all of `pages` are adjacent.
+/// Of `pages` the first `n` are adjacent: how many are when as many chunks of `N - 1` more as are
+/// adjacent too are taken.
+#[inline(always)]
+fn skip_chunks<const N: usize>(pages: &[PagePtr], mut n: usize) -> usize {
+    while let Some(chunk) = pages.get(n - 1..).and_then(|left| left.first_chunk::<N>()) {
+        if !all_adjacent(chunk) {
+            break;
+        }
+        n += N - 1;
+    }
+    n
+}
+
+/// Whether all of `pages` are adjacent; one more than a multiple of 16.
 ///
 /// They are if each is above the one before, as no two are closer than `STRIDE`, and the last one
 /// is where it should be. So every other page is compared with both its neighbours: two and a half
 /// instructions per page, which count, as there is a page for each 4 KiB that is mapped.
 #[inline]
-fn all_adjacent(pages: &[PagePtr; CHUNK + 1]) -> bool {
-    if (pages[CHUNK] as usize).wrapping_sub(pages[0] as usize) != CHUNK * STRIDE {
+fn all_adjacent<const N: usize>(pages: &[PagePtr; N]) -> bool {
+    if (pages[N - 1] as usize).wrapping_sub(pages[0] as usize) != (N - 1) * STRIDE {
         return false;
     }
     let mut pages = pages;
@@ -214,7 +225,7 @@ fn all_adjacent(pages: &[PagePtr; CHUNK + 1]) -> bool {
         rises
     };
     let mut at = 0;
-    while at != CHUNK {
+    while at != N - 1 {
         let low = rises(at + 1) && rises(at + 3) && rises(at + 5) && rises(at + 7);
         if !(low && rises(at + 9) && rises(at + 11) && rises(at + 13) && rises(at + 15)) {
             return false;
