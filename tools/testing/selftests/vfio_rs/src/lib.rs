@@ -10,6 +10,7 @@ pub mod irq;
 pub mod kmsg;
 pub mod leaks;
 pub mod modules;
+pub mod order;
 pub mod pin;
 pub mod process;
 pub mod qmp;

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use vfio_client::config::COMMAND;
 use vfio_client::irq::IrqData;
 use vfio_client::{Edu, Event};
+use vfio_rs_selftests::order::permutations;
 use vfio_rs_selftests::pin::{DISABLE, INTX, MASK, Pin, TRIGGER, UNMASK, real_disable};
 use vfio_rs_selftests::setup::{EDU, GLANCE, PATIENCE, open_edu, slowness};
 use vfio_rs_selftests::{Outcome, ensure, errno, same, suite};
@@ -253,13 +254,7 @@ fn closed_in_each_order() -> Outcome {
     const THINGS: usize = 5;
     let bound = EDU.bind()?;
     let mut orders = 0;
-    for code in 0..THINGS.pow(THINGS as u32) {
-        let order: Vec<usize> = (0..THINGS as u32)
-            .map(|i| code / THINGS.pow(i) % THINGS)
-            .collect();
-        if (0..THINGS).any(|thing| !order.contains(&thing)) {
-            continue;
-        }
+    for order in permutations(THINGS) {
         orders += 1;
         // On a slow kernel, a sample.
         if slowness() > 1 && orders % 17 != 0 {
@@ -271,7 +266,7 @@ fn closed_in_each_order() -> Outcome {
         device.enable_irqs(INTX, &[trigger.as_raw_fd()])?;
         device.set_irqs(INTX, UNMASK, 0, 1, IrqData::Eventfd(&[unmask.as_raw_fd()]))?;
         let edu = Edu::new(device)?;
-        if code % 2 == 0 {
+        if orders % 2 == 0 {
             edu.raise_irq(1)?;
         }
         unmask.signal()?;

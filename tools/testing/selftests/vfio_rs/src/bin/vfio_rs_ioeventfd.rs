@@ -14,6 +14,7 @@ use vfio_client::region::Region;
 use vfio_client::uapi::*;
 use vfio_client::{Device, Edu, Event};
 use vfio_rs_selftests::irq::events;
+use vfio_rs_selftests::order::permutations;
 use vfio_rs_selftests::process::{Latch, spawn};
 use vfio_rs_selftests::setup::{
     E1000E, EDU, GLANCE, IGB, Opened, PATIENCE, is_rust_stack, open_edu, slowness,
@@ -335,13 +336,7 @@ fn closed_in_each_order() -> Outcome {
     const THINGS: usize = 4;
     let bound = EDU.bind()?;
     let mut orders = 0;
-    for code in 0..THINGS.pow(THINGS as u32) {
-        let order: Vec<usize> = (0..THINGS as u32)
-            .map(|i| code / THINGS.pow(i) % THINGS)
-            .collect();
-        if (0..THINGS).any(|thing| !order.contains(&thing)) {
-            continue;
-        }
+    for order in permutations(THINGS) {
         orders += 1;
         // On a slow kernel, a sample.
         if slowness() > 1 && orders % 5 != 0 {

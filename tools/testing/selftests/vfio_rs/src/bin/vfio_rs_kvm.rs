@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use vfio_client::kvm::{FileAction, KvmVfio, Vm};
 use vfio_client::uapi::*;
 use vfio_client::{Container, Edu, Event, Group};
+use vfio_rs_selftests::order::permutations;
 use vfio_rs_selftests::process::{Latch, spawn};
 use vfio_rs_selftests::setup::{Bound, EDU, IGB, PATIENCE, open_edu, read_trimmed, slowness};
 use vfio_rs_selftests::{Outcome, Result, errno, same, skip, suite};
@@ -140,13 +141,7 @@ fn closed_in_each_order() -> Outcome {
     let bound = EDU.bind()?;
     let idle = kvm_uses()?;
     let mut orders = 0;
-    for code in 0..THINGS.pow(THINGS as u32) {
-        let order: Vec<usize> = (0..THINGS as u32)
-            .map(|i| code / THINGS.pow(i) % THINGS)
-            .collect();
-        if (0..THINGS).any(|thing| !order.contains(&thing)) {
-            continue;
-        }
+    for order in permutations(THINGS) {
         orders += 1;
         // On a slow kernel, a sample.
         if slowness() > 1 && orders % 17 != 0 {

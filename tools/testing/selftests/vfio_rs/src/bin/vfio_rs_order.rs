@@ -7,27 +7,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Edu, Event, Group, counters};
+use vfio_rs_selftests::order::permutations;
 use vfio_rs_selftests::process::{self, Latch};
 use vfio_rs_selftests::setup::{Bound, EDU, IOVA, Opened, PAGE, PATIENCE, open_edu, slowness};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, suite};
-
-/// All orders of `0..n`.
-fn permutations(n: usize) -> Vec<Vec<usize>> {
-    if n == 0 {
-        return vec![vec![]];
-    }
-    let with_last = |order: Vec<usize>| {
-        (0..n).map(move |at| {
-            let mut longer = order.clone();
-            longer.insert(at, n - 1);
-            longer
-        })
-    };
-    permutations(n - 1)
-        .into_iter()
-        .flat_map(with_last)
-        .collect()
-}
 
 /// Closes what a full set-up holds in `order`.
 fn close_in(order: &[usize], opened: Opened, rest: [Box<dyn std::any::Any>; 3]) {
