@@ -100,7 +100,7 @@ impl Open {
         };
         let mut config = self.config.lock();
         let mut memory = self.write_memory();
-        let mut intx_changed = false;
+        let (mut intx_changed, mut was_reset) = (false, false);
         let mut done = 0usize;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset.checked_add(done as u64).ok_or(EFAULT)?;
@@ -109,6 +109,7 @@ impl Open {
                 config.vpd_done(vpd, data);
             }
             intx_changed |= written.effects.intx_disable.is_some();
+            was_reset |= written.effects.bars_restored;
             memory.enabled = config.memory_enabled();
             done = done.checked_add(written.len.max(1)).ok_or(EFAULT)?;
         }
@@ -117,6 +118,9 @@ impl Open {
         // Interrupts are set up with their lock held around the two above.
         if intx_changed {
             self.update_intx_pin();
+        }
+        if was_reset {
+            self.restore_intx_pin();
         }
         Ok(len)
     }

@@ -136,7 +136,7 @@ impl Open {
             _ => IntxMask::AtController,
         };
         if intx == IntxMask::InDevice {
-            // A pin that somebody left masked in the device would never raise an interrupt.
+            // The user is to see a pin that is not disabled, as after a reset.
             let command = pci.read_config_word(COMMAND);
             if command & COMMAND_INTX_DISABLE != 0 {
                 pci.write_config_word(COMMAND, command & !COMMAND_INTX_DISABLE);
@@ -144,6 +144,10 @@ impl Open {
         }
 
         let config = ConfigSpace::new(&RealConfig { device }, &facts(pci, intx)?)?;
+        if intx == IntxMask::InDevice {
+            // A pin that nobody listens to would storm the others on its line.
+            pci.intx(false);
+        }
         let findings = config.findings();
         for (chain, fault) in [("", findings.standard), ("extended ", findings.extended)] {
             if let Some(fault) = fault {

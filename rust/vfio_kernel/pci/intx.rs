@@ -76,8 +76,8 @@ impl PciDevice {
 }
 
 impl Intx {
-    /// Has `eventfd` signalled by the pin, which is masked in the device if `in_device` says so,
-    /// and starts masked if it is `disabled`. May sleep.
+    /// Has `eventfd` signalled by the pin, which starts masked if it is `disabled`. One that is
+    /// masked in the device, as `in_device` says, is masked before and after. May sleep.
     ///
     /// # Errors
     ///
@@ -116,9 +116,7 @@ impl Intx {
             (false, true) => bindings::IRQF_NO_AUTOEN,
             (false, false) => 0,
         };
-        if in_device {
-            dev.intx(!disabled);
-        } else {
+        if !in_device {
             // SAFETY: Any number may be passed; the device's line is ours to set up.
             unsafe { bindings::vfio_rs_irq_set_unlazy(irq, true) };
         }
@@ -138,6 +136,7 @@ impl Intx {
             inner.set_lazy();
             return Err(err);
         }
+        inner.restore();
         Ok(Self {
             unmask: None,
             inner,
@@ -207,6 +206,11 @@ impl Intx {
         if asleep {
             self.inner.unmask();
         }
+    }
+
+    /// Writes to a device that lost it whether its pin is masked.
+    pub fn restore(&self) {
+        self.inner.restore();
     }
 
     /// Follows the interrupt disable bit of the command register as the user sees it.
@@ -304,6 +308,14 @@ impl Inner {
         }
     }
 
+    /// Has the device's own mask follow `masked`.
+    fn restore(&self) {
+        let state = self.state.lock();
+        if self.in_device {
+            self.dev.intx(!state.masked);
+        }
+    }
+
     fn set_lazy(&self) {
         if !self.in_device {
             // SAFETY: Any number may be passed; undoes what `request` did.
@@ -315,6 +327,10 @@ impl Inner {
 impl Drop for Intx {
     fn drop(&mut self) {
         self.unmask = None;
+        if self.inner.in_device {
+            // Others on the line are not to be stormed by what nobody listens to any more.
+            self.inner.mask(&mut self.inner.state.lock());
+        }
         // SAFETY: Requested by `request` with this context.
         unsafe { bindings::free_irq(self.inner.irq, Arc::as_ptr(&self.inner).cast_mut().cast()) };
         self.inner.set_lazy();

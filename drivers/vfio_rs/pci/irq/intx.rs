@@ -85,16 +85,28 @@ impl Open {
         }
     }
 
-    /// Has the pin follow the user's interrupt disable bit in the command register.
+    /// Has a pin in use follow the user's interrupt disable bit in the command register.
     pub(in crate::pci) fn update_intx_pin(&self) {
         let irqs = self.irqs.lock();
         // Of several writes, the last one counts.
         let disabled = self.config.lock().intx_disabled();
-        match &*irqs {
-            Irqs::Intx(intx) => intx.set_disabled(disabled),
-            // The real bit follows the user's.
-            _ if self.intx == IntxMask::InDevice => self.pci().intx(!disabled),
-            _ => {}
+        if let Irqs::Intx(intx) = &*irqs {
+            intx.set_disabled(disabled);
+        }
+    }
+
+    /// Masks again what a reset behind our back has unmasked in the device.
+    pub(in crate::pci) fn restore_intx_pin(&self) {
+        match &*self.irqs.lock() {
+            Irqs::Intx(intx) => intx.restore(),
+            Irqs::Msi(_) | Irqs::Off => self.quiet_intx_pin(),
+        }
+    }
+
+    /// Keeps a pin that nobody listens to from storming the others on its line.
+    pub(super) fn quiet_intx_pin(&self) {
+        if self.intx != IntxMask::AtController {
+            self.pci().intx(false);
         }
     }
 }

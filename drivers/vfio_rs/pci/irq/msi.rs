@@ -17,7 +17,6 @@ use super::{
     Irqs,
     Open, //
 };
-use crate::pci::open::IntxMask;
 
 impl Open {
     /// `VFIO_DEVICE_SET_IRQS` with the action trigger.
@@ -76,7 +75,7 @@ impl Open {
             AllocOutcome::Only(count) => return Ok(count.try_into()?),
         };
         if let Err(err) = self.set_block(&mut vectors, start, fds) {
-            self.with_memory(|| drop(vectors));
+            self.free_vectors(vectors);
             return Err(err);
         }
         if kind == MsiKind::Msi {
@@ -106,12 +105,16 @@ impl Open {
 
     /// Switches all vectors off.
     pub(super) fn disable_msi(&self, vectors: MsiVectors) {
-        self.with_memory(|| drop(vectors));
-        if self.intx == IntxMask::Always {
-            // Switching MSI off switched the pin on.
-            self.pci().intx(false);
-        }
+        self.free_vectors(vectors);
         self.config.lock().msi_disabled();
+    }
+
+    /// Frees vectors, which switches the pin on in the device: nobody listens to it.
+    fn free_vectors(&self, vectors: MsiVectors) {
+        self.with_memory(|| {
+            drop(vectors);
+            self.quiet_intx_pin();
+        });
     }
 }
 
