@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::process;
 use crate::report::Report;
-use crate::selftests::{Event, Plan};
+use crate::selftests::{Event, MACHINES, Plan};
 use crate::stages::{Job, Kernel, Need, Stage};
 use crate::tap::{Outcome, Tap, Test, cargo_line};
 
@@ -123,11 +123,10 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Runs the kselftests in two virtual machines at a time, since each keeps hardly more than one
-    /// processor busy.
+    /// Runs the kselftests in several virtual machines at a time.
     fn selftests(&mut self, stage: &Stage, kernel: Kernel, iommu: &str) -> Result<()> {
-        let plan = Plan::new(self.top, &self.logs.join(stage.name), self.filter)?;
-        let mut machines: [(Tap, Progress); 2] = Default::default();
+        let plan = Plan::new(self.top, &self.logs.join(stage.name), iommu, self.filter)?;
+        let mut machines: [(Tap, Progress); MACHINES] = Default::default();
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {
             for number in 0..machines.len() {

@@ -33,6 +33,31 @@ for t in "$@"; do
     echo "# exit $?"
 done"##;
 
+/// Programs about the devices alone run behind VT-d only: the kind of IOMMU makes no difference to them.
+const DEVICE_ONLY: &[&str] = &[
+    "vfio_rs_bar_io",
+    "vfio_rs_bar_map",
+    "vfio_rs_intx",
+    "vfio_rs_ioeventfd",
+    "vfio_rs_kvm",
+    "vfio_rs_nointxmask",
+    "vfio_rs_params",
+    "vfio_rs_power",
+    "vfio_rs_regions",
+    "vfio_rs_rom",
+    "vfio_rs_set_irqs",
+    "vfio_rs_sriov",
+    "vfio_rs_vf_token",
+    "vfio_rs_wc",
+];
+
+/// Begins what `scripts/vm` says of a failure of the machine; the log comes first.
+const CAUSE: &str = "vm: ";
+const LOG: &str = "vm: kernel log:";
+
+/// How many machines share the programs of a stage, since each keeps hardly more than one processor busy.
+pub const MACHINES: usize = 2;
+
 /// What comes from a machine.
 #[derive(Debug)]
 pub enum Event {
@@ -56,17 +81,23 @@ pub struct Plan {
 
 impl Plan {
     /// For the project in `top`, with `logs` as a folder of the stage's own. `filter` names programs
-    /// by a part of their name, or else tests of any of them.
+    /// by a part of their name, or else tests of any of them; `iommu` is the kind of it.
     ///
     /// # Errors
     /// If the programs cannot be listed or the folder not be made.
-    pub fn new(top: &Path, logs: &Path, filter: Option<&str>) -> Result<Self> {
+    pub fn new(top: &Path, logs: &Path, iommu: &str, filter: Option<&str>) -> Result<Self> {
         let queue = logs.join("queue");
         if queue.exists() {
             fs::remove_dir_all(&queue)?;
         }
         fs::create_dir_all(&queue)?;
+        for number in 0..MACHINES {
+            File::create(log(logs, number))?; // a machine appends to it
+        }
         let mut programs = names(&top.join("tools/testing/selftests/vfio_rs/src/bin"))?;
+        if iommu != "intel" {
+            programs.retain(|name| !DEVICE_ONLY.contains(&name.as_str()));
+        }
         let mut filter = filter.unwrap_or_default();
         if programs.iter().any(|name| name.contains(filter)) {
             programs.retain(|name| name.contains(filter));
@@ -107,8 +138,12 @@ impl Plan {
     pub fn machine(&self, number: usize, command: &[String], sender: &Sender<(usize, Event)>) {
         loop {
             let mut ran = false;
+            let mut cause = None;
             let status = self.one(number, command, |line| {
                 ran |= line.starts_with("# program ");
+                if cause.is_none() && line != LOG {
+                    cause = line.strip_prefix(CAUSE).map(str::to_owned);
+                }
                 let _ = sender.send((number, Event::Line(line.to_owned())));
             });
             let why = match status {
@@ -116,7 +151,7 @@ impl Plan {
                 Ok(status) => status.to_string(),
                 Err(e) => format!("{e:#}"),
             };
-            let _ = sender.send((number, Event::Failed(why)));
+            let _ = sender.send((number, Event::Failed(cause.unwrap_or(why))));
             let taken = fs::read_dir(&self.queue).map_or(0, Iterator::count);
             if !ran || taken >= self.programs.len() {
                 return;
@@ -130,10 +165,14 @@ impl Plan {
         command: &[String],
         each: impl FnMut(&str),
     ) -> Result<std::process::ExitStatus> {
-        let path = self.logs.join(format!("machine-{number}.log"));
-        let mut log = File::options().create(true).append(true).open(path)?;
+        let mut log = File::options().append(true).open(log(&self.logs, number))?;
         process::lines(&self.top, command, &mut log, each)
     }
+}
+
+/// Where all that machine `number` prints is kept.
+fn log(logs: &Path, number: usize) -> PathBuf {
+    logs.join(format!("machine-{number}.log"))
 }
 
 /// Names of the kselftest programs, from the folder of their sources.

@@ -86,7 +86,7 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         name: "virtio",
-        what: "kselftests, release kernel, virtio-iommu",
+        what: "kselftests that meet the IOMMU, release kernel, virtio-iommu",
         job: Job::Selftests(Kernel::Release, "virtio"),
     },
     Stage {
