@@ -6,67 +6,49 @@
 
 use vfio_bindings as bindings;
 
-/// Makes a function that reads a parameter.
-macro_rules! parameter {
-    ($(#[$doc:meta])* $name:ident: $type:ty = $var:ident) => {
+/// Makes functions that read parameters.
+macro_rules! parameters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $var:ident,)*) => {$(
         $(#[$doc])*
         pub fn $name() -> $type {
             // SAFETY: The variable lives as long as the module; an aligned read of no more than
             // 32 bits does not tear, and the kernel stores only 0 and 1 in a `bool`.
             unsafe { core::ptr::addr_of!(bindings::$var).read_volatile() }
         }
-    };
+    )*};
 }
 
-parameter! {
+parameters! {
     /// Whether devices without an IOMMU may be given to users, who can then do what they want to
     /// the machine.
-    enable_unsafe_noiommu_mode: bool = vfio_rs_enable_unsafe_noiommu_mode
-}
+    enable_unsafe_noiommu_mode: bool = vfio_rs_enable_unsafe_noiommu_mode,
 
-parameter! {
     /// Whether devices may be assigned where the IOMMU does not remap interrupts.
-    allow_unsafe_interrupts: bool = vfio_rs_allow_unsafe_interrupts
-}
+    allow_unsafe_interrupts: bool = vfio_rs_allow_unsafe_interrupts,
 
-parameter! {
     /// Whether no entry of an I/O page table may be larger than a page.
-    disable_hugepages: bool = vfio_rs_disable_hugepages
-}
+    disable_hugepages: bool = vfio_rs_disable_hugepages,
 
-parameter! {
     /// The number of mappings that a new container may hold.
-    dma_entry_limit: u32 = vfio_rs_dma_entry_limit
-}
+    dma_entry_limit: u32 = vfio_rs_dma_entry_limit,
 
-parameter! {
     /// Whether virtual functions may be made of a device that is bound.
-    enable_sriov: bool = vfio_rs_enable_sriov
-}
+    enable_sriov: bool = vfio_rs_enable_sriov,
 
-parameter! {
     /// Whether devices that are known to be dangerous may be bound.
-    disable_denylist: bool = vfio_rs_disable_denylist
-}
+    disable_denylist: bool = vfio_rs_disable_denylist,
 
-parameter! {
     /// Whether write-combining maps of BARs are offered.
-    wc_mmap: bool = vfio_rs_wc_mmap
-}
+    wc_mmap: bool = vfio_rs_wc_mmap,
 
-parameter! {
     /// See [`PerDevice::nointxmask`].
-    nointxmask: bool = vfio_rs_nointxmask
-}
+    nointxmask: bool = vfio_rs_nointxmask,
 
-parameter! {
     /// See [`PerDevice::disable_vga`].
-    disable_vga: bool = vfio_rs_disable_vga
-}
+    disable_vga: bool = vfio_rs_disable_vga,
 
-parameter! {
     /// See [`PerDevice::disable_idle_d3`].
-    disable_idle_d3: bool = vfio_rs_disable_idle_d3
+    disable_idle_d3: bool = vfio_rs_disable_idle_d3,
 }
 
 /// The parameters whose value a device keeps from when it is bound, whatever is written later.

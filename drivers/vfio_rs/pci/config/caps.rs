@@ -162,19 +162,7 @@ mod tests {
     /// Length of a capability whose first dwords, after the id, are these.
     fn length(id: u16, dwords: [u32; 2]) -> Result<Option<u16>> {
         let mock = Mock::new(256)?;
-        for (at, dword) in [0x40, 0x44].into_iter().zip(dwords) {
-            mock.set(at, Width::Dword, dword);
-        }
-        let probe = Probe {
-            hw: &mock,
-            start: 0x40,
-            limit: 256,
-        };
-        match find(id, &probe) {
-            Ok(shown) => Ok(shown.map(|(length, _)| length)),
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::Fault(_)) => Err(ERANGE),
-        }
+        mock.length_of(0x40, 0x40, dwords, |probe| find(id, probe))
     }
 
     #[test]

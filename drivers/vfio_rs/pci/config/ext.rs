@@ -132,29 +132,14 @@ fn tph_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
 #[cfg(any(test, CONFIG_VFIO_RS_KUNIT_TEST))]
 #[cfg_attr(not(test), kernel::prelude::kunit_tests(vfio_rs_config_ext))]
 mod tests {
-    use super::super::{
-        mock::Mock,
-        Width, //
-    };
+    use super::super::mock::Mock;
     use super::*;
     use kernel::prelude::*;
 
     /// Length of a capability whose second and third dword are these.
     fn length(id: u16, dwords: [u32; 2]) -> Result<Option<u16>> {
         let mock = Mock::new(4096)?;
-        for (at, dword) in [0x104, 0x108].into_iter().zip(dwords) {
-            mock.set(at, Width::Dword, dword);
-        }
-        let probe = Probe {
-            hw: &mock,
-            start: 0x100,
-            limit: 4096,
-        };
-        match find(id, &probe) {
-            Ok(shown) => Ok(shown.map(|(length, _)| length)),
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::Fault(_)) => Err(ERANGE),
-        }
+        mock.length_of(0x100, 0x104, dwords, |probe| find(id, probe))
     }
 
     #[test]

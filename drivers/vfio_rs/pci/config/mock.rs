@@ -3,6 +3,11 @@
 //! A device for tests: configuration space in memory, all of it writable, and a user of it.
 
 use super::{
+    caps::{
+        Probe,
+        Shown,
+        Stop, //
+    },
     shadow::{
         extract,
         shift, //
@@ -86,6 +91,33 @@ impl Mock {
         }
     }
 
+    /// The length that `find` gives a capability at `start` whose content from `at` on is `dwords`.
+    pub(super) fn length_of(
+        &self,
+        start: u16,
+        at: u16,
+        dwords: [u32; 2],
+        find: impl FnOnce(&Probe<'_, Self>) -> Result<Option<Shown>, Stop>,
+    ) -> Result<Option<u16>> {
+        for (offset, dword) in [at, at + 4].into_iter().zip(dwords) {
+            self.set(offset, Width::Dword, dword);
+        }
+        let probe = Probe {
+            hw: self,
+            start,
+            limit: self.size(),
+        };
+        match find(&probe) {
+            Ok(shown) => Ok(shown.map(|(length, _)| length)),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Fault(_)) => Err(ERANGE),
+        }
+    }
+
+    fn size(&self) -> u16 {
+        self.dwords.len().saturating_mul(4) as u16
+    }
+
     /// What is known of a physical function: three BARs, a ROM, and INTx.
     pub(crate) fn facts(&self) -> Facts {
         let bar = |size, space, prefetch| {
@@ -96,7 +128,7 @@ impl Mock {
             })
         };
         Facts {
-            size: self.dwords.len().saturating_mul(4) as u16,
+            size: self.size(),
             is_virtfn: false,
             no_command_memory: false,
             vendor: 0x8086,

@@ -14,6 +14,7 @@ pub mod order;
 pub mod pin;
 pub mod process;
 pub mod qmp;
+pub mod race;
 pub mod setup;
 pub mod sriov;
 pub mod translation;

@@ -2,8 +2,7 @@
 //! The interrupt pin of edu: masked by each interrupt, unmasked by a call or by an eventfd, disabled in the command register.
 
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{scope, sleep};
+use std::thread::sleep;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -13,6 +12,7 @@ use vfio_client::uapi::VFIO_PCI_MSI_IRQ_INDEX;
 use vfio_client::{Edu, Event};
 use vfio_rs_selftests::order::permutations;
 use vfio_rs_selftests::pin::{DISABLE, INTX, MASK, Pin, TRIGGER, UNMASK, real_disable};
+use vfio_rs_selftests::race::{is_expected, race};
 use vfio_rs_selftests::setup::{EDU, GLANCE, PATIENCE, is_rust_stack, open_edu, slowness};
 use vfio_rs_selftests::{Outcome, ensure, errno, same, suite};
 
@@ -300,15 +300,7 @@ fn racing() -> Outcome {
     let pin = Pin::new(open_edu()?)?;
     let edu = pin.edu()?;
     let (one, two) = (Event::new()?, Event::new()?);
-    let stop = AtomicBool::new(false);
-    let fine = |result: std::io::Result<i32>| {
-        let allowed = [Errno::EINVAL, Errno::EBUSY];
-        result.map_or_else(
-            |e| allowed.iter().any(|n| e.raw_os_error() == Some(*n as i32)),
-            |_| true,
-        )
-    };
-    let good = AtomicBool::new(true);
+    let fine = |result| is_expected::<i32>(result, &[Errno::EINVAL, Errno::EBUSY]);
     let device = pin.device();
     let bodies: [&(dyn Fn() -> bool + Sync); 8] = [
         &|| fine(pin.unmask_by(one.as_raw_fd())),
@@ -330,21 +322,10 @@ fn racing() -> Outcome {
                 && fine(device.enable_irqs(INTX, &[pin.trigger.as_raw_fd()]))
         },
     ];
-    scope(|threads| {
-        for body in bodies {
-            threads.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    if !body() {
-                        good.store(false, Ordering::Relaxed);
-                        break;
-                    }
-                }
-            });
-        }
-        sleep(Duration::from_millis(1500));
-        stop.store(true, Ordering::Relaxed);
-    });
-    ensure!(good.into_inner(), "a call failed strangely");
+    ensure!(
+        race(Duration::from_millis(1500), &bodies),
+        "a call failed strangely"
+    );
     // It still works.
     let _ = pin.device().disable_irqs(INTX);
     edu.ack_irq(1)?;

@@ -3,8 +3,8 @@
 
 use std::any::Any;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::{scope, sleep};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,6 +16,7 @@ use vfio_client::{Device, Edu, Event};
 use vfio_rs_selftests::irq::events;
 use vfio_rs_selftests::order::permutations;
 use vfio_rs_selftests::process::{Latch, spawn};
+use vfio_rs_selftests::race::{is_expected, race};
 use vfio_rs_selftests::setup::{
     E1000E, EDU, GLANCE, IGB, Opened, PATIENCE, is_rust_stack, open_edu, slowness,
 };
@@ -395,60 +396,42 @@ fn killed() -> Outcome {
 /// Signals against removal, closing, disabled memory and reset.
 fn racing() -> Outcome {
     let edu = Doorbells::new()?;
-    let (stop, good) = (AtomicBool::new(false), AtomicBool::new(true));
     let shared = Event::new()?;
     let turn = AtomicU32::new(0);
-    let fine = |result: std::io::Result<()>, allowed: &[Errno]| {
-        result.map_or_else(
-            |e| allowed.iter().any(|n| e.raw_os_error() == Some(*n as i32)),
-            |()| true,
-        )
-    };
     let bodies: [&(dyn Fn() -> bool + Sync); 6] = [
         &|| shared.signal().is_ok(),
         &|| {
             let data = turn.fetch_add(1, Ordering::Relaxed) % 16;
-            fine(
+            is_expected(
                 edu.set(LIVENESS, 4, data.into(), shared.as_raw_fd()),
                 &[Errno::EEXIST],
             )
         },
         &|| {
             let data = turn.fetch_add(1, Ordering::Relaxed) % 16;
-            fine(edu.set(LIVENESS, 4, data.into(), -1), &[Errno::ENODEV])
+            is_expected(edu.set(LIVENESS, 4, data.into(), -1), &[Errno::ENODEV])
         },
         &|| {
             let brief = Event::new().unwrap();
-            fine(
+            is_expected(
                 edu.set(LIVENESS, 4, 77, brief.as_raw_fd()),
                 &[Errno::EEXIST],
             ) && brief.signal().is_ok()
         },
-        &|| fine(edu.set(LIVENESS, 4, 77, -1), &[Errno::ENODEV]),
+        &|| is_expected(edu.set(LIVENESS, 4, 77, -1), &[Errno::ENODEV]),
         &|| {
             let config = edu.device().config();
             config.is_ok_and(|c| c.update_command(2, 0).is_ok() && c.update_command(0, 2).is_ok())
         },
     ];
-    scope(|threads| {
-        for body in bodies {
-            threads.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    if !body() {
-                        good.store(false, Ordering::Relaxed);
-                        break;
-                    }
-                }
-            });
-        }
-        sleep(Duration::from_secs(1));
-        stop.store(true, Ordering::Relaxed);
-    });
-    ensure!(good.into_inner(), "a call failed strangely");
+    ensure!(
+        race(Duration::from_secs(1), &bodies),
+        "a call failed strangely"
+    );
     // Taking one away waits for a write that it has under way.
     for data in (0..16).chain([77]) {
         let taken = edu.set(LIVENESS, 4, data, -1);
-        ensure!(fine(taken, &[Errno::ENODEV]), "not taken away");
+        ensure!(is_expected(taken, &[Errno::ENODEV]), "not taken away");
     }
     let event = Event::new()?;
     edu.set(LIVENESS, 4, 0xabc, event.as_raw_fd())?;

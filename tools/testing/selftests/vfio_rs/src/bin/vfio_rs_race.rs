@@ -3,48 +3,17 @@
 //! something left behind.
 
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{scope, sleep};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Event, Group};
+use vfio_rs_selftests::race::{is_expected, race};
 use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, open_edu};
 use vfio_rs_selftests::{Outcome, ensure, same, suite};
 
 /// How long the threads run against each other.
 const RUN: Duration = Duration::from_millis(700);
-
-/// Whether a result is a success or one of `allowed`.
-fn is_expected<T>(result: std::io::Result<T>, allowed: &[Errno]) -> bool {
-    match result {
-        Ok(_) => true,
-        Err(e) => e
-            .raw_os_error()
-            .is_some_and(|n| allowed.contains(&Errno::from_raw(n))),
-    }
-}
-
-/// Runs all bodies over and over in threads of their own; false if one returned false.
-fn race(bodies: &[&(dyn Fn() -> bool + Sync)]) -> bool {
-    let (stop, good) = (AtomicBool::new(false), AtomicBool::new(true));
-    scope(|threads| {
-        for body in bodies {
-            threads.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    if !body() {
-                        good.store(false, Ordering::Relaxed);
-                        break;
-                    }
-                }
-            });
-        }
-        sleep(RUN);
-        stop.store(true, Ordering::Relaxed);
-    });
-    good.into_inner()
-}
 
 fn maps_of_different_ranges() -> Outcome {
     let (container, _group) = EDU.bind()?.attach(VFIO_TYPE1v2_IOMMU)?;
@@ -54,7 +23,7 @@ fn maps_of_different_ranges() -> Outcome {
             && container.unmap(iova, 64 * PAGE).ok() == Some(64 * PAGE)
     };
     ensure!(
-        race(&[&|| map(&one, IOVA), &|| map(&two, IOVA + (1 << 24))]),
+        race(RUN, &[&|| map(&one, IOVA), &|| map(&two, IOVA + (1 << 24))]),
         "one thread disturbed the other"
     );
     same("left", container.unmap_all()?, 0)
@@ -71,7 +40,7 @@ fn maps_of_the_same_range() -> Outcome {
             .is_ok_and(|i| i.dma_avail.is_some_and(|n| n >= 65534))
     };
     ensure!(
-        race(&[&map, &map, &unmap, &info]),
+        race(RUN, &[&map, &map, &unmap, &info]),
         "a thread saw what cannot be"
     );
     container.unmap_all()?;
@@ -81,7 +50,10 @@ fn maps_of_the_same_range() -> Outcome {
 fn group_is_opened_by_many() -> Outcome {
     let bound = EDU.bind()?;
     let open = || is_expected(Group::open(bound.group), &[Errno::EBUSY]);
-    ensure!(race(&[&open, &open, &open]), "an open failed strangely");
+    ensure!(
+        race(RUN, &[&open, &open, &open]),
+        "an open failed strangely"
+    );
     bound.open_group()?;
     Ok(())
 }
@@ -95,7 +67,7 @@ fn joining_and_leaving() -> Outcome {
     let open = || is_expected(group.device(&bound.pci.address), &[Errno::EINVAL]);
     let status = || group.status().is_ok() && container.check_extension(EXT_DMA_CC).is_ok();
     ensure!(
-        race(&[&join, &leave, &set, &open, &status]),
+        race(RUN, &[&join, &leave, &set, &open, &status]),
         "a call failed strangely"
     );
     Ok(())
@@ -110,7 +82,7 @@ fn mapping_while_leaving() -> Outcome {
             && container.api_version().is_ok()
             && group.unset_container().is_ok()
     };
-    ensure!(race(&[&cycle]), "a cycle failed");
+    ensure!(race(RUN, &[&cycle]), "a cycle failed");
     Ok(())
 }
 
@@ -129,7 +101,7 @@ fn interrupts_on_and_off() -> Outcome {
     let trigger = || is_expected(device.trigger_irqs(msi, 0, 1), &[Errno::EINVAL]);
     let config = || device.config().and_then(|c| c.read32(0)).is_ok();
     ensure!(
-        race(&[&on, &off, &trigger, &config]),
+        race(RUN, &[&on, &off, &trigger, &config]),
         "a call failed strangely"
     );
     Ok(())
@@ -143,7 +115,7 @@ fn reading_while_memory_goes_off_and_on() -> Outcome {
         let config = edu.device.config();
         config.is_ok_and(|c| c.update_command(2, 0).is_ok() && c.update_command(0, 2).is_ok())
     };
-    ensure!(race(&[&read, &toggle]), "a call failed strangely");
+    ensure!(race(RUN, &[&read, &toggle]), "a call failed strangely");
     Ok(())
 }
 
