@@ -99,7 +99,7 @@ impl Mock {
         dwords: [u32; 2],
         find: impl FnOnce(&Probe<'_, Self>) -> Result<Option<Shown>, Stop>,
     ) -> Result<Option<u16>> {
-        for (offset, dword) in [at, at + 4].into_iter().zip(dwords) {
+        for (offset, dword) in (at..).step_by(4).zip(dwords) {
             self.set(offset, Width::Dword, dword);
         }
         let probe = Probe {
