@@ -28,6 +28,7 @@ enum vfio_rs_layout {
 	VFIO_RS_AT_pci_dev_slot = offsetof(struct pci_dev, slot),
 	VFIO_RS_AT_pci_dev_devfn = offsetof(struct pci_dev, devfn),
 	VFIO_RS_AT_pci_dev_pm_cap = offsetof(struct pci_dev, pm_cap),
+	VFIO_RS_AT_pci_dev_class = offsetof(struct pci_dev, class),
 	VFIO_RS_AT_pci_dev_vendor = offsetof(struct pci_dev, vendor),
 	VFIO_RS_AT_pci_dev_device = offsetof(struct pci_dev, device),
 	VFIO_RS_AT_pci_dev_cfg_size = offsetof(struct pci_dev, cfg_size),

@@ -12,3 +12,4 @@
 #include "vfio_layout.h"
 #include "vfio_mmap.h"
 #include "vfio_pm.h"
+#include "vfio_vga.h"

@@ -36,6 +36,7 @@ same_offset! {
     pci_dev.slot = vfio_rs_layout_VFIO_RS_AT_pci_dev_slot;
     pci_dev.devfn = vfio_rs_layout_VFIO_RS_AT_pci_dev_devfn;
     pci_dev.pm_cap = vfio_rs_layout_VFIO_RS_AT_pci_dev_pm_cap;
+    pci_dev.class = vfio_rs_layout_VFIO_RS_AT_pci_dev_class;
     pci_dev.vendor = vfio_rs_layout_VFIO_RS_AT_pci_dev_vendor;
     pci_dev.device = vfio_rs_layout_VFIO_RS_AT_pci_dev_device;
     pci_dev.cfg_size = vfio_rs_layout_VFIO_RS_AT_pci_dev_cfg_size;

@@ -80,7 +80,6 @@ pub(crate) struct Device {
     forgets_in_d3: bool,
     mapping: Mapping,
     /// The parameters as they were when the device was bound.
-    #[allow(dead_code)] // Until each has a reader.
     pub(super) params: PerDevice,
     bar_dma: Arc<BarDma>,
     #[pin]
@@ -161,7 +160,7 @@ pub(super) struct Signals {
 impl Driver for Device {
     type Shared = Arc<Shared>;
 
-    fn probe(pci: PciDevice, shared: &Arc<Shared>) -> Result<Arc<Self>> {
+    fn probe(pci: PciDevice, params: PerDevice, shared: &Arc<Shared>) -> Result<Arc<Self>> {
         denylist::check(&pci)?;
         if !pci.is_endpoint() {
             return Err(EINVAL);
@@ -195,7 +194,7 @@ impl Driver for Device {
             group: its_group,
             set: its_set,
             mapping,
-            params: PerDevice::now(),
+            params,
             bar_dma,
             users <- new_mutex!(Users::default(), "Device::users"),
             unused <- Completion::new(),

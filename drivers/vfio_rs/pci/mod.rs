@@ -16,6 +16,7 @@
 //! | `config_io.rs`| reads and writes of that, on the real device                |
 //! | `regions.rs`  | where things are in the device's file                       |
 //! | `region_io.rs`| reads and writes of BARs and ROM                            |
+//! | `vga.rs`      | reads and writes of the legacy ranges of displays           |
 //! | `bar.rs`      | BARs as the kernel reaches them, and how they are cached    |
 //! | `map.rs`      | BARs in user address spaces                                 |
 //! | `bar_dma.rs`  | BARs in I/O address spaces, for other devices               |
@@ -44,6 +45,7 @@ mod region_io;
 mod regions;
 mod reset;
 mod sriov;
+mod vga;
 
 pub(crate) use self::{
     bar_dma::BarMapping,

@@ -56,6 +56,10 @@ impl Open {
                 let access = self.awake().map(Access::kept)?;
                 self.rom_read(offset, &access, &mut writer)
             }
+            (Region::Vga, offset) => {
+                let _awake = self.awake()?;
+                self.vga_read(offset, &mut writer)
+            }
         }
     }
 
@@ -80,6 +84,10 @@ impl Open {
                 self.bar_access(bar, offset, len, |piece| piece.write_from(&mut reader))
             }
             (Region::Rom, _) => Err(EINVAL),
+            (Region::Vga, offset) => {
+                let _awake = self.awake()?;
+                self.vga_write(offset, &mut reader)
+            }
         }
     }
 
@@ -148,6 +156,15 @@ fn clamp(len: usize, offset: u64, size: u64) -> Result<usize> {
     }
 }
 
+/// The largest aligned access at `at`, of `left` bytes and no more than `widest`.
+pub(super) fn width_at(at: u64, left: u64, widest: IoWidth) -> IoWidth {
+    [IoWidth::W8, IoWidth::W4, IoWidth::W2]
+        .into_iter()
+        .filter(|width| *width as u64 <= widest as u64)
+        .find(|width| left >= *width as u64 && at & (*width as u64).wrapping_sub(1) == 0)
+        .unwrap_or(IoWidth::W1)
+}
+
 /// A part of the device that is accessed.
 struct Window<'a> {
     /// Whose memory must answer, if it is memory.
@@ -191,11 +208,7 @@ impl Window<'_> {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
             return (Kind::Hidden(len), len);
         }
-        let width = [IoWidth::W8, IoWidth::W4, IoWidth::W2]
-            .into_iter()
-            .filter(|width| *width as u64 <= self.widest as u64)
-            .find(|width| left >= *width as u64 && at & (*width as u64).wrapping_sub(1) == 0)
-            .unwrap_or(IoWidth::W1);
+        let width = width_at(at, left, self.widest);
         (Kind::Io(width), width as usize)
     }
 

@@ -13,6 +13,7 @@ use vfio_kernel::{
 
 use super::{
     bar::Bar,
+    vga,
     Device,
     Open, //
 };
@@ -32,6 +33,8 @@ pub(crate) enum Region {
     Rom,
     /// Configuration space.
     Config,
+    /// The legacy ranges of a display, at their own addresses.
+    Vga,
 }
 
 /// What `VFIO_DEVICE_GET_REGION_INFO` tells.
@@ -49,7 +52,7 @@ pub(crate) struct RegionInfo {
 }
 
 impl Region {
-    /// How many there are, with the VGA region that no device has.
+    /// How many there are.
     pub(crate) const COUNT: u32 = uapi::VFIO_PCI_NUM_REGIONS;
 
     /// The region of an index.
@@ -62,6 +65,7 @@ impl Region {
             0..=5 => Ok(Self::Bar(index)),
             uapi::VFIO_PCI_ROM_REGION_INDEX => Ok(Self::Rom),
             uapi::VFIO_PCI_CONFIG_REGION_INDEX => Ok(Self::Config),
+            uapi::VFIO_PCI_VGA_REGION_INDEX => Ok(Self::Vga),
             _ => Err(EINVAL),
         }
     }
@@ -78,6 +82,7 @@ impl Region {
             Self::Bar(bar) => bar,
             Self::Rom => uapi::VFIO_PCI_ROM_REGION_INDEX,
             Self::Config => uapi::VFIO_PCI_CONFIG_REGION_INDEX,
+            Self::Vga => uapi::VFIO_PCI_VGA_REGION_INDEX,
         };
         u64::from(index) << OFFSET_SHIFT
     }
@@ -101,7 +106,11 @@ impl Open {
     }
 
     /// What there is to know about a region.
-    pub(crate) fn region_info(&self, region: Region) -> RegionInfo {
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is that of VGA and the device has none.
+    pub(crate) fn region_info(&self, region: Region) -> Result<RegionInfo> {
         let read_write = uapi::VFIO_REGION_INFO_FLAG_READ | uapi::VFIO_REGION_INFO_FLAG_WRITE;
         let mut info = RegionInfo {
             offset: region.offset(),
@@ -134,8 +143,15 @@ impl Open {
                     info.flags = uapi::VFIO_REGION_INFO_FLAG_READ;
                 }
             }
+            Region::Vga => {
+                if !self.has_vga() {
+                    return Err(EINVAL);
+                }
+                info.size = vga::SIZE;
+                info.flags = read_write;
+            }
         }
-        info
+        Ok(info)
     }
 
     /// Bytes of the ROM region, which may be more than the ROM fills; 0 if there is no ROM in it.

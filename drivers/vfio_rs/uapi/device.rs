@@ -244,7 +244,7 @@ fn get_region_info(open: &Open, arg: UserArg) -> Result {
     if (user.argsz as usize) < MIN {
         return Err(EINVAL);
     }
-    let info = open.region_info(Region::from_index(user.index)?);
+    let info = open.region_info(Region::from_index(user.index)?)?;
     let mut caps = CapChain::after(size_of::<Info>());
     let mut flags = info.flags;
     if info.msix_mappable {

@@ -23,6 +23,7 @@ use kernel::{
 };
 
 use super::PciDevice;
+use crate::params::PerDevice;
 
 /// What the driver does. Callbacks run with the device's lock held and may sleep.
 pub trait Driver: Send + Sync + 'static {
@@ -30,7 +31,8 @@ pub trait Driver: Send + Sync + 'static {
     type Shared: Send + Sync + 'static;
 
     /// Called when the driver is bound to a device; what it returns is the driver's data.
-    fn probe(dev: PciDevice, shared: &Self::Shared) -> Result<Arc<Self>>;
+    /// It keeps `params`.
+    fn probe(dev: PciDevice, params: PerDevice, shared: &Self::Shared) -> Result<Arc<Self>>;
 
     /// Called when the driver is unbound; must wait until nobody uses the device any more.
     fn remove(this: ArcBorrow<'_, Self>);
@@ -162,7 +164,9 @@ unsafe extern "C" fn probe<T: Driver>(
                 &(*container_of!(driver, Inner<T>, driver)).shared,
             )
         };
-        let data = T::probe(dev.clone(), shared)?;
+        let params = PerDevice::now();
+        dev.join_vga(params.disable_vga)?;
+        let data = T::probe(dev.clone(), params, shared).inspect_err(|_| dev.leave_vga())?;
         let sleeps = data.sleeps();
         // SAFETY: As above; the driver core leaves the data to us while we are bound.
         unsafe {
@@ -184,7 +188,9 @@ unsafe extern "C" fn remove<T: Driver>(pdev: *mut bindings::pci_dev) {
         unsafe { Arc::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast()) };
     T::remove(data.as_arc_borrow());
     // SAFETY: The device is alive.
-    unsafe { PciDevice::from_raw(pdev) }.stop_runtime_pm(data.sleeps());
+    let dev = unsafe { PciDevice::from_raw(pdev) };
+    dev.leave_vga();
+    dev.stop_runtime_pm(data.sleeps());
     // SAFETY: The device is alive and still ours.
     unsafe { bindings::dev_set_drvdata(&raw mut (*pdev).dev, core::ptr::null_mut()) };
 }

@@ -14,6 +14,7 @@ mod reset;
 mod rom;
 mod runtime_pm;
 mod sriov;
+mod vga;
 mod watch;
 
 pub use bar::{
@@ -51,6 +52,10 @@ pub use rom::{
 pub use runtime_pm::{
     Awake,
     MaySleep, //
+};
+pub use vga::{
+    VgaMap,
+    VgaRange, //
 };
 pub use watch::{
     BusWatch,

@@ -15,12 +15,17 @@ use crate::process;
 /// interrupts do not arrive, and nvme would wait for them.
 const HOST_DRIVERS: &str = "modprobe -a igb e1000e nvme; ";
 
-/// Beside the default devices: one with a driver of its own in a group with others, and a display.
-const MORE_DEVICES: [&str; 4] = [
+/// Beside the default devices: one with a driver of its own in a group with others, a display, and
+/// another one behind a bridge.
+const MORE_DEVICES: [&str; 8] = [
     "--device",
     "e1000e,id=e1000e1,addr=0x11.2",
     "--device",
     "VGA,id=vga0,addr=0x6",
+    "--device",
+    "pcie-root-port,id=rp-vga,chassis=9,slot=9,addr=0xe",
+    "--device",
+    "VGA,id=vga1,bus=rp-vga",
 ];
 
 /// Runs inside: a folder made in `$queue`, which all machines share, takes a program. What programs
