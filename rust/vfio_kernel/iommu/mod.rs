@@ -9,6 +9,7 @@ mod bare;
 mod device_memory;
 mod domain;
 mod group;
+mod members;
 mod space;
 
 pub use bare::BareGroup;
@@ -26,6 +27,7 @@ pub use group::{
     ResvKind,
     ResvRegion, //
 };
+pub use members::GroupDevice;
 pub use space::{
     Attachment,
     IoMapping,
