@@ -30,11 +30,6 @@ struct mm_struct *vfio_rs_current_mm(void)
 	return current->mm;
 }
 
-const struct task_struct *vfio_rs_current_leader(void)
-{
-	return current->group_leader;
-}
-
 pid_t vfio_rs_current_pid(void)
 {
 	return task_pid_nr(current);
@@ -50,18 +45,31 @@ void vfio_rs_cond_resched(void)
 	cond_resched();
 }
 
-int vfio_rs_mmap_write_lock_killable(struct mm_struct *mm)
+/*
+ * account_locked_vm(), which waits for no dying process's lock and looks at the
+ * limit of the whole process. @mm is that of the current one.
+ */
+int vfio_rs_account_locked_vm(struct mm_struct *mm, unsigned long npages)
 {
-	return mmap_write_lock_killable(mm);
+	bool bypass;
+	int ret;
+
+	if (!npages)
+		return 0;
+	bypass = capable(CAP_IPC_LOCK);
+	ret = mmap_write_lock_killable(mm);
+	if (ret)
+		return ret;
+	ret = __account_locked_vm(mm, npages, true, current->group_leader, bypass);
+	mmap_write_unlock(mm);
+	return ret;
 }
 
-void vfio_rs_mmap_write_lock(struct mm_struct *mm)
+/* The task is only looked at for a debug message. */
+void vfio_rs_unaccount_locked_vm(struct mm_struct *mm, unsigned long npages)
 {
 	mmap_write_lock(mm);
-}
-
-void vfio_rs_mmap_write_unlock(struct mm_struct *mm)
-{
+	__account_locked_vm(mm, npages, false, current, true);
 	mmap_write_unlock(mm);
 }
 
@@ -126,6 +134,27 @@ int vfio_rs_iommu_pt_map(struct iommu_domain *domain, unsigned long iova, phys_a
 bool vfio_rs_iommu_has_pt(struct iommu_domain *domain)
 {
 	return !IS_ENABLED(CONFIG_IOMMU_DEBUG_PAGEALLOC) && iommupt_from_domain(domain);
+}
+
+void vfio_rs_iommu_gather_init(struct iommu_iotlb_gather *gather)
+{
+	iommu_iotlb_gather_init(gather);
+}
+
+/* iommu_unmap_fast(), without the trace event if the domain @has_pt. */
+size_t vfio_rs_iommu_unmap(struct iommu_domain *domain, bool has_pt, unsigned long iova,
+			   size_t len, struct iommu_iotlb_gather *gather)
+{
+	struct pt_iommu *pt = iommupt_from_domain(domain);
+
+	if (has_pt && pt)
+		return pt->ops->unmap_range(pt, iova, len, gather);
+	return iommu_unmap_fast(domain, iova, len, gather);
+}
+
+void vfio_rs_iommu_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather)
+{
+	iommu_iotlb_sync(domain, gather);
 }
 
 int vfio_rs_iommu_sync_map(struct iommu_domain *domain, unsigned long iova, size_t len)

@@ -33,14 +33,12 @@ struct page *vfio_rs_pfn_to_page(unsigned long pfn);
  * sched_statistics (CONFIG_SCHEDSTATS=n), so Rust must not look into task_struct.
  */
 struct mm_struct *vfio_rs_current_mm(void);
-const struct task_struct *vfio_rs_current_leader(void);
 pid_t vfio_rs_current_pid(void);
 
 bool vfio_rs_fatal_signal_pending(void);
 void vfio_rs_cond_resched(void);
-int vfio_rs_mmap_write_lock_killable(struct mm_struct *mm);
-void vfio_rs_mmap_write_lock(struct mm_struct *mm);
-void vfio_rs_mmap_write_unlock(struct mm_struct *mm);
+int vfio_rs_account_locked_vm(struct mm_struct *mm, unsigned long npages);
+void vfio_rs_unaccount_locked_vm(struct mm_struct *mm, unsigned long npages);
 unsigned long vfio_rs_untagged_addr(struct mm_struct *mm, unsigned long addr);
 bool vfio_rs_pfn_is_device(unsigned long pfn);
 bool vfio_rs_access_ok(unsigned long addr, unsigned long len);
@@ -54,6 +52,10 @@ struct file *vfio_rs_anon_file(const char *name, const struct file_operations *f
 int vfio_rs_iommu_pt_map(struct iommu_domain *domain, unsigned long iova, phys_addr_t phys,
 			 size_t len, int prot, size_t *mapped);
 bool vfio_rs_iommu_has_pt(struct iommu_domain *domain);
+void vfio_rs_iommu_gather_init(struct iommu_iotlb_gather *gather);
+size_t vfio_rs_iommu_unmap(struct iommu_domain *domain, bool has_pt, unsigned long iova,
+			   size_t len, struct iommu_iotlb_gather *gather);
+void vfio_rs_iommu_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
 int vfio_rs_iommu_sync_map(struct iommu_domain *domain, unsigned long iova, size_t len);
 bool vfio_rs_enforce_cache_coherency(struct iommu_domain *domain);
 
@@ -77,14 +79,8 @@ void vfio_rs_pci_disable_sriov(struct pci_dev *pdev);
 int vfio_rs_pci_set_driver_override(struct pci_dev *pdev, const char *name);
 struct pci_dev *vfio_rs_to_pci_dev(struct device *dev);
 const char *vfio_rs_pci_driver_name(struct pci_dev *pdev);
-bool vfio_rs_pci_driver_managed_dma(struct pci_dev *pdev);
-bool vfio_rs_dev_has_driver(const struct device *dev);
-bool vfio_rs_dev_has_iommu(const struct device *dev);
-void vfio_rs_device_lock(struct device *dev);
-void vfio_rs_device_unlock(struct device *dev);
 void vfio_rs_taint_user(void);
 void vfio_rs_warn_opened_by_user(const struct device *dev);
-bool vfio_rs_may_warn_of_group(void);
 void vfio_rs_info_ratelimited(const struct device *dev, const char *text);
 
 #endif /* _VFIO_RS_HELPERS_H */

@@ -3,6 +3,7 @@
 //! Pinned user memory, `pin_user_pages_fast()` of `mm/gup.c`.
 
 use core::mem::{
+    replace,
     size_of,
     MaybeUninit, //
 };
@@ -74,6 +75,16 @@ impl PinnedPages {
     /// The frames of the pages, in order.
     pub(crate) fn frames(&self) -> Cursor<'_> {
         self.runs.cursor()
+    }
+
+    /// Whether they are dirty when they are unpinned.
+    pub(crate) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// The frames themselves, which the caller unpins by [`unpin_runs`].
+    pub(crate) fn into_runs(mut self) -> Runs {
+        replace(&mut self.runs, Runs::new())
     }
 
     #[inline]
@@ -151,17 +162,29 @@ impl PinnedPages {
 
 impl Drop for PinnedPages {
     fn drop(&mut self) {
-        let frame0 = frame0();
-        let mut frames = self.runs.cursor();
-        let mut left = UNPIN_BATCH;
-        while let Some((pfn, npages)) = frames.take(left) {
-            // The frame holds a page that `pin_with` pinned.
-            unpin(frame0.wrapping_add(pfn), npages, self.writable);
-            left -= npages;
-            if left == 0 {
-                left = UNPIN_BATCH;
-                sched::cond_resched();
-            }
+        let npages = self.npages();
+        // SAFETY: `pin_with` pinned them.
+        unsafe { unpin_runs(&mut self.runs, npages, self.writable) }
+    }
+}
+
+/// Unpins the first `npages` of `runs`, dirty if a device may have written to them. May sleep.
+///
+/// # Safety
+///
+/// `runs` came from [`PinnedPages::into_runs`].
+#[inline]
+pub(crate) unsafe fn unpin_runs(runs: &mut Runs, npages: usize, dirty: bool) {
+    let frame0 = frame0();
+    let mut left = npages;
+    while left != 0 {
+        let some = left.min(UNPIN_BATCH);
+        runs.take_each(some, |pfn, npages| {
+            unpin(frame0.wrapping_add(pfn), npages, dirty);
+        });
+        left -= some;
+        if left != 0 {
+            sched::cond_resched();
         }
     }
 }
@@ -255,6 +278,6 @@ fn hidden<T>(what: &T) -> &T {
 
 /// Gives back `npages` adjacent pages, dirty if a device may have written to them. May sleep.
 fn unpin(page: PagePtr, npages: usize, dirty: bool) {
-    // SAFETY: Both callers own one pin of each of these pages.
+    // SAFETY: All callers own one pin of each of these pages.
     unsafe { bindings::unpin_user_page_range_dirty_lock(page, npages, dirty) }
 }

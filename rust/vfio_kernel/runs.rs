@@ -2,9 +2,9 @@
 
 //! Page frames in the order in which a device sees them, as runs of adjacent ones.
 //!
-//! Pure: knows no kernel type but the vector. A run takes 8 bytes, and the vector has room for no
+//! Pure: knows no kernel type but box and vector. A run takes 8 bytes, and the vector has room for no
 //! more than twice the runs that are in it: 16 bytes per run at most. The first run has a place of
-//! its own, so a mapping that is one run allocates nothing.
+//! its own, so a mapping that is one run allocates nothing, and all of it takes 16 bytes.
 
 use kernel::prelude::*;
 
@@ -41,7 +41,15 @@ impl Run {
 /// See the module's documentation.
 pub(crate) struct Runs {
     first: Run,
-    rest: Option<KVVec<Run>>,
+    rest: Option<KBox<Rest>>,
+}
+
+/// What there is besides the first run.
+struct Rest {
+    runs: KVVec<Run>,
+    /// How many of `runs` were taken out.
+    taken: usize,
+    /// How many frames there are in all, those of the first run among them.
     npages: usize,
 }
 
@@ -52,17 +60,20 @@ const MOST_ROOM: usize = 1 << 16;
 
 impl Runs {
     /// No frames.
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             first: Run(0),
             rest: None,
-            npages: 0,
         }
     }
 
     /// How many frames these are.
+    #[inline]
     pub(crate) fn npages(&self) -> usize {
-        self.npages
+        match &self.rest {
+            None => self.first.npages(),
+            Some(rest) => rest.npages,
+        }
     }
 
     /// Appends `npages` adjacent frames, less than 2^24, of which `pfn` is the first. `total` is how
@@ -71,64 +82,78 @@ impl Runs {
     /// # Errors
     ///
     /// `ENOMEM`; then nothing is appended.
+    #[inline]
     pub(crate) fn push(&mut self, pfn: usize, npages: usize, total: usize) -> Result {
-        let last = self.rest.as_mut().and_then(|rest| rest.last_mut());
-        let last = last.unwrap_or(&mut self.first);
         let run = Run::new(pfn, npages);
-        let run = if self.npages == 0 {
-            Some(run)
-        } else {
-            last.joined(run)
+        let (last, all) = match self.rest.as_deref_mut() {
+            None if self.first.npages() == 0 => {
+                self.first = run;
+                return Ok(());
+            }
+            None => (&mut self.first, None),
+            Some(Rest { runs, npages, .. }) => {
+                (runs.last_mut().unwrap_or(&mut self.first), Some(npages))
+            }
         };
-        match run {
-            Some(run) => *last = run,
-            None => return self.append(pfn, npages, total),
+        let Some(joined) = last.joined(run) else {
+            return self.append(pfn, npages, total);
+        };
+        *last = joined;
+        if let Some(all) = all {
+            *all = all.wrapping_add(npages);
         }
-        self.npages = self.npages.wrapping_add(npages);
         Ok(())
     }
 
-    /// As [`push`](Self::push), for frames known not to follow on the last one.
+    /// As [`push`](Self::push), for frames known not to follow on the last one, of which there is one.
     #[inline]
     pub(crate) fn append(&mut self, pfn: usize, npages: usize, total: usize) -> Result {
         let run = Run::new(pfn, npages);
-        let done = match &mut self.rest {
-            Some(rest) => rest.push_within_capacity(run).is_ok(),
-            None => false,
-        };
-        if !done {
-            self.grow(total)?.push(run, GFP_KERNEL_ACCOUNT)?;
+        if let Some(rest) = &mut self.rest {
+            if rest.runs.push_within_capacity(run).is_ok() {
+                rest.npages = rest.npages.wrapping_add(npages);
+                return Ok(());
+            }
         }
-        self.npages = self.npages.wrapping_add(npages);
+        let rest = self.grow(total)?;
+        rest.runs.push(run, GFP_KERNEL_ACCOUNT)?;
+        rest.npages = rest.npages.wrapping_add(npages);
         Ok(())
     }
 
     /// Makes room: for as many runs as there will be if the rest is like what is here.
     #[cold]
-    fn grow(&mut self, total: usize) -> Result<&mut KVVec<Run>> {
-        let left = total.saturating_sub(self.npages).max(1);
+    fn grow(&mut self, total: usize) -> Result<&mut Rest> {
+        let npages = self.npages();
+        let left = total.saturating_sub(npages).max(1);
         if self.rest.is_none() {
-            let room = KVVec::with_capacity(left.min(FIRST_ROOM), GFP_KERNEL_ACCOUNT)?;
-            return Ok(self.rest.insert(room));
+            let rest = Rest {
+                runs: KVVec::with_capacity(left.min(FIRST_ROOM), GFP_KERNEL_ACCOUNT)?,
+                taken: 0,
+                npages,
+            };
+            return Ok(self.rest.insert(KBox::new(rest, GFP_KERNEL_ACCOUNT)?));
         }
         let rest = self.rest.as_mut().ok_or(ENOMEM)?;
-        let expected = rest.len().saturating_mul(left);
-        let expected = expected.checked_div(self.npages).unwrap_or(0);
-        let room = expected.clamp(rest.len(), rest.len().max(MOST_ROOM));
-        rest.reserve(room.min(left), GFP_KERNEL_ACCOUNT)?;
+        let runs = &mut rest.runs;
+        let expected = runs.len().saturating_mul(left);
+        let expected = expected.checked_div(npages).unwrap_or(0);
+        let room = expected.clamp(runs.len(), runs.len().max(MOST_ROOM));
+        runs.reserve(room.min(left), GFP_KERNEL_ACCOUNT)?;
         Ok(rest)
     }
 
     /// Gives back room if there is more than the module's documentation promises.
     pub(crate) fn trim(&mut self) {
-        let Some(rest) = &self.rest else { return };
-        if rest.capacity() <= FIRST_ROOM || rest.capacity() / 2 <= rest.len() {
+        let Some(rest) = &mut self.rest else { return };
+        let runs = &mut rest.runs;
+        if runs.capacity() <= FIRST_ROOM || runs.capacity() / 2 <= runs.len() {
             return;
         }
         // Without memory for less, more has to do.
-        if let Ok(mut exact) = KVVec::with_capacity(rest.len(), GFP_KERNEL_ACCOUNT) {
-            if exact.extend_from_slice(rest, GFP_KERNEL_ACCOUNT).is_ok() {
-                self.rest = Some(exact);
+        if let Ok(mut exact) = KVVec::with_capacity(runs.len(), GFP_KERNEL_ACCOUNT) {
+            if exact.extend_from_slice(runs, GFP_KERNEL_ACCOUNT).is_ok() {
+                *runs = exact;
             }
         }
     }
@@ -136,15 +161,36 @@ impl Runs {
     /// How many runs there is room for.
     #[cfg(test)]
     pub(crate) fn room(&self) -> usize {
-        self.rest.as_ref().map_or(0, |rest| rest.capacity())
+        self.rest.as_ref().map_or(0, |rest| rest.runs.capacity())
     }
 
     /// All frames, to be taken in order.
     #[inline]
     pub(crate) fn cursor(&self) -> Cursor<'_> {
+        let rest = self.rest.as_ref();
         Cursor {
             run: self.first,
-            rest: self.rest.as_ref().map_or(&[], |rest| rest.as_slice()),
+            rest: rest
+                .and_then(|rest| rest.runs.get(rest.taken..))
+                .unwrap_or(&[]),
+        }
+    }
+
+    /// Takes the first `npages` frames out. `f` gets them run by run, as [`Cursor::take`] returns them.
+    /// Nothing may be appended afterwards.
+    #[inline]
+    pub(crate) fn take_each(&mut self, npages: usize, mut f: impl FnMut(usize, usize)) {
+        let mut cursor = self.cursor();
+        let mut left = npages;
+        while let Some((pfn, npages)) = cursor.take(left) {
+            f(pfn, npages);
+            left = left.wrapping_sub(npages);
+        }
+        let (next, behind) = (cursor.run, cursor.rest.len());
+        self.first = next;
+        if let Some(rest) = &mut self.rest {
+            rest.taken = rest.runs.len().wrapping_sub(behind);
+            rest.npages = rest.npages.wrapping_sub(npages.wrapping_sub(left));
         }
     }
 }

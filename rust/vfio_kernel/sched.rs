@@ -20,12 +20,6 @@ pub fn check_killed() -> Result {
     Ok(())
 }
 
-/// Whether the current task may lock any amount of memory (`CAP_IPC_LOCK`).
-pub fn capable_ipc_lock() -> bool {
-    // SAFETY: Looks at the credentials of `current` only.
-    unsafe { bindings::capable(bindings::CAP_IPC_LOCK as c_int) }
-}
-
 /// Whether the current task may do what it wants to the machine (`CAP_SYS_RAWIO`).
 pub fn capable_sys_rawio() -> bool {
     // SAFETY: Looks at the credentials of `current` only.

@@ -10,24 +10,26 @@ use kernel::{
     prelude::*,
     rbtree::{
         RBTree,
-        RBTreeNode,
         RBTreeNodeReservation, //
     },
 };
 
 use super::IovaRange;
 
+/// A value that knows where its range starts. It may start later than it did, but not end elsewhere.
+pub(crate) trait Starts {
+    /// First address.
+    fn start(&self) -> u64;
+}
+
 /// See the module's documentation.
 pub(crate) struct Map<T> {
-    /// Last address to first address and value.
-    tree: RBTree<u64, (u64, T)>,
+    /// By last address.
+    tree: RBTree<u64, T>,
 }
 
 /// Memory for one more range, allocated before a lock is taken.
-pub(crate) struct Slot<T>(RBTreeNodeReservation<u64, (u64, T)>);
-
-/// A range that was taken out, in the memory that it had.
-pub(crate) struct Taken<T>(RBTreeNode<u64, (u64, T)>);
+pub(crate) struct Slot<T>(RBTreeNodeReservation<u64, T>);
 
 impl<T> Slot<T> {
     /// Allocates; may sleep.
@@ -36,7 +38,7 @@ impl<T> Slot<T> {
     }
 }
 
-impl<T> Map<T> {
+impl<T: Starts> Map<T> {
     /// Nothing is mapped.
     pub(crate) fn new() -> Self {
         Self {
@@ -45,23 +47,15 @@ impl<T> Map<T> {
     }
 
     /// The first range that has an address in `range`.
+    #[inline]
     pub(crate) fn first_overlap(&self, range: IovaRange) -> Option<IovaRange> {
-        self.look_at_first(range, |_| ()).map(|(found, ())| found)
-    }
-
-    /// The first range that has an address in `range`, and what `look` says of its value.
-    pub(crate) fn look_at_first<R>(
-        &self,
-        range: IovaRange,
-        look: impl FnOnce(&T) -> R,
-    ) -> Option<(IovaRange, R)> {
         let cursor = self.tree.cursor_lower_bound(&range.start())?;
-        let (&last, (start, value)) = cursor.current();
-        let found = IovaRange::from_last(*start, last).filter(|found| found.overlaps(&range))?;
-        Some((found, look(value)))
+        let (&last, value) = cursor.current();
+        place(last, value).filter(|found| found.overlaps(&range))
     }
 
     /// Whether `range` cuts some range in two: contains a part of it, but not all.
+    #[inline]
     pub(crate) fn cuts(&self, range: IovaRange) -> bool {
         let Some(first) = self.first_overlap(range) else {
             return false;
@@ -75,41 +69,65 @@ impl<T> Map<T> {
             .is_some_and(|last| !range.contains(&last))
     }
 
-    /// Adds a range that overlaps none.
-    pub(crate) fn insert(&mut self, range: IovaRange, value: T, slot: Slot<T>) {
-        let node = slot.0.into_node(range.last(), (range.start(), value));
-        let _ = self.tree.insert(node);
+    /// Adds a range that overlaps none: from where `value` starts to `last`.
+    #[inline]
+    pub(crate) fn insert(&mut self, last: u64, value: T, slot: Slot<T>) {
+        let _ = self.tree.insert(slot.0.into_node(last, value));
     }
 
-    /// The value of exactly `range`.
+    /// The value of the range that ends where `range` does.
+    #[inline]
     pub(crate) fn get(&self, range: IovaRange) -> Option<&T> {
-        self.tree.get(&range.last()).map(|(_, value)| value)
+        self.tree.get(&range.last())
     }
 
-    /// The value of exactly `range`, to be changed.
+    /// The value of the range that ends where `range` does, to be changed.
+    #[inline]
     pub(crate) fn get_mut(&mut self, range: IovaRange) -> Option<&mut T> {
-        self.tree.get_mut(&range.last()).map(|(_, value)| value)
+        self.tree.get_mut(&range.last())
     }
 
-    /// Takes exactly `range` out.
+    /// Takes out the range that ends where `range` does.
+    #[inline]
     pub(crate) fn remove(&mut self, range: IovaRange) -> Option<T> {
-        self.tree.remove(&range.last()).map(|(_, value)| value)
+        self.tree.remove(&range.last())
     }
 
-    /// Takes exactly `range` out, and leaves it in its memory: may be put back without any.
-    pub(crate) fn take(&mut self, range: IovaRange) -> Option<Taken<T>> {
-        self.tree.remove_node(&range.last()).map(Taken)
-    }
-
-    /// Puts back what was taken. No range may have come in its place.
-    pub(crate) fn put_back(&mut self, taken: Taken<T>) {
-        let _ = self.tree.insert(taken.0);
+    /// Takes ranges out, from the first that has an address in `range` on, as long as `leaves` says so
+    /// of each. It may take what is in the value, which is dropped. Returns memory for another range,
+    /// if any went.
+    #[inline]
+    pub(crate) fn take_while(
+        &mut self,
+        range: IovaRange,
+        mut leaves: impl FnMut(IovaRange, &mut T) -> bool,
+    ) -> Option<Slot<T>> {
+        let mut spare = None;
+        let mut cursor = self.tree.cursor_lower_bound_mut(&range.start());
+        while let Some(mut at) = cursor {
+            let (&last, value) = at.current_mut();
+            let found = place(last, value).filter(|found| found.overlaps(&range));
+            if !found.is_some_and(|found| leaves(found, value)) {
+                break;
+            }
+            let (next, node) = at.remove_current();
+            spare = Some(Slot(node.into_reservation()));
+            // If it was the last one, the next is the one before, which is below `range`.
+            cursor = next;
+        }
+        spare
     }
 
     /// All ranges in order, with their values.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (IovaRange, &T)> {
-        self.tree.iter().filter_map(|(&last, (start, value))| {
-            Some((IovaRange::from_last(*start, last)?, value))
-        })
+        self.tree
+            .iter()
+            .filter_map(|(&last, value)| Some((place(last, value)?, value)))
     }
+}
+
+/// Where a value is.
+#[inline]
+fn place<T: Starts>(last: u64, value: &T) -> Option<IovaRange> {
+    IovaRange::from_last(value.start(), last)
 }

@@ -16,7 +16,8 @@ pub(crate) use self::{
     allowed::Allowed,
     map::{
         Map,
-        Slot, //
+        Slot,
+        Starts, //
     },
     range::IovaRange, //
 };

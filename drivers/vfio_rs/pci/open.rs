@@ -39,10 +39,7 @@ use super::{
     power::Memory,
     Device, //
 };
-use crate::{
-    iommu_group::Group,
-    pci::irq::Irqs, //
-};
+use crate::pci::irq::Irqs;
 
 /// Offset of the command register and two of its bits, `include/uapi/linux/pci_regs.h`.
 pub(super) const COMMAND: u16 = 0x04;
@@ -105,11 +102,6 @@ pub(super) struct MsixTable {
 }
 
 impl Open {
-    /// The device's group.
-    pub(crate) fn group(&self) -> &Group {
-        self.device.group()
-    }
-
     /// Switches the device on, reset and unable to do DMA, and remembers how to leave it.
     ///
     /// # Errors

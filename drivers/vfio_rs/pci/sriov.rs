@@ -24,7 +24,6 @@ use vfio_kernel::{
     log,
     pci::{
         Awake,
-        BusDriver,
         PciDevice,
         Watcher, //
     },
@@ -253,16 +252,16 @@ impl Watcher for PhysFns {
         }
     }
 
-    fn bound(&self, pci: &PciDevice, driver: BusDriver<'_>) {
+    fn bound(&self, pci: &PciDevice, driver: &CStr) {
         let Some(pf) = self.owner(pci) else {
             return;
         };
-        if driver.name.to_bytes() != DRIVER.to_bytes() {
+        if driver.to_bytes() != DRIVER.to_bytes() {
             dev_warn!(
                 pf.pci.device(),
                 "VF {} bound to driver {} while PF bound to driver {}\n",
                 pci.name(),
-                driver.name,
+                driver,
                 DRIVER
             );
         }

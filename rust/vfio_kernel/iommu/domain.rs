@@ -49,6 +49,19 @@ impl Prot {
         Self(read | write | bindings::IOMMU_CACHE)
     }
 
+    /// What [`to_bits`](Self::to_bits) can return: less than a page has addresses.
+    pub(super) const BITS: u64 =
+        (bindings::IOMMU_READ | bindings::IOMMU_WRITE | bindings::IOMMU_CACHE) as u64;
+
+    pub(super) fn to_bits(self) -> u64 {
+        self.0.into()
+    }
+
+    /// The inverse of [`to_bits`](Self::to_bits).
+    pub(super) fn from_bits(bits: u64) -> Self {
+        Self((bits & Self::BITS) as u32)
+    }
+
     /// Whether devices may write.
     pub fn writable(self) -> bool {
         self.0 & bindings::IOMMU_WRITE != 0
@@ -177,19 +190,17 @@ impl Domain {
         prot: Prot,
         done: &mut usize,
     ) -> Result {
-        let mut left = npages;
-        while let Some((pfn, npages)) = frames.take(left) {
-            let (phys, len) = ((pfn as u64) << PAGE_SHIFT, npages << PAGE_SHIFT);
+        for_each_run(frames, npages, |phys, len| {
             // The memory stays pinned until after the range was unmapped, which `IoMapping` sees
             // to.
             self.map_run(iova.wrapping_add(*done as u64), phys, len, prot.0)?;
             *done += len;
-            left -= npages;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Maps run by run, then lets the IOMMU know. Adds what was mapped to `done`.
+    #[inline]
     fn map_runs(
         &self,
         iova: u64,
@@ -198,22 +209,20 @@ impl Domain {
         prot: Prot,
         done: &mut usize,
     ) -> Result {
-        let mut left = npages;
-        while let Some((pfn, npages)) = frames.take(left) {
+        for_each_run(frames, npages, |phys, len| {
             // SAFETY: The domain is alive and `has_pt`. The memory stays pinned until after the
             // range was unmapped, which `IoMapping` sees to.
             to_result(unsafe {
                 bindings::vfio_rs_iommu_pt_map(
                     self.ptr.as_ptr(),
                     (iova as usize).wrapping_add(*done),
-                    (pfn as u64) << PAGE_SHIFT,
-                    npages << PAGE_SHIFT,
+                    phys,
+                    len,
                     prot.0 as c_int,
                     done,
                 )
-            })?;
-            left -= npages;
-        }
+            })
+        })?;
         // SAFETY: The domain is alive.
         to_result(unsafe {
             bindings::vfio_rs_iommu_sync_map(self.ptr.as_ptr(), iova as usize, *done)
@@ -315,16 +324,57 @@ impl Domain {
         unsafe { bindings::iommu_iova_to_phys(self.ptr.as_ptr(), iova) != 0 }
     }
 
-    /// Unmaps `size` bytes from `iova` on and waits until no device sees them any more.
-    ///
-    /// Returns the bytes unmapped: less than `size` if part of the range was not mapped.
-    pub(super) fn unmap(&self, iova: u64, size: usize) -> usize {
-        if size == 0 {
-            return 0;
+    /// Unmaps `size` bytes from `iova` on and waits until no device sees them any more. Returns
+    /// whether all of them were mapped.
+    pub(super) fn unmap(&self, iova: u64, size: usize) -> bool {
+        let mut all = true;
+        if size != 0 {
+            self.unmap_each(core::iter::once((iova, size)), &mut |_| all = false);
         }
-        // SAFETY: The domain is alive.
-        unsafe { bindings::iommu_unmap(self.ptr.as_ptr(), iova as usize, size) }
+        all
     }
+
+    /// Unmaps ranges, each with its first address and its bytes, not 0, and waits until no device
+    /// sees any of them any more. Calls `short` with the number of each that was not all mapped.
+    #[inline]
+    pub(super) fn unmap_each(
+        &self,
+        ranges: impl Iterator<Item = (u64, usize)>,
+        short: &mut impl FnMut(usize),
+    ) {
+        let domain = self.ptr.as_ptr();
+        let mut gather = MaybeUninit::uninit();
+        let gather = gather.as_mut_ptr();
+        // SAFETY: Initialises `gather`, which stays where it is.
+        unsafe { bindings::vfio_rs_iommu_gather_init(gather) };
+        for (number, (iova, size)) in ranges.enumerate() {
+            // SAFETY: The domain is alive, `gather` was initialised. Nobody else maps or unmaps
+            // there, as the range belongs to the caller.
+            let unmapped = unsafe {
+                bindings::vfio_rs_iommu_unmap(domain, self.has_pt, iova as usize, size, gather)
+            };
+            if unmapped != size {
+                short(number);
+            }
+        }
+        // SAFETY: As above. Frees the page tables that were taken out.
+        unsafe { bindings::vfio_rs_iommu_sync(domain, gather) }
+    }
+}
+
+/// Calls `f` with physical address and bytes of each run of the next `npages` of `frames`.
+#[inline(always)]
+fn for_each_run(
+    frames: &mut Cursor<'_>,
+    npages: usize,
+    mut f: impl FnMut(u64, usize) -> Result,
+) -> Result {
+    let mut left = npages;
+    while let Some((pfn, npages)) = frames.take(left) {
+        f((pfn as u64) << PAGE_SHIFT, npages << PAGE_SHIFT)?;
+        left -= npages;
+    }
+    Ok(())
 }
 
 impl Drop for Domain {

@@ -9,7 +9,7 @@ mod bare;
 mod device_memory;
 mod domain;
 mod group;
-mod members;
+mod mapping;
 mod space;
 
 pub use bare::BareGroup;
@@ -27,10 +27,12 @@ pub use group::{
     ResvKind,
     ResvRegion, //
 };
-pub use members::GroupDevice;
+pub use mapping::{
+    Departures,
+    IoMapping, //
+};
 pub use space::{
     Attachment,
-    IoMapping,
     IoSpace,
     Replay, //
 };

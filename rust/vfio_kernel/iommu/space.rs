@@ -7,7 +7,6 @@
 //! a device sees them. The lock `domains` is held for reading to change mappings, for writing to
 //! change the set of domains.
 
-use core::mem::ManuallyDrop;
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
@@ -25,10 +24,10 @@ use super::{
         DmaOwner,
         ResvKind, //
     },
+    IoMapping, //
 };
 use crate::{
     new_rwsem,
-    pin::PinnedPages,
     runs::Cursor,
     rwsem::RwSem,
     sched, //
@@ -55,31 +54,40 @@ impl IoSpace {
         )
     }
 
-    /// Makes `pages` reachable from `iova` on, for all groups. May sleep.
+    /// Makes `npages` of `frames` reachable from `iova` on, for all groups. May sleep.
     ///
     /// The list of domains may change while it runs: `iova` must be kept from being replayed.
     ///
     /// # Errors
     ///
     /// `EEXIST` or `EADDRINUSE` if something is mapped there, `ENOMEM`, `EINTR` if the task is
-    /// being killed; then nothing is mapped.
-    pub fn map(self: &Arc<Self>, iova: u64, pages: PinnedPages, prot: Prot) -> Result<IoMapping> {
-        let mut mapping = IoMapping {
-            space: self.clone(),
-            iova,
-            size: 0,
-            pages: ManuallyDrop::new(pages),
-            prot,
-        };
-        // On failure dropping `mapping` undoes what was done so far.
-        let npages = mapping.pages.npages();
-        let mut frames = mapping.pages.frames();
-        for_each_window(iova, npages << PAGE_SHIFT, true, |at, len| {
+    /// being killed. `done` has the bytes that are mapped all the same.
+    #[inline]
+    pub(super) fn map(
+        &self,
+        iova: u64,
+        mut frames: Cursor<'_>,
+        npages: usize,
+        prot: Prot,
+        done: &mut usize,
+    ) -> Result {
+        for_each_window(iova, npages << PAGE_SHIFT, |at, len| {
             self.map_window(at, &mut frames, len, prot)?;
-            mapping.size += len;
+            *done += len;
             Ok(())
-        })?;
-        Ok(mapping)
+        })
+    }
+
+    /// Unmaps ranges in all domains, as [`Domain::unmap_each`]. May sleep.
+    #[inline]
+    pub(super) fn unmap_each(
+        &self,
+        ranges: impl Iterator<Item = (u64, usize)> + Clone,
+        mut short: impl FnMut(usize),
+    ) {
+        for shared in self.domains.read().iter() {
+            shared.domain.unmap_each(ranges.clone(), &mut short);
+        }
     }
 
     /// Maps the next `len` bytes of `frames` at `iova` in all domains, or in none.
@@ -226,23 +234,24 @@ fn sw_msi_base(owner: &DmaOwner) -> Result<Option<u64>> {
 
 /// Bytes that are mapped or unmapped before others get the CPU and the list of domains. No page of
 /// an I/O page table is larger, so none is split.
-const WINDOW: u64 = 1 << 30;
+pub(super) const WINDOW: u64 = 1 << 30;
+
+/// How many of `size` bytes from `iova` on lie before the next multiple of [`WINDOW`].
+#[inline]
+pub(super) fn window(iova: u64, size: usize) -> usize {
+    size.min((WINDOW - iova % WINDOW) as usize)
+}
 
 /// Calls `f` with start and bytes of each part of a range, cut at multiples of [`WINDOW`].
 ///
 /// # Errors
 ///
-/// What `f` says, and `EINTR` if `killable` and the task is being killed.
+/// What `f` says, and `EINTR` if the task is being killed.
 #[inline]
-fn for_each_window(
-    iova: u64,
-    size: usize,
-    killable: bool,
-    mut f: impl FnMut(u64, usize) -> Result,
-) -> Result {
+fn for_each_window(iova: u64, size: usize, mut f: impl FnMut(u64, usize) -> Result) -> Result {
     let (mut at, mut left) = (iova, size);
     loop {
-        let len = left.min((WINDOW - at % WINDOW) as usize);
+        let len = window(at, left);
         f(at, len)?;
         left -= len;
         if left == 0 {
@@ -250,9 +259,7 @@ fn for_each_window(
         }
         at = at.wrapping_add(len as u64);
         sched::cond_resched();
-        if killable {
-            sched::check_killed()?;
-        }
+        sched::check_killed()?;
     }
 }
 
@@ -269,13 +276,13 @@ impl Replay<'_> {
     ///
     /// `EINVAL` for a mapping of another space, or what the IOMMU driver says.
     pub fn add(&self, mapping: &IoMapping) -> Result {
-        if !Arc::ptr_eq(self.space, &mapping.space) {
+        if !Arc::ptr_eq(self.space, mapping.space()) {
             return Err(EINVAL);
         }
-        let mut frames = mapping.pages.frames();
-        for_each_window(mapping.iova, mapping.size, true, |at, len| {
+        let mut frames = mapping.frames();
+        for_each_window(mapping.iova(), mapping.size(), |at, len| {
             self.domain
-                .map(at, &mut frames, len >> PAGE_SHIFT, mapping.prot)
+                .map(at, &mut frames, len >> PAGE_SHIFT, mapping.prot())
         })
     }
 }
@@ -314,42 +321,6 @@ impl Drop for Attachment {
         if shared.groups == 0 {
             // Frees the page table: no device sees it, so nothing needs to be unmapped.
             let _ = domains.remove(at);
-        }
-    }
-}
-
-/// Pinned memory that the groups of a space reach; dropping it unmaps, then unpins. May sleep.
-pub struct IoMapping {
-    space: Arc<IoSpace>,
-    iova: u64,
-    /// Bytes mapped.
-    size: usize,
-    /// Dropped once nothing is mapped any more.
-    pages: ManuallyDrop<PinnedPages>,
-    prot: Prot,
-}
-
-impl Drop for IoMapping {
-    fn drop(&mut self) {
-        let mut complete = true;
-        if self.size != 0 {
-            let _ = for_each_window(self.iova, self.size, false, |at, len| {
-                for shared in self.space.domains.read().iter() {
-                    complete &= shared.domain.unmap(at, len) == len;
-                }
-                Ok(())
-            });
-        }
-        if complete {
-            // SAFETY: Nobody uses the pages after this.
-            unsafe { ManuallyDrop::drop(&mut self.pages) };
-        } else {
-            // A device may still see some page: losing it is better than giving it to others.
-            pr_err!(
-                "IOVA {:#x}: {:#x} bytes could not be unmapped\n",
-                self.iova,
-                self.size
-            );
         }
     }
 }

@@ -58,7 +58,6 @@ pub use vga::{
     VgaRange, //
 };
 pub use watch::{
-    BusDriver,
     BusWatch,
     Watcher, //
 };

@@ -21,9 +21,7 @@ use super::{
     maps::{
         cpu_pgsizes,
         wait_idle,
-        Content,
         Entry,
-        Mapped,
         Maps,
         Member, //
     },
@@ -76,12 +74,10 @@ impl Type1 {
             },
             |replay| {
                 for (_, entry) in maps.ranges.iter() {
-                    match entry {
-                        Entry::Ready(mapped) => match &mapped.content {
-                            Content::Pages(io) => replay.add(io)?,
-                            Content::Mixed(mixed) => mixed.replay(&replay)?,
-                        },
-                        Entry::Busy => {}
+                    if let Entry::Pages(io) = entry {
+                        replay.add(io)?;
+                    } else if let Some(mixed) = entry.as_mixed() {
+                        mixed.replay(&replay)?;
                     }
                 }
                 Ok(())
@@ -89,12 +85,8 @@ impl Type1 {
         )?;
         // On failure the group is detached again.
         for (_, entry) in maps.ranges.iter() {
-            match entry {
-                Entry::Ready(Mapped {
-                    content: Content::Mixed(mixed),
-                    ..
-                }) => mixed.refill()?,
-                _ => continue,
+            if let Some(mixed) = entry.as_mixed() {
+                mixed.refill()?;
             }
         }
         let allowed = allowed_for(attachment.geometry(), &resv)?;

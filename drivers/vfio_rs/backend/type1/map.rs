@@ -4,12 +4,22 @@
 
 use kernel::{
     page::PAGE_SHIFT,
-    prelude::*, //
+    prelude::*,
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
 };
 use vfio_kernel::{
     argsz::UserArg,
-    iommu::Prot,
-    locked_vm::LockedVm,
+    iommu::{
+        IoMapping,
+        Prot, //
+    },
+    locked_vm::{
+        LockedVm,
+        Tenant, //
+    },
     pin::PinnedPages,
     uapi, //
 };
@@ -17,9 +27,8 @@ use vfio_kernel::{
 use super::{
     maps::{
         self,
-        Content,
         Entry,
-        Mapped, //
+        Guard, //
     },
     Type1,
 };
@@ -69,13 +78,23 @@ impl Type1 {
             map.flags & uapi::VFIO_DMA_MAP_FLAG_WRITE != 0,
         );
 
-        self.reserve(range, map.vaddr)?;
-        let filled = self.fill(range, map.vaddr, prot);
+        let tenant = self.reserve(range, range, map.vaddr)?;
+        let filled = self.fill(range, map.vaddr, prot, tenant);
+        self.settle(range, filled)
+    }
+
+    /// Ends the work on a busy range: it holds what it was filled with, or is free.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be filled.
+    #[inline]
+    pub(super) fn settle(&self, range: IovaRange, filled: Result<Entry>) -> Result {
         let mut maps = self.maps.lock();
         let result = match filled {
-            Ok(mapped) => {
+            Ok(filled) => {
                 if let Some(entry) = maps.ranges.get_mut(range) {
-                    *entry = Entry::Ready(mapped);
+                    *entry = filled;
                 }
                 Ok(())
             }
@@ -89,10 +108,20 @@ impl Type1 {
         result
     }
 
-    /// Takes `range`, empty and busy.
-    fn reserve(&self, range: IovaRange, vaddr: u64) -> Result {
-        let slot = Slot::new()?;
-        let mut maps = self.maps.lock();
+    /// Takes `range`, empty and busy, for the current process. All of `around`, which contains it, must
+    /// be what groups can have mapped.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINVAL` (not aligned), `EEXIST`, `ENOSPC`, `EINVAL` (not translated or reserved).
+    #[inline]
+    pub(super) fn reserve(
+        &self,
+        range: IovaRange,
+        around: IovaRange,
+        vaddr: u64,
+    ) -> Result<Arc<Tenant>> {
+        let (mut maps, slot) = self.lock_with_slot()?;
         if !range.is_aligned(maps.granule()) || !maps.aligned(vaddr) {
             return Err(EINVAL);
         }
@@ -103,18 +132,35 @@ impl Type1 {
         if !maps
             .allowed
             .as_ref()
-            .is_some_and(|allowed| allowed.contains(&range))
+            .is_some_and(|allowed| allowed.contains(&around))
         {
             return Err(EINVAL);
         }
+        let tenant = maps.tenant(&self.space)?;
         maps.avail = avail;
         maps.busy = maps.busy.saturating_add(1);
-        maps.ranges.insert(range, Entry::Busy, slot);
-        Ok(())
+        let busy = Entry::busy(range.start());
+        maps.ranges.insert(range.last(), busy, slot);
+        Ok(tenant)
+    }
+
+    /// Takes the lock, with memory for one more range.
+    #[inline]
+    fn lock_with_slot(&self) -> Result<(Guard<'_>, Slot<Entry>)> {
+        if self.has_spare.load(Relaxed) {
+            let mut maps = self.maps.lock();
+            if let Some(slot) = maps.spare.take() {
+                self.has_spare.store(false, Relaxed);
+                return Ok((maps, slot));
+            }
+        }
+        let slot = Slot::new()?;
+        Ok((self.maps.lock(), slot))
     }
 
     /// Pins, accounts and maps the memory at `vaddr`. Holds no lock.
-    fn fill(&self, range: IovaRange, vaddr: u64, prot: Prot) -> Result<Mapped> {
+    #[inline]
+    fn fill(&self, range: IovaRange, vaddr: u64, prot: Prot, tenant: Arc<Tenant>) -> Result<Entry> {
         let vaddr: usize = vaddr.try_into().map_err(|_| EOVERFLOW)?;
         let size: usize = range
             .size()
@@ -122,19 +168,21 @@ impl Type1 {
             .try_into()
             .map_err(|_| EOVERFLOW)?;
         let npages = size >> PAGE_SHIFT;
-        let charged = LockedVm::charge(npages);
-        let over_limit = charged.as_ref().is_err_and(|err| *err == ENOMEM);
-        let pinned = charged.and_then(|locked| {
-            let pages = PinnedPages::pin(vaddr, npages, prot.writable())?;
-            Ok((locked, pages))
-        });
+        let mut over_limit = false;
+        let pinned = match LockedVm::charge(tenant.clone(), npages) {
+            Ok(locked) => {
+                PinnedPages::pin(vaddr, npages, prot.writable()).map(|pages| (locked, pages))
+            }
+            Err(err) => {
+                over_limit = err == ENOMEM;
+                Err(err)
+            }
+        };
         match pinned {
-            Ok((locked, pages)) => Ok(Mapped {
-                content: Content::Pages(self.space.map(range.start(), pages, prot)?),
-                locked,
-                vaddr_invalid: false,
-            }),
-            Err(why) => self.fill_mixed(range, vaddr, size, prot, why, over_limit),
+            Ok((locked, pages)) => {
+                IoMapping::new(locked, range.start(), pages, prot).map(Entry::Pages)
+            }
+            Err(why) => self.fill_mixed(range, vaddr, size, prot, tenant, why, over_limit),
         }
     }
 }

@@ -2,17 +2,25 @@
 
 //! Which ranges of the address space are taken, and which may be.
 
+use core::mem::{
+    replace,
+    size_of, //
+};
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
-    sync::CondVar, //
+    sync::{
+        Arc,
+        CondVar, //
+    },
 };
 use vfio_kernel::{
     iommu::{
         Attachment,
-        IoMapping, //
+        IoMapping,
+        IoSpace, //
     },
-    locked_vm::LockedVm,
+    locked_vm::Tenant,
     params,
 };
 
@@ -20,34 +28,94 @@ use super::mixed::Mixed;
 use crate::iova::{
     Allowed,
     IovaRange,
-    Map, //
+    Map,
+    Slot,
+    Starts, //
 };
 
 /// A mutex guard over [`Maps`].
 pub(super) type Guard<'a> = kernel::sync::lock::mutex::MutexGuard<'a, Maps>;
 
-/// What a taken range holds.
+/// What a taken range holds. Users may have millions.
 pub(super) enum Entry {
-    /// Somebody is filling or emptying it, without the lock.
-    Busy,
-    /// Pinned, mapped and accounted memory.
-    Ready(Mapped),
-}
-
-/// Memory that devices reach. Unmapped and unpinned first, then no longer accounted.
-pub(super) struct Mapped {
-    pub(super) content: Content,
-    pub(super) locked: LockedVm,
-    /// The user took the address back; see `vaddr.rs`.
-    pub(super) vaddr_invalid: bool,
-}
-
-/// What is mapped.
-pub(super) enum Content {
-    /// Pinned pages.
+    /// Pinned pages. Marked if the user took the address back; see `vaddr.rs`.
     Pages(IoMapping),
-    /// Not only pinned pages.
-    Mixed(KBox<Mixed>),
+    Other(Other),
+}
+
+/// What is rarer.
+pub(super) struct Other {
+    start: u64,
+    /// Not only pinned pages; nothing while somebody is filling or emptying the range, without the
+    /// lock.
+    pub(super) mixed: Option<KBox<Mixed>>,
+}
+
+// With key and links of the tree's node 64 bytes.
+const _: () = assert!(size_of::<Entry>() == 32);
+
+impl Entry {
+    /// A range that somebody is filling or emptying, without the lock.
+    #[inline]
+    pub(super) fn busy(start: u64) -> Self {
+        Self::Other(Other { start, mixed: None })
+    }
+
+    pub(super) fn mixed(start: u64, mixed: KBox<Mixed>) -> Self {
+        let mixed = Some(mixed);
+        Self::Other(Other { start, mixed })
+    }
+
+    /// What is in the range, which is busy from now on.
+    #[inline]
+    pub(super) fn take(&mut self) -> Self {
+        let busy = Self::busy(self.start());
+        replace(self, busy)
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Other(Other { mixed: None, .. }))
+    }
+
+    pub(super) fn as_mixed(&self) -> Option<&Mixed> {
+        match self {
+            Self::Pages(_) => None,
+            Self::Other(other) => other.mixed.as_deref(),
+        }
+    }
+
+    /// Whether the user took the address back.
+    pub(super) fn vaddr_invalid(&self) -> bool {
+        match self {
+            Self::Pages(io) => io.mark(),
+            Self::Other(other) => other
+                .mixed
+                .as_ref()
+                .is_some_and(|mixed| mixed.vaddr_invalid),
+        }
+    }
+
+    /// Says whether the user took the address back.
+    pub(super) fn set_vaddr_invalid(&mut self, invalid: bool) {
+        match self {
+            Self::Pages(io) => io.set_mark(invalid),
+            Self::Other(other) => {
+                if let Some(mixed) = &mut other.mixed {
+                    mixed.vaddr_invalid = invalid;
+                }
+            }
+        }
+    }
+}
+
+impl Starts for Entry {
+    #[inline]
+    fn start(&self) -> u64 {
+        match self {
+            Self::Pages(io) => io.iova(),
+            Self::Other(other) => other.start,
+        }
+    }
 }
 
 /// Ranges that can be emptied at a time; whoever comes next waits.
@@ -79,6 +147,10 @@ pub(super) struct Maps {
     pub(super) dirty: bool,
     /// How many mappings have no address.
     pub(super) vaddr_invalid: usize,
+    /// Who mapped last.
+    tenant: Option<Arc<Tenant>>,
+    /// Memory of a range that went, for one that comes.
+    pub(super) spare: Option<Slot<Entry>>,
 }
 
 impl Maps {
@@ -94,7 +166,19 @@ impl Maps {
             members: KVec::new(),
             dirty: false,
             vaddr_invalid: 0,
+            tenant: None,
+            spare: None,
         }
+    }
+
+    /// The current process in `space`.
+    #[inline]
+    pub(super) fn tenant(&mut self, space: &Arc<IoSpace>) -> Result<Arc<Tenant>> {
+        if let Some(tenant) = self.tenant.as_ref().filter(|tenant| tenant.is_current()) {
+            return Ok(tenant.clone());
+        }
+        // Once, unless several processes take turns.
+        Ok(self.tenant.insert(Tenant::current(space)?).clone())
     }
 
     /// What addresses and sizes must be a multiple of.
@@ -113,17 +197,23 @@ impl Maps {
         self.busy != 0 && self.leaving.iter().flatten().any(|at| at.overlaps(&range))
     }
 
-    /// Notes that `range` is busy being emptied; returns `false` if too many are.
-    pub(super) fn begin_leaving(&mut self, range: IovaRange) -> bool {
-        let Some(free) = self.leaving.iter_mut().find(|at| at.is_none()) else {
-            return false;
-        };
-        *free = Some(range);
-        self.busy = self.busy.saturating_add(1);
-        true
+    /// Whether one more range can be emptied.
+    #[inline]
+    pub(super) fn may_leave(&self) -> bool {
+        self.busy == 0 || self.leaving.iter().any(Option::is_none)
     }
 
-    /// Notes that `range` is empty, or back. It is busy until [`end_busy`].
+    /// Notes that `range`, or all that was in it, is busy being emptied, which it
+    /// [may](Self::may_leave).
+    #[inline]
+    pub(super) fn begin_leaving(&mut self, range: IovaRange) {
+        if let Some(free) = self.leaving.iter_mut().find(|at| at.is_none()) {
+            *free = Some(range);
+        }
+        self.busy = self.busy.saturating_add(1);
+    }
+
+    /// Notes that `range` is empty. It is busy until [`end_busy`].
     pub(super) fn end_leaving(&mut self, range: IovaRange) {
         if let Some(at) = self.leaving.iter_mut().find(|at| **at == Some(range)) {
             *at = None;
@@ -141,7 +231,7 @@ impl Maps {
         }
         let mut left = Some(range);
         while let Some(found) = left.and_then(|left| self.ranges.first_overlap(left)) {
-            if matches!(self.ranges.get(found), Some(Entry::Busy)) {
+            if self.ranges.get(found).is_some_and(Entry::is_busy) {
                 return true;
             }
             left = range.above(&found);

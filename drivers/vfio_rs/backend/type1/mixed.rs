@@ -22,7 +22,8 @@ use vfio_kernel::{
     },
     locked_vm::{
         self,
-        LockedVm, //
+        LockedVm,
+        Tenant, //
     },
     pin::PinnedPages,
     sched,
@@ -33,10 +34,7 @@ use vfio_kernel::{
 };
 
 use super::{
-    maps::{
-        Content,
-        Mapped, //
-    },
+    maps::Entry,
     Type1, //
 };
 use crate::{
@@ -48,6 +46,8 @@ use crate::{
 /// What a mapping consists of that has not only pinned pages.
 pub(super) struct Mixed {
     parts: KVec<Part>,
+    /// The user took the address back; see `vaddr.rs`.
+    pub(super) vaddr_invalid: bool,
 }
 
 enum Part {
@@ -79,6 +79,33 @@ impl Mixed {
             Part::Device(mapping) => mapping.refill(),
         })
     }
+
+    /// Has `tenant`, the current process, pay for the pinned pages.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockedVm::charge`]; then nothing has changed.
+    pub(super) fn pay_with(&mut self, tenant: Arc<Tenant>) -> Result {
+        let mut npages = 0usize;
+        self.others(|io| npages = npages.saturating_add(io.npages()));
+        let mut locked = LockedVm::charge(tenant, npages)?;
+        self.others(|io| {
+            let part = locked.split(io.npages());
+            // There is enough, and what paid so far gives back.
+            let _ = part.and_then(|part| io.pay_with(part));
+        });
+        Ok(())
+    }
+
+    /// Calls `f` with the pinned pages for which the current process does not pay.
+    fn others(&mut self, mut f: impl FnMut(&mut IoMapping)) {
+        for part in &mut self.parts {
+            match part {
+                Part::Memory(io) if !io.is_current() => f(io),
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Type1 {
@@ -88,28 +115,33 @@ impl Type1 {
     ///
     /// `why`, with which pinning all of it failed, if no device is there either, with a log line if
     /// it was the limit of locked memory; else as for pinned memory.
+    #[allow(clippy::too_many_arguments)]
+    #[cold]
     pub(super) fn fill_mixed(
         &self,
         range: IovaRange,
         vaddr: usize,
         size: usize,
         prot: Prot,
+        tenant: Arc<Tenant>,
         why: Error,
         over_limit: bool,
-    ) -> Result<Mapped> {
+    ) -> Result<Entry> {
         let Some(memory) = user_area::memory_beside_devices(vaddr, size) else {
             if over_limit {
                 locked_vm::warn(size >> PAGE_SHIFT);
             }
             return Err(why);
         };
-        let mut left = memory >> PAGE_SHIFT;
-        let locked = LockedVm::charge(left).inspect_err(|err| {
+        let mut locked = LockedVm::charge(tenant, memory >> PAGE_SHIFT).inspect_err(|err| {
             if *err == ENOMEM {
-                locked_vm::warn(left);
+                locked_vm::warn(memory >> PAGE_SHIFT);
             }
         })?;
-        let mut mixed = Mixed { parts: KVec::new() };
+        let mut mixed = Mixed {
+            parts: KVec::new(),
+            vaddr_invalid: false,
+        };
         let mut found: Option<Found> = None;
         let mut done = 0usize;
         while done < size {
@@ -138,9 +170,10 @@ impl Type1 {
                 UserArea::Memory(len) => {
                     let npages = len >> PAGE_SHIFT;
                     // Less was charged if the user has changed the areas meanwhile.
-                    left = left.checked_sub(npages).ok_or(EFAULT)?;
+                    let locked = locked.split(npages)?;
                     let pages = PinnedPages::pin(at, npages, prot.writable())?;
-                    (Part::Memory(self.space.map(iova, pages, prot)?), len)
+                    let io = IoMapping::new(locked, iova, pages, prot)?;
+                    (Part::Memory(io), len)
                 }
                 UserArea::Device(_) => return Err(EINVAL),
             };
@@ -148,11 +181,8 @@ impl Type1 {
             done = done.saturating_add(len);
         }
         self.map_found(range, prot, found, &mut mixed)?;
-        Ok(Mapped {
-            content: Content::Mixed(KBox::new(mixed, GFP_KERNEL_ACCOUNT)?),
-            locked,
-            vaddr_invalid: false,
-        })
+        let mixed = KBox::new(mixed, GFP_KERNEL_ACCOUNT)?;
+        Ok(Entry::mixed(range.start(), mixed))
     }
 
     fn map_found(

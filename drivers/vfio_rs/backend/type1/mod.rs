@@ -32,6 +32,7 @@ use kernel::{
     new_condvar, new_mutex,
     prelude::*,
     sync::{
+        atomic::Atomic,
         Arc,
         CondVar,
         Mutex, //
@@ -67,6 +68,8 @@ pub(super) struct Type1 {
     space: Arc<IoSpace>,
     #[pin]
     maps: Mutex<Maps>,
+    /// Whether `maps` may have memory for a range: a hint, for those that do not hold the lock.
+    has_spare: Atomic<bool>,
     /// Notified when a range is no longer busy.
     #[pin]
     idle: CondVar,
@@ -81,6 +84,7 @@ impl Type1 {
                 version,
                 space,
                 maps <- new_mutex!(Maps::new(), "Type1::maps"),
+                has_spare: Atomic::new(false),
                 idle <- new_condvar!("Type1::idle"),
             }),
             GFP_KERNEL,

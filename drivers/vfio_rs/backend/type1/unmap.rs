@@ -2,9 +2,14 @@
 
 //! `VFIO_IOMMU_UNMAP_DMA`: takes memory away from devices and unpins it.
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
 use vfio_kernel::{
     argsz::UserArg,
+    iommu::Departures,
+    sched,
     uapi, //
 };
 
@@ -14,7 +19,7 @@ use super::{
         self,
         Entry,
         Guard,
-        Mapped, //
+        Maps, //
     },
     Type1,
     Version, //
@@ -33,8 +38,8 @@ impl Type1 {
     ///
     /// In this order, as vfio_dma_do_unmap(): `EFAULT`, `EINVAL` (size of the struct, flags, not
     /// aligned, no bytes), `EOVERFLOW` (wraps), `EINVAL` (v2: cuts a mapping in two). A range
-    /// without mappings is no error. With a bitmap of dirty pages also `EFAULT`; then some mappings
-    /// may be gone.
+    /// without mappings is no error. With a bitmap of dirty pages also `EFAULT`, and `EINTR` if the
+    /// task is being killed; then some mappings may be gone, and the first part of one.
     pub(super) fn unmap_dma(&self, arg: UserArg) -> Result {
         const MIN: usize = offset_of_end!(DmaUnmap, size);
         const KNOWN: u32 = uapi::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
@@ -68,7 +73,7 @@ impl Type1 {
 
     /// Drops all mappings; nobody attaches groups any more.
     pub(super) fn unmap_all(&self) {
-        let _ = self.drop_mapped(self.maps.lock(), IovaRange::ALL, None);
+        let _ = self.drop_mapped(self.maps.lock(), IovaRange::ALL, None, Stop::Never);
     }
 
     fn unmap(&self, iova: u64, size: u64, all: bool, bitmap: Option<UserBitmap>) -> Result<u64> {
@@ -76,7 +81,7 @@ impl Type1 {
         if bitmap.is_some_and(|bitmap| !maps.dirty || !bitmap.fits(&maps)) {
             return Err(EINVAL);
         }
-        self.drop_mapped(maps, range, bitmap)
+        self.drop_mapped(maps, range, bitmap, Stop::WhenKilled)
     }
 
     /// Checks a range that the user wants something done with all of, and waits until no part of
@@ -108,71 +113,166 @@ impl Type1 {
         Ok((maps, range))
     }
 
-    /// Drops the mappings in `range` one by one, each without the lock; returns their bytes.
+    /// Drops the mappings in `range`, without the lock; returns their bytes.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if a mapping's bits do not fit into `bitmap`; it and those behind it stay.
+    /// `EFAULT` if a mapping's bits do not fit into `bitmap`; it and those behind it stay. `EINTR` if
+    /// the task is being killed and `stop` says that this matters: what was not reached stays, as
+    /// does what is left of a mapping of several GiB.
     fn drop_mapped<'a>(
         &'a self,
         mut maps: Guard<'a>,
         range: IovaRange,
         bitmap: Option<UserBitmap>,
+        stop: Stop,
     ) -> Result<u64> {
         let mut unmapped = 0u64;
-        let mut left = Some(range);
-        let had_vaddr = |entry: &Entry| match entry {
-            Entry::Ready(mapped) => Some(!mapped.vaddr_invalid),
-            Entry::Busy => None,
-        };
-        while let Some((found, had_vaddr)) =
-            left.and_then(|left| maps.ranges.look_at_first(left, had_vaddr))
-        {
-            // v1: a mapping that starts before the range stays, and so does all behind it. In v2
-            // such a one was made meanwhile, and is not this call's business.
-            if found.start() < range.start() {
-                break;
-            }
-            let Some(had_vaddr) = had_vaddr else {
-                // Busy: made meanwhile.
-                left = range.above(&found);
-                continue;
-            };
-            if !maps.begin_leaving(found) {
+        let mut left = range;
+        let mut departures = Departures::none();
+        loop {
+            if !maps.may_leave() {
                 maps::wait(&mut maps, &self.idle);
                 continue;
             }
-            left = range.above(&found);
-            let taken = maps.ranges.take(found);
-            drop(maps);
-            if let Some(Err(err)) = bitmap.map(|bitmap| bitmap.set(range.start(), found)) {
-                let mut maps = self.maps.lock();
-                if let Some(taken) = taken {
-                    maps.ranges.put_back(taken);
-                }
+            let gone = match bitmap {
+                None => self.choose(&mut maps, left, &mut departures),
+                Some(_) => None,
+            };
+            // v1: a mapping that starts before the range stays, and so does all behind it. In v2
+            // such a one was made meanwhile, and is not this call's business.
+            let found = match gone {
+                Some(span) => span,
+                None => match maps.ranges.first_overlap(left) {
+                    Some(found) if found.start() >= range.start() => found,
+                    _ => return Ok(unmapped),
+                },
+            };
+            let next = left.above(&found);
+            if gone.is_some() {
+                let count = departures.count() as u32;
+                drop(maps);
+                unmapped = unmapped.wrapping_add(departures.size() as u64);
+                departures.leave();
+                maps = self.maps.lock();
+                maps.avail = maps.avail.saturating_add(count);
                 maps.end_leaving(found);
                 maps::end_busy(&mut maps, &self.idle);
-                return Err(err);
+            } else {
+                let dropped = self.drop_one(maps, found, range.start(), bitmap, stop)?;
+                unmapped = unmapped.wrapping_add(dropped);
+                maps = self.maps.lock();
             }
-            drop(taken);
+            left = match next {
+                Some(next) => next,
+                None => return Ok(unmapped),
+            };
+            drop(maps);
+            sched::cond_resched();
+            stop.check()?;
             maps = self.maps.lock();
-            if !had_vaddr {
-                maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(1);
-            }
-            maps.avail = maps.avail.saturating_add(1);
-            maps.end_leaving(found);
-            maps::end_busy(&mut maps, &self.idle);
-            unmapped = unmapped.wrapping_add(found.size().unwrap_or(0));
         }
-        Ok(unmapped)
     }
 
-    /// Ends the work on a mapping that stays.
-    pub(super) fn put_back(&self, range: IovaRange, mapped: Mapped) {
+    /// Takes mappings out that can leave together, the first ones in `range`, and notes that they are
+    /// about to: it returns from the first of them to the last one.
+    #[inline]
+    fn choose(
+        &self,
+        maps: &mut Maps,
+        range: IovaRange,
+        departures: &mut Departures,
+    ) -> Option<IovaRange> {
+        let mut all: Option<IovaRange> = None;
+        let mut no_vaddr = 0usize;
+        let spare = maps.ranges.take_while(range, |found, entry| {
+            let start = all.unwrap_or(found).start();
+            match entry {
+                Entry::Pages(io) if start >= range.start() && departures.has_room_for(io) => {
+                    no_vaddr = no_vaddr.wrapping_add(usize::from(io.mark()));
+                }
+                _ => return false,
+            }
+            if let Entry::Pages(io) = entry.take() {
+                departures.join(io);
+            }
+            all = IovaRange::from_last(start, found.last());
+            true
+        });
+        let all = all?;
+        if maps.spare.is_none() {
+            maps.spare = spare;
+            self.has_spare.store(true, Relaxed);
+        }
+        maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(no_vaddr);
+        maps.begin_leaving(all);
+        Some(all)
+    }
+
+    /// Drops one mapping, without the lock; returns its bytes. One that somebody is just making stays.
+    ///
+    /// # Errors
+    ///
+    /// As [`drop_mapped`](Self::drop_mapped).
+    fn drop_one(
+        &self,
+        mut maps: Guard<'_>,
+        range: IovaRange,
+        base: u64,
+        bitmap: Option<UserBitmap>,
+        stop: Stop,
+    ) -> Result<u64> {
+        let entry = maps.ranges.get_mut(range).filter(|entry| !entry.is_busy());
+        let Some(mut entry) = entry.map(Entry::take) else {
+            return Ok(0);
+        };
+        maps.busy = maps.busy.saturating_add(1);
+        drop(maps);
+        let no_vaddr = entry.vaddr_invalid();
+        let told = bitmap.map_or(Ok(()), |bitmap| bitmap.set(base, range));
+        let result = told.and_then(|()| empty(&mut entry, stop));
         let mut maps = self.maps.lock();
-        if let Some(entry) = maps.ranges.get_mut(range) {
-            *entry = Entry::Ready(mapped);
+        if result.is_ok() {
+            let _ = maps.ranges.remove(range);
+            maps.avail = maps.avail.saturating_add(1);
+            maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(no_vaddr.into());
+        } else if let Some(busy) = maps.ranges.get_mut(range) {
+            *busy = entry;
         }
         maps::end_busy(&mut maps, &self.idle);
+        result.map(|()| range.size().unwrap_or(0))
     }
+}
+
+/// Whether work ends early when the task is being killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    WhenKilled,
+    Never,
+}
+
+impl Stop {
+    /// Fails with `EINTR` if work should end.
+    fn check(self) -> Result {
+        match self {
+            Self::WhenKilled => sched::check_killed(),
+            Self::Never => Ok(()),
+        }
+    }
+}
+
+/// Takes away what is in a range.
+///
+/// # Errors
+///
+/// `EINTR` if that was stopped; `entry` then has what is left.
+fn empty(entry: &mut Entry, stop: Stop) -> Result {
+    if let Entry::Pages(io) = entry {
+        while io.shorten() {
+            sched::cond_resched();
+            stop.check()?;
+        }
+    }
+    drop(entry.take());
+    Ok(())
 }

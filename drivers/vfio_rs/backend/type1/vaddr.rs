@@ -8,11 +8,18 @@
 //! changes is the process against whose limit it counts. While a mapping has no address, no group
 //! can be attached, as in C.
 
-use core::mem;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use vfio_kernel::locked_vm::{
+    LockedVm,
+    Tenant, //
+};
 
 use super::{
     maps::{
+        end_busy,
         wait_idle,
         Entry, //
     },
@@ -39,16 +46,16 @@ impl Type1 {
         let (mut count, mut bytes) = (0usize, 0u64);
         while let Some(found) = left.and_then(|left| maps.ranges.first_overlap(left)) {
             left = range.above(&found);
-            match maps.ranges.get(found) {
-                Some(Entry::Ready(mapped)) if !mapped.vaddr_invalid => {}
-                _ => return Err(EINVAL),
+            let entry = maps.ranges.get(found);
+            if entry.is_none_or(|entry| entry.is_busy() || entry.vaddr_invalid()) {
+                return Err(EINVAL);
             }
         }
         let mut left = Some(range).filter(|_| !cut);
         while let Some(found) = left.and_then(|left| maps.ranges.first_overlap(left)) {
             left = range.above(&found);
-            if let Some(Entry::Ready(mapped)) = maps.ranges.get_mut(found) {
-                mapped.vaddr_invalid = true;
+            if let Some(entry) = maps.ranges.get_mut(found) {
+                entry.set_vaddr_invalid(true);
                 count = count.saturating_add(1);
                 bytes = bytes.wrapping_add(found.size().unwrap_or(0));
             }
@@ -72,25 +79,46 @@ impl Type1 {
         if maps.ranges.first_overlap(range).ok_or(ENOENT)? != range {
             return Err(EINVAL);
         }
-        let mut mapped = match maps.ranges.get_mut(range) {
-            Some(entry) => match mem::replace(entry, Entry::Busy) {
-                Entry::Ready(mapped) if mapped.vaddr_invalid => mapped,
-                other => {
-                    *entry = other;
-                    return Err(EINVAL);
-                }
-            },
-            None => return Err(EINVAL),
-        };
+        if !maps.ranges.get(range).is_some_and(Entry::vaddr_invalid) {
+            return Err(EINVAL);
+        }
+        let tenant = maps.tenant(&self.space)?;
+        let mut entry = maps.ranges.get_mut(range).ok_or(EINVAL)?.take();
         maps.busy = maps.busy.saturating_add(1);
         drop(maps);
-        let result = mapped.locked.transfer();
+        let result = entry.pay_with(tenant);
+        let mut maps = self.maps.lock();
         if result.is_ok() {
-            mapped.vaddr_invalid = false;
-            let mut maps = self.maps.lock();
+            entry.set_vaddr_invalid(false);
             maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(1);
         }
-        self.put_back(range, mapped);
+        if let Some(busy) = maps.ranges.get_mut(range) {
+            *busy = entry;
+        }
+        end_busy(&mut maps, &self.idle);
         result
+    }
+}
+
+impl Entry {
+    /// Has `tenant`, the current process, pay for what is pinned.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockedVm::charge`]; then nothing has changed.
+    fn pay_with(&mut self, tenant: Arc<Tenant>) -> Result {
+        match self {
+            Self::Pages(io) if io.is_current() => Ok(()),
+            Self::Pages(io) => {
+                let locked = LockedVm::charge(tenant, io.npages())?;
+                // What paid so far gives back.
+                drop(io.pay_with(locked)?);
+                Ok(())
+            }
+            Self::Other(other) => match &mut other.mixed {
+                Some(mixed) => mixed.pay_with(tenant),
+                None => Ok(()),
+            },
+        }
     }
 }

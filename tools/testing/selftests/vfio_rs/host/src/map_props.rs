@@ -13,7 +13,8 @@ use crate::{
     iova::{
         IovaRange,
         Map,
-        Slot, //
+        Slot,
+        Starts, //
     },
     iova_props::{
         base,
@@ -24,11 +25,20 @@ use crate::{
 };
 use kernel::fail;
 use proptest::prelude::{
-    any,
     prop,
     prop_assert_eq,
     proptest, //
 };
+
+/// A mapping: where it starts, and its number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Numbered(u64, u8);
+
+impl Starts for Numbered {
+    fn start(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Which mapping each address belongs to.
 type Model = [Option<u8>; 64];
@@ -47,12 +57,12 @@ proptest! {
     #[test]
     fn a_map_is_an_array(
         base in base(),
-        steps in prop::collection::vec((ends(), any::<bool>()), 1..100),
+        steps in prop::collection::vec((ends(), 0..4u8), 1..100),
     ) {
         let mut map = Map::new();
         let mut model: Model = [None; 64];
 
-        for (id, (ends, remove)) in (0u8..).zip(steps) {
+        for (id, (ends, what)) in (0u8..).zip(steps) {
             let wanted = range(base, ends);
             let (first, last) = (ends.0 as usize, ends.1 as usize);
             let overlap = (first..=last).find_map(|address| mapping_at(&model, address));
@@ -64,21 +74,46 @@ proptest! {
             prop_assert_eq!(map.cuts(wanted), cut);
             match overlap {
                 None => {
-                    map.insert(wanted, id, Slot::new().unwrap());
+                    let value = Numbered(wanted.start(), id);
+                    map.insert(wanted.last(), value, Slot::new().unwrap());
                     model[first..=last].fill(Some(id));
                 }
-                Some(found) if remove => {
-                    let expected = model[found.0 as usize];
+                Some(found) if what == 1 => {
+                    let number = model[found.0 as usize];
                     let found_range = range(base, found);
+                    let expected = number.map(|number| Numbered(found_range.start(), number));
                     prop_assert_eq!(map.get(found_range).copied(), expected);
-                    prop_assert_eq!(map.get_mut(found_range).copied(), expected);
-                    let seen = map.look_at_first(found_range, |id| Some(*id));
-                    prop_assert_eq!(seen, Some((found_range, expected)));
-                    let taken = map.take(found_range).unwrap();
-                    prop_assert_eq!(map.first_overlap(found_range), None);
-                    map.put_back(taken);
                     prop_assert_eq!(map.remove(found_range), expected);
                     model[found.0 as usize..=found.1 as usize].fill(None);
+                }
+                // It loses its first address.
+                Some(found) if what == 2 && found.0 < found.1 => {
+                    let value = map.get_mut(range(base, found)).unwrap();
+                    value.0 = range(base, (found.0 + 1, found.1)).start();
+                    model[found.0 as usize] = None;
+                }
+                // All but those of numbers that can be divided by three, and what comes behind.
+                Some(_) if what == 3 => {
+                    let mut taken = Vec::new();
+                    let spare = map.take_while(wanted, |found, value| {
+                        if value.1 % 3 == 0 {
+                            return false;
+                        }
+                        taken.push((found, value.1));
+                        true
+                    });
+                    prop_assert_eq!(spare.is_some(), !taken.is_empty());
+                    let mut expected = Vec::new();
+                    for address in first..=last {
+                        let Some(at) = mapping_at(&model, address) else { continue };
+                        let number = model[address].unwrap();
+                        if number % 3 == 0 {
+                            break;
+                        }
+                        expected.push((range(base, at), number));
+                        model[at.0 as usize..=at.1 as usize].fill(None);
+                    }
+                    prop_assert_eq!(taken, expected);
                 }
                 Some(_) => (),
             }
@@ -93,23 +128,23 @@ proptest! {
             }
             address += 1;
         }
-        let found: Vec<_> = map.iter().map(|(range, id)| (range, Some(*id))).collect();
+        let found: Vec<_> = map.iter().map(|(range, value)| (range, Some(value.1))).collect();
         prop_assert_eq!(found, expected);
     }
 }
 
 #[test]
 fn only_the_slot_needs_memory() {
-    let (slot, failed) = fail::nth(1, Slot::<u8>::new);
+    let (slot, failed) = fail::nth(1, Slot::<Numbered>::new);
     assert!(failed && slot.is_err());
 
     let slot = Slot::new();
     let (_, failed) = fail::nth(1, || {
         let mut map = Map::new();
         if let Ok(slot) = slot {
-            map.insert(IovaRange::ALL, 1, slot);
+            map.insert(u64::MAX, Numbered(0, 1), slot);
         }
-        map.remove(IovaRange::ALL)
+        map.take_while(IovaRange::ALL, |_, _| true).is_some()
     });
     assert!(!failed);
 }

@@ -3,7 +3,12 @@
 //! Runs of page frames against a list of frames.
 
 // A panic is how a test fails.
-#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 use crate::{
     runs::Runs,
@@ -55,8 +60,17 @@ proptest! {
         }
         runs.trim();
         prop_assert_eq!(frames(&runs, most), model.clone());
-        prop_assert_eq!(frames(&runs, usize::MAX), model);
+        prop_assert_eq!(frames(&runs, usize::MAX), model.clone());
         prop_assert!(runs.cursor().take(0).is_none());
+        let mut taken = Vec::new();
+        while runs.npages() != 0 {
+            prop_assert_eq!(frames(&runs, usize::MAX), &model[taken.len()..]);
+            let some = most.min(runs.npages());
+            runs.take_each(some, |pfn, npages| taken.extend(pfn..pfn + npages));
+            prop_assert_eq!(runs.npages(), model.len() - taken.len());
+        }
+        prop_assert_eq!(taken, model);
+        runs.take_each(1, |_, _| panic!("there is no frame left"));
     }
 }
 

@@ -29,6 +29,12 @@ pub struct Cursor<'a, K, V> {
     rest: btree_map::Range<'a, K, V>,
 }
 
+/// A place in a tree whose values may be changed and that nodes may be taken out of.
+pub struct CursorMut<'a, K, V> {
+    key: K,
+    tree: &'a mut RBTree<K, V>,
+}
+
 impl<K, V> RBTreeNodeReservation<K, V> {
     /// Allocates.
     pub fn new(flags: Flags) -> Result<Self> {
@@ -52,6 +58,11 @@ impl<K, V> RBTreeNode<K, V> {
     /// What is in it.
     pub fn to_key_value(self) -> (K, V) {
         (self.0, self.1)
+    }
+
+    /// Its memory, for another one.
+    pub fn into_reservation(self) -> RBTreeNodeReservation<K, V> {
+        RBTreeNodeReservation(std::marker::PhantomData)
     }
 }
 
@@ -133,6 +144,33 @@ impl<K: Ord, V> RBTree<K, V> {
         let mut rest = self.0.range(..);
         let current = rest.next()?;
         Some(Cursor { current, rest })
+    }
+}
+
+impl<K: Copy + Ord, V> RBTree<K, V> {
+    /// The first node whose key is not below `key`, to be changed.
+    pub fn cursor_lower_bound_mut(&mut self, key: &K) -> Option<CursorMut<'_, K, V>> {
+        let key = *self.0.range(key..).next()?.0;
+        Some(CursorMut { key, tree: self })
+    }
+}
+
+impl<'a, K: Copy + Ord, V> CursorMut<'a, K, V> {
+    /// The node.
+    pub fn current_mut(&mut self) -> (&K, &mut V) {
+        // PANIC: A cursor is at a node.
+        (&self.key, self.tree.0.get_mut(&self.key).unwrap())
+    }
+
+    /// Takes the node out, and goes to the next one, or the one before if there is none.
+    pub fn remove_current(self) -> (Option<Self>, RBTreeNode<K, V>) {
+        let Self { key, tree } = self;
+        // PANIC: As above.
+        let node = tree.remove_node(&key).unwrap();
+        let next = tree.0.range(key..).next();
+        let key = next.or_else(|| tree.0.range(..key).next_back());
+        let key = key.map(|(key, _)| *key);
+        (key.map(|key| Self { key, tree }), node)
     }
 }
 

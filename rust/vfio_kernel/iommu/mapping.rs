@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pinned memory in an I/O address space.
+//!
+//! [`IoMapping`] is one mapping, and is small, as users may have millions of them; [`Departures`]
+//! are mappings that leave together, so that the IOMMU is told once for all of them.
+
+use core::mem::{
+    forget,
+    replace,
+    size_of,
+    ManuallyDrop,
+    MaybeUninit, //
+};
+use kernel::{
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::Arc, //
+};
+
+use super::{
+    domain::Prot,
+    space::{
+        window,
+        IoSpace,
+        WINDOW, //
+    },
+};
+use crate::{
+    locked_vm::{
+        LockedVm,
+        Tenant, //
+    },
+    pin::{
+        self,
+        PinnedPages, //
+    },
+    runs::{
+        Cursor,
+        Runs, //
+    },
+    sched,
+};
+
+/// Pinned memory that the groups of a space reach; dropping it unmaps, unpins, and no longer counts
+/// it as locked. May sleep.
+pub struct IoMapping {
+    tenant: Arc<Tenant>,
+    /// What is pinned and mapped.
+    runs: Runs,
+    /// First address, and in the bits that it does not need `Prot` and `MARK`.
+    place: u64,
+}
+
+const _: () = assert!(size_of::<IoMapping>() == 32);
+
+/// See [`IoMapping::mark`].
+const MARK: u64 = PAGE_SIZE as u64 / 2;
+const _: () = assert!(Prot::BITS < MARK);
+
+impl IoMapping {
+    /// Makes `pages`, for all of which `locked` pays, reachable from `iova` on, for all groups of the
+    /// tenant's space.
+    ///
+    /// The list of domains may change while it runs: `iova` must be kept from being replayed. May
+    /// sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `iova` is not aligned, `locked` is for another number of pages or the pages may not
+    /// be written; `EEXIST` or `EADDRINUSE` if something is mapped there, `ENOMEM`, `EINTR` if the
+    /// task is being killed; then nothing is mapped.
+    #[inline]
+    pub fn new(locked: LockedVm, iova: u64, pages: PinnedPages, prot: Prot) -> Result<Self> {
+        let npages = pages.npages();
+        if iova % PAGE_SIZE as u64 != 0
+            || locked.npages() != npages
+            || npages == 0
+            || (prot.writable() && !pages.writable())
+        {
+            return Err(EINVAL);
+        }
+        let space = &locked.tenant().space;
+        let mut done = 0;
+        if let Err(err) = space.map(iova, pages.frames(), npages, prot, &mut done) {
+            let mut all = true;
+            if done != 0 {
+                space.unmap_each(core::iter::once((iova, done)), |_| all = false);
+            }
+            if !all {
+                lose(iova, done, pages);
+            }
+            return Err(err);
+        }
+        Ok(Self {
+            tenant: locked.into_tenant(),
+            runs: pages.into_runs(),
+            place: iova | prot.to_bits(),
+        })
+    }
+
+    /// First address.
+    #[inline]
+    pub fn iova(&self) -> u64 {
+        self.place & !(PAGE_SIZE as u64 - 1)
+    }
+
+    /// Bytes.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.npages() << PAGE_SHIFT
+    }
+
+    /// Pages.
+    #[inline]
+    pub fn npages(&self) -> usize {
+        self.runs.npages()
+    }
+
+    /// A bit for the owner's use, as there is room for one; `false` at first.
+    #[inline]
+    pub fn mark(&self) -> bool {
+        self.place & MARK != 0
+    }
+
+    /// Sets [`mark`](Self::mark).
+    pub fn set_mark(&mut self, mark: bool) {
+        self.place = self.place & !MARK | if mark { MARK } else { 0 };
+    }
+
+    /// Whether the current process pays for the pages.
+    pub fn is_current(&self) -> bool {
+        self.tenant.is_current()
+    }
+
+    /// Has `locked` pay from now on. Returns what paid so far.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is for another number of pages, or another space.
+    pub fn pay_with(&mut self, locked: LockedVm) -> Result<LockedVm> {
+        let npages = self.npages();
+        let space = &locked.tenant().space;
+        if locked.npages() != npages || !Arc::ptr_eq(space, &self.tenant.space) {
+            return Err(EINVAL);
+        }
+        let old = replace(&mut self.tenant, locked.into_tenant());
+        Ok(LockedVm::from_tenant(old, npages))
+    }
+
+    pub(super) fn space(&self) -> &Arc<IoSpace> {
+        &self.tenant.space
+    }
+
+    pub(super) fn frames(&self) -> Cursor<'_> {
+        self.runs.cursor()
+    }
+
+    pub(super) fn prot(&self) -> Prot {
+        Prot::from_bits(self.place)
+    }
+
+    /// Ends the mapping in part: up to the first multiple of 1 GiB inside of it, or all of it.
+    /// Returns whether there is more. May sleep.
+    pub fn shorten(&mut self) -> bool {
+        let iova = self.iova();
+        let len = window(iova, self.size());
+        if len == 0 {
+            return false;
+        }
+        let mut all = true;
+        self.tenant
+            .space
+            .unmap_each(core::iter::once((iova, len)), |_| all = false);
+        let npages = len >> PAGE_SHIFT;
+        self.unpin(npages, all);
+        self.tenant.uncharge(npages);
+        self.place = self.place.wrapping_add(len as u64);
+        self.size() != 0
+    }
+
+    /// The tenant of a mapping without pages.
+    #[inline]
+    fn into_tenant(self) -> Arc<Tenant> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: Dropped once, as `this` is not dropped.
+        unsafe { core::ptr::drop_in_place(&mut this.runs) };
+        // SAFETY: Read once, as above.
+        unsafe { core::ptr::read(&this.tenant) }
+    }
+
+    /// Unpins the first pages, if they were `all` unmapped.
+    #[inline]
+    fn unpin(&mut self, npages: usize, all: bool) {
+        if !all {
+            lose(self.iova(), npages << PAGE_SHIFT, ());
+            return self.runs.take_each(npages, |_, _| ());
+        }
+        let writable = self.prot().writable();
+        // SAFETY: The runs came from `PinnedPages`.
+        unsafe { pin::unpin_runs(&mut self.runs, npages, writable) }
+    }
+}
+
+impl Drop for IoMapping {
+    fn drop(&mut self) {
+        while self.shorten() {
+            sched::cond_resched();
+        }
+    }
+}
+
+/// Never unpins `pages`, as a device may still see some: losing them is better than giving them to
+/// others.
+#[cold]
+fn lose<T>(iova: u64, size: usize, pages: T) {
+    forget(pages);
+    pr_err!("IOVA {iova:#x}: {size:#x} bytes could not be unmapped\n");
+}
+
+/// How many mappings leave together at most.
+const MOST: usize = 32;
+
+/// Mappings that leave together, at the latest when this is dropped. May sleep.
+pub struct Departures {
+    /// The first `len` are there.
+    mappings: [MaybeUninit<IoMapping>; MOST],
+    len: usize,
+    /// Bytes that they have; no more than fit into a `WINDOW`.
+    size: usize,
+}
+
+impl Departures {
+    /// None yet.
+    #[inline]
+    pub fn none() -> Self {
+        Self {
+            mappings: [const { MaybeUninit::uninit() }; MOST],
+            len: 0,
+            size: 0,
+        }
+    }
+
+    /// How many there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes that they have.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether `mapping` may join: there is room, it is not too large, and has the same tenant as the
+    /// others.
+    #[inline]
+    pub fn has_room_for(&self, mapping: &IoMapping) -> bool {
+        let size = mapping.size();
+        self.len < MOST
+            && size <= WINDOW as usize - self.size
+            && self
+                .all()
+                .first()
+                .is_none_or(|first| Arc::ptr_eq(&first.tenant, &mapping.tenant))
+    }
+
+    /// Has `mapping` join; without room for it, it leaves alone and at once.
+    #[inline]
+    pub fn join(&mut self, mapping: IoMapping) {
+        if self.has_room_for(&mapping) {
+            self.size += mapping.size();
+            self.mappings[self.len].write(mapping);
+            self.len += 1;
+        }
+    }
+
+    /// Unmaps them, unpins their pages, and no longer counts these as locked. None are left. May sleep.
+    pub fn leave(&mut self) {
+        let Some(first) = self.all().first() else {
+            return;
+        };
+        let mut short = 0u32;
+        let ranges = self.all().iter();
+        first.tenant.space.unmap_each(
+            ranges.map(|mapping| (mapping.iova(), mapping.size())),
+            |number| short |= 1 << number,
+        );
+        let mut tenant = None;
+        for number in 0..replace(&mut self.len, 0) {
+            // SAFETY: All were there, and each is taken once.
+            let mut mapping = unsafe { self.mappings[number].assume_init_read() };
+            mapping.unpin(mapping.npages(), short & 1 << number == 0);
+            tenant = Some(mapping.into_tenant());
+        }
+        if let Some(tenant) = tenant {
+            tenant.uncharge(replace(&mut self.size, 0) >> PAGE_SHIFT);
+        }
+    }
+
+    #[inline]
+    fn all(&self) -> &[IoMapping] {
+        // SAFETY: The first `len` are there.
+        unsafe { core::slice::from_raw_parts(self.mappings.as_ptr().cast(), self.len) }
+    }
+}
+
+impl Drop for Departures {
+    #[inline]
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
