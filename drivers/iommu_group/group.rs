@@ -24,6 +24,7 @@ use vfio_kernel::{
     sched,
 };
 
+use super::Drivers;
 use crate::{
     backend::Fence,
     container::Container,
@@ -35,6 +36,7 @@ use crate::{
 pub(crate) struct Group {
     id: i32,
     fence: Fence,
+    drivers: Arc<Drivers>,
     #[pin]
     state: Mutex<State>,
     /// The devices of the group that are bound to the driver.
@@ -55,6 +57,17 @@ struct State {
     container: Option<Arc<Container>>,
     /// How often devices of the group are open.
     users: usize,
+    /// The last container that wanted it was told that it is busy.
+    was_busy: bool,
+    /// A driver of the kernel has a device of it although the user has it: nobody's DMA works.
+    cut_off: bool,
+}
+
+/// What others may know of a group at some moment.
+pub(super) struct Standing {
+    pub(super) iommu_group: ARef<iommu::Group>,
+    pub(super) container: Option<Arc<Container>>,
+    pub(super) was_busy: bool,
 }
 
 /// What `VFIO_GROUP_GET_STATUS` tells.
@@ -67,16 +80,23 @@ pub(crate) struct Status {
 
 impl Group {
     /// A group without devices.
-    pub(super) fn new(iommu_group: ARef<iommu::Group>) -> Result<Arc<Self>> {
-        Self::with(iommu_group, None)
+    pub(super) fn new(
+        iommu_group: ARef<iommu::Group>,
+        drivers: &Arc<Drivers>,
+    ) -> Result<Arc<Self>> {
+        Self::with(iommu_group, None, drivers)
     }
 
     /// The group of a device that has no IOMMU.
-    pub(super) fn new_bare(bare: BareGroup) -> Result<Arc<Self>> {
-        Self::with(bare.group().clone(), Some(bare))
+    pub(super) fn new_bare(bare: BareGroup, drivers: &Arc<Drivers>) -> Result<Arc<Self>> {
+        Self::with(bare.group().clone(), Some(bare), drivers)
     }
 
-    fn with(iommu_group: ARef<iommu::Group>, bare: Option<BareGroup>) -> Result<Arc<Self>> {
+    fn with(
+        iommu_group: ARef<iommu::Group>,
+        bare: Option<BareGroup>,
+        drivers: &Arc<Drivers>,
+    ) -> Result<Arc<Self>> {
         let id = iommu_group.id();
         let fence = match bare {
             Some(_) => Fence::Missing,
@@ -88,11 +108,15 @@ impl Group {
             opened: false,
             container: None,
             users: 0,
+            was_busy: false,
+            cut_off: false,
         };
+        let drivers = drivers.clone();
         Arc::pin_init(
             pin_init!(Self {
                 id,
                 fence,
+                drivers,
                 state <- new_mutex!(state, "Group::state"),
                 devices <- new_mutex!(KVec::new(), "Group::devices"),
                 kvm <- KvmSlot::new(),
@@ -109,6 +133,25 @@ impl Group {
     /// What keeps its devices from others' memory.
     pub(crate) fn fence(&self) -> Fence {
         self.fence
+    }
+
+    /// Which driver has which device.
+    pub(super) fn drivers(&self) -> &Drivers {
+        &self.drivers
+    }
+
+    /// What others may know of it now.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the last device was unbound.
+    pub(super) fn standing(&self) -> Result<Standing> {
+        let state = self.state.lock();
+        Ok(Standing {
+            iommu_group: state.iommu_group.clone().ok_or(ENODEV)?,
+            container: state.container.clone(),
+            was_busy: state.was_busy,
+        })
     }
 
     /// The virtual machine that the group's file belongs to.
@@ -147,12 +190,34 @@ impl Group {
         let iommu_group = state.iommu_group.as_ref().ok_or(ENODEV)?;
         let container_set = state.container.is_some();
         Ok(Status {
-            viable: container_set || !iommu_group.dma_owner_claimed(),
+            viable: match container_set {
+                true => !state.cut_off,
+                false => !iommu_group.dma_owner_claimed(),
+            },
             container_set,
         })
     }
 
+    /// Keeps the user's DMA, and everybody else's, from memory, until the group leaves its
+    /// container: a driver of the kernel has one of its devices. Returns whether there was a user.
+    ///
+    /// The IOMMU core denies such drivers, so this is for those that it does not know of.
+    pub(super) fn cut_off(&self) -> bool {
+        let mut state = self.state.lock();
+        let (Some(container), Some(group)) = (&state.container, &state.iommu_group) else {
+            return false;
+        };
+        container.cut_off(group);
+        state.cut_off = true;
+        drop(state);
+        for device in self.devices.lock().iter() {
+            device.request(0);
+        }
+        true
+    }
+
     /// `VFIO_GROUP_SET_CONTAINER`; `container` is asked when the group's own checks are passed.
+    /// A refusal is explained in the log.
     ///
     /// # Errors
     ///
@@ -168,9 +233,13 @@ impl Group {
         }
         let iommu_group = state.iommu_group.as_ref().ok_or(ENODEV)?;
         let container = container()?;
-        container.attach_group(iommu_group, self.fence)?;
-        state.container = Some(container);
-        Ok(())
+        let attached = container.attach_group(iommu_group, self.fence);
+        state.was_busy = attached == Err(EBUSY);
+        if attached.is_ok() {
+            state.container = Some(container);
+        }
+        drop(state);
+        attached.inspect_err(|err| self.log_refusal(*err))
     }
 
     /// `VFIO_GROUP_UNSET_CONTAINER`.
@@ -246,6 +315,7 @@ impl State {
         if let (Some(container), Some(group)) = (self.container.take(), &self.iommu_group) {
             container.detach_group(group);
         }
+        self.cut_off = false;
     }
 }
 

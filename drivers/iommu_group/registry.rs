@@ -23,7 +23,10 @@ use vfio_kernel::{
     },
 };
 
-use super::Group;
+use super::{
+    Drivers,
+    Group, //
+};
 use crate::{
     backend::Fence,
     uapi, //
@@ -36,6 +39,7 @@ pub(crate) struct Registry {
     #[pin]
     entries: Mutex<KVec<Entry>>,
     class: NodeClass,
+    drivers: Arc<Drivers>,
 }
 
 struct Entry {
@@ -50,13 +54,17 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// `EEXIST` if there is such a class.
-    pub(crate) fn new() -> Result<impl PinInit<Self>> {
+    /// `EEXIST` if there is such a class; `ENOMEM`.
+    pub(crate) fn new(drivers: Arc<Drivers>) -> Result<Arc<Self>> {
         let class = NodeClass::register(c_str!("vfio"), c_str!("vfio"))?;
-        Ok(pin_init!(Self {
-            entries <- new_mutex!(KVec::new(), "Registry::entries"),
-            class,
-        }))
+        Arc::pin_init(
+            pin_init!(Self {
+                entries <- new_mutex!(KVec::new(), "Registry::entries"),
+                class,
+                drivers,
+            }),
+            GFP_KERNEL,
+        )
     }
 
     /// The group for a device that is being bound; its node is made for the first one.
@@ -69,12 +77,22 @@ impl Registry {
             entry.devices = entry.devices.saturating_add(1);
             return Ok(entry.group.clone());
         }
-        self.enter(&mut entries, Group::new(iommu_group)?)
+        self.enter(&mut entries, Group::new(iommu_group, &self.drivers)?)
     }
 
     /// As [`join`](Self::join), for a device that has no IOMMU.
     pub(crate) fn join_bare(&self, bare: BareGroup) -> Result<Arc<Group>> {
-        self.enter(&mut self.entries.lock(), Group::new_bare(bare)?)
+        self.enter(
+            &mut self.entries.lock(),
+            Group::new_bare(bare, &self.drivers)?,
+        )
+    }
+
+    /// The group of `iommu_group`, if a device of it is bound.
+    pub(super) fn find(&self, iommu_group: &iommu::Group) -> Option<Arc<Group>> {
+        let entries = self.entries.lock();
+        let mut groups = entries.iter().map(|entry| &entry.group);
+        groups.find(|group| group.id() == iommu_group.id()).cloned()
     }
 
     /// Makes the node of a group that has its first device.

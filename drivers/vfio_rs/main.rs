@@ -35,6 +35,12 @@ use vfio_kernel::{
     },
 };
 
+use iommu_group::{
+    Drivers,
+    Registry,
+    Watch, //
+};
+
 mod backend;
 mod container;
 #[path = "../iommu_group/mod.rs"]
@@ -54,7 +60,8 @@ module! {
 /// The module; its fields are dropped in this order.
 struct VfioRs {
     _driver: Registration<pci::Device>,
-    _watch: BusWatch<pci::PhysFns>,
+    _vf_watch: BusWatch<pci::PhysFns>,
+    _watch: BusWatch<Watch>,
     _container_node: MiscNode,
     _debugfs: DebugFs,
 }
@@ -69,12 +76,16 @@ impl kernel::Module for VfioRs {
             0o666,
             &uapi::container::FILE_OPS,
         )?;
+        let drivers = Drivers::new()?;
+        let registry = Registry::new(drivers.clone())?;
+        let watch = Watch::new(drivers, registry.clone())?;
         let physfns = pci::PhysFns::new()?;
-        let watch = BusWatch::new(physfns.clone())?;
-        let shared = pci::Shared::new(physfns)?;
+        let vf_watch = BusWatch::new(physfns.clone())?;
+        let shared = pci::Shared::new(registry, physfns)?;
         let driver = Registration::new::<Self>(pci::DRIVER, shared)?;
         Ok(Self {
             _driver: driver,
+            _vf_watch: vf_watch,
             _watch: watch,
             _container_node: container_node,
             _debugfs: DebugFs::create(),

@@ -79,8 +79,14 @@ void vfio_rs_pci_disable_sriov(struct pci_dev *pdev);
 int vfio_rs_pci_set_driver_override(struct pci_dev *pdev, const char *name);
 struct pci_dev *vfio_rs_to_pci_dev(struct device *dev);
 const char *vfio_rs_pci_driver_name(struct pci_dev *pdev);
+bool vfio_rs_pci_driver_managed_dma(struct pci_dev *pdev);
+bool vfio_rs_dev_has_driver(const struct device *dev);
+bool vfio_rs_dev_has_iommu(const struct device *dev);
+void vfio_rs_device_lock(struct device *dev);
+void vfio_rs_device_unlock(struct device *dev);
 void vfio_rs_taint_user(void);
 void vfio_rs_warn_opened_by_user(const struct device *dev);
+bool vfio_rs_may_warn_of_group(void);
 void vfio_rs_info_ratelimited(const struct device *dev, const char *text);
 
 #endif /* _VFIO_RS_HELPERS_H */

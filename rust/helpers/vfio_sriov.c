@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* SR-IOV. A kernel without CONFIG_PCI_IOV has stubs for these, inline. */
 #include <linux/dev_printk.h>
+#include <linux/iommu.h>
 #include <linux/pci.h>
+#include <linux/ratelimit.h>
 
 #include "vfio_helpers.h"
 
@@ -43,7 +45,41 @@ struct pci_dev *vfio_rs_to_pci_dev(struct device *dev)
 /* With the device's lock held. */
 const char *vfio_rs_pci_driver_name(struct pci_dev *pdev)
 {
-	return pdev->driver ? pdev->driver->name : NULL;
+	return pdev->dev.driver ? pdev->dev.driver->name : NULL;
+}
+
+/* As above, and it has a driver. */
+bool vfio_rs_pci_driver_managed_dma(struct pci_dev *pdev)
+{
+	return to_pci_driver(pdev->dev.driver)->driver_managed_dma;
+}
+
+bool vfio_rs_dev_has_driver(const struct device *dev)
+{
+	return READ_ONCE(dev->driver);
+}
+
+bool vfio_rs_dev_has_iommu(const struct device *dev)
+{
+	return dev->iommu && dev->iommu->iommu_dev;
+}
+
+void vfio_rs_device_lock(struct device *dev)
+{
+	device_lock(dev);
+}
+
+void vfio_rs_device_unlock(struct device *dev)
+{
+	device_unlock(dev);
+}
+
+/* Whether as many lines as it takes to explain a group may be logged. */
+bool vfio_rs_may_warn_of_group(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&state);
 }
 
 void vfio_rs_info_ratelimited(const struct device *dev, const char *text)

@@ -95,6 +95,16 @@ pub mod uapi {
         pub count: u32,
     }
 
+    /// `struct vfio_group_viability` without its flexible array.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+    pub struct vfio_group_viability_header {
+        pub argsz: u32,
+        pub flags: u32,
+        pub count: u32,
+        pub reason: u32,
+    }
+
     /// `struct vfio_device_feature` without its flexible array.
     #[repr(C)]
     #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]

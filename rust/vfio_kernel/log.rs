@@ -28,3 +28,10 @@ pub fn info_ratelimited(dev: &device::Device, text: &CStr) {
         bindings::vfio_rs_info_ratelimited(core::ptr::from_ref(dev).cast(), text.as_char_ptr())
     }
 }
+
+/// Whether the log may have the lines that explain why a group is refused; ten groups in five
+/// seconds at most.
+pub fn may_warn_of_group() -> bool {
+    // SAFETY: May be called in any context.
+    unsafe { bindings::vfio_rs_may_warn_of_group() }
+}

@@ -49,6 +49,8 @@ struct State {
     /// Of the groups in the container.
     fence: Fence,
     backend: Option<Arc<dyn Backend>>,
+    /// A group in it was cut off, and must not come back by a new backend.
+    cut_off: bool,
 }
 
 impl Container {
@@ -59,6 +61,7 @@ impl Container {
             unfenced: KVec::new(),
             fence: Fence::Iommu,
             backend: None,
+            cut_off: false,
         };
         Arc::pin_init(
             pin_init!(Self { state <- new_mutex!(state, "Container::state") }),
@@ -90,12 +93,15 @@ impl Container {
     /// # Errors
     ///
     /// `EINVAL` without a group or with a backend; `ENODEV` for a number that names nothing that
-    /// its groups can have; `EINVAL` for an extension that is no backend; what the backend says of
-    /// the groups and the user.
+    /// its groups can have; `EINVAL` for an extension that is no backend; `EPERM` if a group was cut
+    /// off; what the backend says of the groups and the user.
     pub(crate) fn set_iommu(&self, kind: usize) -> Result {
         let mut state = self.state.lock();
         if state.is_empty() || state.backend.is_some() {
             return Err(EINVAL);
+        }
+        if state.cut_off {
+            return Err(EPERM);
         }
         let kind = u32::try_from(kind).map_err(|_| ENODEV)?;
         if !backend::check_extension(state.fence, kind) {
@@ -144,6 +150,15 @@ impl Container {
         Ok(())
     }
 
+    /// Keeps a group from memory until it leaves. It stays the container's: nobody else may have it.
+    pub(crate) fn cut_off(&self, group: &iommu::Group) {
+        let mut state = self.state.lock();
+        state.cut_off = true;
+        if let Some(backend) = &state.backend {
+            backend.detach_group(group);
+        }
+    }
+
     /// Takes a group out, and the backend after the last one.
     pub(crate) fn detach_group(&self, group: &iommu::Group) {
         let mut state = self.state.lock();
@@ -155,6 +170,7 @@ impl Container {
             .retain(|owner| owner.group().id() != group.id());
         state.unfenced.retain(|other| other.id() != group.id());
         if state.is_empty() {
+            state.cut_off = false;
             // An ioctl that still runs has a reference, but no group left to serve.
             if let Some(backend) = state.backend.take() {
                 backend.release();

@@ -122,10 +122,10 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// `EEXIST` if there is a class `vfio`; `ENOMEM`.
-    pub(crate) fn new(physfns: Arc<PhysFns>) -> Result<Arc<Self>> {
+    /// `ENOMEM`.
+    pub(crate) fn new(registry: Arc<Registry>, physfns: Arc<PhysFns>) -> Result<Arc<Self>> {
         let shared = Self {
-            registry: Arc::pin_init(Registry::new()?, GFP_KERNEL)?,
+            registry,
             sets: DevSets::new()?,
             physfns,
         };
@@ -439,7 +439,7 @@ impl Device {
     }
 
     /// Tells the user that the device is wanted back.
-    fn request(&self, count: u32) {
+    pub(crate) fn request(&self, count: u32) {
         match &self.signals.lock().req {
             Some(eventfd) => {
                 if count % 10 == 0 {

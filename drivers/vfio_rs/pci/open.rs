@@ -39,7 +39,10 @@ use super::{
     power::Memory,
     Device, //
 };
-use crate::pci::irq::Irqs;
+use crate::{
+    iommu_group::Group,
+    pci::irq::Irqs, //
+};
 
 /// Offset of the command register and two of its bits, `include/uapi/linux/pci_regs.h`.
 pub(super) const COMMAND: u16 = 0x04;
@@ -102,6 +105,11 @@ pub(super) struct MsixTable {
 }
 
 impl Open {
+    /// The device's group.
+    pub(crate) fn group(&self) -> &Group {
+        self.device.group()
+    }
+
     /// Switches the device on, reset and unable to do DMA, and remembers how to leave it.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ use vfio_kernel::{
     log,
     pci::{
         Awake,
+        BusDriver,
         PciDevice,
         Watcher, //
     },
@@ -252,16 +253,16 @@ impl Watcher for PhysFns {
         }
     }
 
-    fn bound(&self, pci: &PciDevice, driver: &CStr) {
+    fn bound(&self, pci: &PciDevice, driver: BusDriver<'_>) {
         let Some(pf) = self.owner(pci) else {
             return;
         };
-        if driver.to_bytes() != DRIVER.to_bytes() {
+        if driver.name.to_bytes() != DRIVER.to_bytes() {
             dev_warn!(
                 pf.pci.device(),
                 "VF {} bound to driver {} while PF bound to driver {}\n",
                 pci.name(),
-                driver,
+                driver.name,
                 DRIVER
             );
         }

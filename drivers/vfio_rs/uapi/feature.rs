@@ -15,7 +15,8 @@ use vfio_kernel::{
 
 use super::{
     low_power,
-    offset_of_end, //
+    offset_of_end,
+    viability, //
 };
 use crate::pci::{
     Open,
@@ -38,8 +39,9 @@ struct Feature {
     size: usize,
     /// Whether this device has it; if not the feature is unknown, whatever is asked.
     present: fn(&Open) -> bool,
-    /// Does it, with the data behind the header; what it returns is what `ioctl(2)` returns.
-    run: fn(&Open, UserArg) -> Result<isize>,
+    /// Does it, with the data behind the header and the bytes that the user has room for there;
+    /// what it returns is what `ioctl(2)` returns.
+    run: fn(&Open, UserArg, usize) -> Result<isize>,
 }
 
 /// All features, in any order.
@@ -73,6 +75,13 @@ const FEATURES: &[Feature] = &[
         present: always,
         run: low_power::leave,
     },
+    Feature {
+        number: uapi::VFIO_DEVICE_FEATURE_VIABILITY,
+        op: GET,
+        size: viability::MIN,
+        present: always,
+        run: viability::feature,
+    },
 ];
 
 /// For what every device has.
@@ -81,7 +90,7 @@ fn always(_: &Open) -> bool {
 }
 
 /// `VFIO_DEVICE_FEATURE_PCI_VF_TOKEN`: the data is the token.
-fn set_vf_token(open: &Open, data: UserArg) -> Result<isize> {
+fn set_vf_token(open: &Open, data: UserArg, _: usize) -> Result<isize> {
     let token: [u8; 16] = data.read_min(size_of::<Uuid>())?;
     open.set_vf_token(Uuid(token));
     Ok(0)
@@ -129,5 +138,5 @@ pub(super) fn feature(open: &Open, arg: UserArg) -> Result<isize> {
     if ops == 0 || room < feature.size {
         return Err(EINVAL);
     }
-    (feature.run)(open, arg.at(MIN))
+    (feature.run)(open, arg.at(MIN), room)
 }

@@ -26,7 +26,8 @@ use super::{
     container,
     device,
     group_nr as nr,
-    offset_of_end, //
+    offset_of_end,
+    viability, //
 };
 use crate::iommu_group::{
     Group,
@@ -54,6 +55,7 @@ impl FileOps for GroupFile {
             nr::SET_CONTAINER => set_container(group, arg).map(|()| 0),
             nr::UNSET_CONTAINER => group.unset_container().map(|()| 0),
             nr::GET_DEVICE_FD => get_device_fd(group, file, arg),
+            nr::GET_VIABILITY => viability::get(group, arg, usize::MAX).map(|()| 0),
             _ => Err(ENOTTY),
         }
     }

@@ -24,7 +24,7 @@ pub(super) const WAKEUP_SIZE: usize = size_of::<Wakeup>();
 /// # Errors
 ///
 /// `EINVAL` if the device may sleep already.
-pub(super) fn enter(open: &Open, _: UserArg) -> Result<isize> {
+pub(super) fn enter(open: &Open, _: UserArg, _: usize) -> Result<isize> {
     open.enter_low_power(None).map(|()| 0)
 }
 
@@ -34,7 +34,7 @@ pub(super) fn enter(open: &Open, _: UserArg) -> Result<isize> {
 ///
 /// `EFAULT`; `EINVAL` for a negative descriptor, one that is no eventfd, or if the device may sleep
 /// already; `EBADF`.
-pub(super) fn enter_with_wakeup(open: &Open, data: UserArg) -> Result<isize> {
+pub(super) fn enter_with_wakeup(open: &Open, data: UserArg, _: usize) -> Result<isize> {
     let entry: Wakeup = data.read_min(WAKEUP_SIZE)?;
     if entry.wakeup_eventfd < 0 {
         return Err(EINVAL);
@@ -44,7 +44,7 @@ pub(super) fn enter_with_wakeup(open: &Open, data: UserArg) -> Result<isize> {
 }
 
 /// `VFIO_DEVICE_FEATURE_LOW_POWER_EXIT`. The ioctl itself has woken the device up.
-pub(super) fn leave(open: &Open, _: UserArg) -> Result<isize> {
+pub(super) fn leave(open: &Open, _: UserArg, _: usize) -> Result<isize> {
     open.leave_low_power();
     Ok(0)
 }

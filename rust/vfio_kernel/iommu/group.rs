@@ -19,6 +19,8 @@ use kernel::{
     types::Opaque, //
 };
 
+use vfio_bindings as ours;
+
 /// The smallest set of devices that the IOMMU can isolate, `struct iommu_group`.
 #[repr(transparent)]
 pub struct Group(Opaque<bindings::iommu_group>);
@@ -46,6 +48,8 @@ unsafe impl AlwaysRefCounted for Group {
 pub enum ResvKind {
     /// Mapped one to one, but may be given up for assigned devices.
     DirectRelaxable,
+    /// Mapped one to one, at all times.
+    Direct,
     /// The interrupt doorbell, which the IOMMU does not translate.
     Msi,
     /// A window for doorbells, which the kernel maps.
@@ -100,34 +104,13 @@ impl Group {
 
     /// The reserved ranges of all devices of the group. May sleep.
     pub fn resv_regions(&self) -> Result<KVec<ResvRegion>> {
-        let mut head = bindings::list_head::default();
-        let head: *mut bindings::list_head = &mut head;
-        // SAFETY: `head` is a fresh list head.
+        // SAFETY: `self` is alive, `head` an empty list; the regions were allocated with kmalloc().
         unsafe {
-            (*head).next = head;
-            (*head).prev = head;
+            resv_list(
+                |head| to_result(bindings::iommu_get_group_resv_regions(self.as_ptr(), head)),
+                |head| free_regions(head),
+            )
         }
-        // SAFETY: `self` is alive, `head` an empty list.
-        let ret = to_result(unsafe { bindings::iommu_get_group_resv_regions(self.as_ptr(), head) });
-        let mut regions = KVec::new();
-        let mut copied = ret;
-        // SAFETY: The list holds regions that the call allocated with kmalloc() for us, linked by
-        // their first field; each is read before it is freed.
-        unsafe {
-            let mut at = (*head).next;
-            while !core::ptr::eq(at, head) {
-                let next = (*at).next;
-                let region = at.cast::<bindings::iommu_resv_region>();
-                if copied.is_ok() {
-                    copied = regions
-                        .push(ResvRegion::from(&*region), GFP_KERNEL)
-                        .map_err(Error::from);
-                }
-                bindings::kfree(region.cast());
-                at = next;
-            }
-        }
-        copied.map(|()| regions)
     }
 
     /// A device that stands for the group in calls that want one.
@@ -145,6 +128,75 @@ impl Group {
             )
         };
         state.1
+    }
+}
+
+/// The reserved ranges of a device; none if it has no IOMMU.
+///
+/// # Safety
+///
+/// The device must be alive and its IOMMU stay, as it does with the mutex of its group held.
+pub(super) unsafe fn device_resv_regions(dev: *mut bindings::device) -> Result<KVec<ResvRegion>> {
+    // SAFETY: By the contract of this function; `head` is an empty list, and what is in it then
+    // goes back where it came from.
+    unsafe {
+        resv_list(
+            |head| {
+                if ours::vfio_rs_dev_has_iommu(dev) {
+                    bindings::iommu_get_resv_regions(dev, head);
+                }
+                Ok(())
+            },
+            |head| bindings::iommu_put_resv_regions(dev, head),
+        )
+    }
+}
+
+/// What `fill` puts into an empty list of `struct iommu_resv_region`; `free` frees it.
+///
+/// # Safety
+///
+/// `fill` must leave a list of regions, linked by their first field, whatever it returns.
+unsafe fn resv_list(
+    fill: impl FnOnce(*mut bindings::list_head) -> Result,
+    free: impl FnOnce(*mut bindings::list_head),
+) -> Result<KVec<ResvRegion>> {
+    let mut head = bindings::list_head::default();
+    let head: *mut bindings::list_head = &mut head;
+    // SAFETY: `head` is a fresh list head.
+    unsafe {
+        (*head).next = head;
+        (*head).prev = head;
+    }
+    let mut copied = fill(head);
+    let mut regions = KVec::new();
+    // SAFETY: By the contract of this function.
+    unsafe {
+        let mut at = (*head).next;
+        while copied.is_ok() && !core::ptr::eq(at, head) {
+            let region = &*at.cast::<bindings::iommu_resv_region>();
+            copied = regions.push(region.into(), GFP_KERNEL).map_err(Error::from);
+            at = (*at).next;
+        }
+    }
+    free(head);
+    copied.map(|()| regions)
+}
+
+/// Frees the regions of a list.
+///
+/// # Safety
+///
+/// They must be allocated with `kmalloc()`, linked by their first field, and nobody else's.
+unsafe fn free_regions(head: *mut bindings::list_head) {
+    // SAFETY: By the contract of this function; each link is read before it is freed.
+    unsafe {
+        let mut at = (*head).next;
+        while !core::ptr::eq(at, head) {
+            let next = (*at).next;
+            bindings::kfree(at.cast());
+            at = next;
+        }
     }
 }
 
@@ -171,6 +223,7 @@ impl From<&bindings::iommu_resv_region> for ResvRegion {
             len: region.length as u64,
             kind: match region.type_ {
                 bindings::iommu_resv_type_IOMMU_RESV_DIRECT_RELAXABLE => ResvKind::DirectRelaxable,
+                bindings::iommu_resv_type_IOMMU_RESV_DIRECT => ResvKind::Direct,
                 bindings::iommu_resv_type_IOMMU_RESV_MSI => ResvKind::Msi,
                 bindings::iommu_resv_type_IOMMU_RESV_SW_MSI => ResvKind::SwMsi,
                 _ => ResvKind::Other,

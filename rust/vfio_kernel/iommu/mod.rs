@@ -10,6 +10,7 @@ mod device_memory;
 mod domain;
 mod group;
 mod mapping;
+mod members;
 mod space;
 
 pub use bare::BareGroup;
@@ -31,6 +32,7 @@ pub use mapping::{
     Departures,
     IoMapping, //
 };
+pub use members::GroupDevice;
 pub use space::{
     Attachment,
     IoSpace,

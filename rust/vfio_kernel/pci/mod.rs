@@ -58,6 +58,7 @@ pub use vga::{
     VgaRange, //
 };
 pub use watch::{
+    BusDriver,
     BusWatch,
     Watcher, //
 };

@@ -14,13 +14,29 @@ use vfio_bindings as bindings;
 
 use super::PciDevice;
 
-/// Is told of devices on the bus. Callbacks may sleep.
+/// A driver, as whoever holds the lock of its device sees it.
+#[derive(Clone, Copy)]
+pub struct BusDriver<'a> {
+    /// What it is called.
+    pub name: &'a CStr,
+    /// It declares that it does no DMA for the kernel.
+    pub managed_dma: bool,
+}
+
+/// Is told of devices on the bus. Callbacks may sleep; but for the first they come with the lock of
+/// the device held.
 pub trait Watcher: Send + Sync + 'static {
     /// A device was added; no driver has been asked yet.
-    fn added(&self, dev: &PciDevice);
+    fn added(&self, _dev: &PciDevice) {}
 
-    /// `driver` was bound to a device, whose lock is held.
-    fn bound(&self, dev: &PciDevice, driver: &CStr);
+    /// `driver` is about to be bound to a device: it has not seen it yet.
+    fn binding(&self, _dev: &PciDevice, _driver: BusDriver<'_>) {}
+
+    /// `driver` was bound to a device.
+    fn bound(&self, _dev: &PciDevice, _driver: BusDriver<'_>) {}
+
+    /// A device has no driver any more, or its driver refused it.
+    fn unbound(&self, _dev: &PciDevice) {}
 }
 
 /// A watcher that is told; dropping this waits for the last call.
@@ -60,6 +76,57 @@ impl<T: Watcher> BusWatch<T> {
         })?;
         Ok(Self(inner))
     }
+
+    /// Tells the watcher of the drivers that were bound before, as of those that are about to be.
+    /// Takes the lock of each device in turn.
+    pub fn catch_up(&self) {
+        let watcher: *const T = &*self.0.watcher;
+        // SAFETY: The watcher outlives the call, which hands it to `catch_up` for PCI devices.
+        unsafe {
+            kernel_bindings::bus_for_each_dev(
+                &raw const bindings::pci_bus_type,
+                core::ptr::null_mut(),
+                watcher.cast_mut().cast(),
+                Some(catch_up::<T>),
+            )
+        };
+    }
+}
+
+/// # Safety
+///
+/// Called by `bus_for_each_dev()` for the PCI bus, with the watcher that [`BusWatch::catch_up`]
+/// passed.
+unsafe extern "C" fn catch_up<T: Watcher>(
+    dev: *mut kernel_bindings::device,
+    watcher: *mut c_void,
+) -> c_int {
+    // SAFETY: The device is alive during the call, and a PCI device; the watcher is a `T`.
+    unsafe {
+        bindings::vfio_rs_device_lock(dev);
+        let pci = PciDevice::from_raw(bindings::vfio_rs_to_pci_dev(dev));
+        if let Some(driver) = driver(&pci) {
+            (*watcher.cast_const().cast::<T>()).binding(&pci, driver);
+        }
+        bindings::vfio_rs_device_unlock(dev);
+    }
+    0
+}
+
+/// The driver of a device, if it has one.
+///
+/// # Safety
+///
+/// The device's lock must be held for as long as the result is used.
+unsafe fn driver(dev: &PciDevice) -> Option<BusDriver<'_>> {
+    // SAFETY: By the contract of this function the driver stays bound, hence its name stays too.
+    unsafe {
+        let name = bindings::vfio_rs_pci_driver_name(dev.as_ptr());
+        (!name.is_null()).then(|| BusDriver {
+            name: CStr::from_char_ptr(name),
+            managed_dma: bindings::vfio_rs_pci_driver_managed_dma(dev.as_ptr()),
+        })
+    }
 }
 
 impl<T: Watcher> Drop for BusWatch<T> {
@@ -93,14 +160,22 @@ unsafe extern "C" fn notify<T: Watcher>(
     };
     match u32::try_from(action) {
         Ok(kernel_bindings::bus_notifier_event_BUS_NOTIFY_ADD_DEVICE) => watcher.added(&dev),
-        Ok(kernel_bindings::bus_notifier_event_BUS_NOTIFY_BOUND_DRIVER) => {
-            // SAFETY: This event comes under the device's lock, so the driver stays bound.
-            let name = unsafe { bindings::vfio_rs_pci_driver_name(dev.as_ptr()) };
-            if !name.is_null() {
-                // SAFETY: As above, so the name stays too.
-                watcher.bound(&dev, unsafe { CStr::from_char_ptr(name) });
+        Ok(kernel_bindings::bus_notifier_event_BUS_NOTIFY_BIND_DRIVER) => {
+            // SAFETY: This event comes under the device's lock.
+            if let Some(driver) = unsafe { driver(&dev) } {
+                watcher.binding(&dev, driver);
             }
         }
+        Ok(kernel_bindings::bus_notifier_event_BUS_NOTIFY_BOUND_DRIVER) => {
+            // SAFETY: As above.
+            if let Some(driver) = unsafe { driver(&dev) } {
+                watcher.bound(&dev, driver);
+            }
+        }
+        Ok(
+            kernel_bindings::bus_notifier_event_BUS_NOTIFY_DRIVER_NOT_BOUND
+            | kernel_bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER,
+        ) => watcher.unbound(&dev),
         _ => {}
     }
     // NOTIFY_DONE.

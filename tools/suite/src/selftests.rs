@@ -15,9 +15,9 @@ use crate::process;
 /// interrupts do not arrive, and nvme would wait for them.
 const HOST_DRIVERS: &str = "modprobe -a igb e1000e nvme; ";
 
-/// Beside the default devices: one with a driver of its own in a group with others, a display, and
-/// another one behind a bridge.
-const MORE_DEVICES: [&str; 8] = [
+/// Beside the default devices: one with a driver of its own in a group with others, a display,
+/// another one behind a bridge, and one that shares a group with the port it is behind.
+const MORE_DEVICES: [&str; 12] = [
     "--device",
     "e1000e,id=e1000e1,addr=0x11.2",
     "--device",
@@ -26,6 +26,10 @@ const MORE_DEVICES: [&str; 8] = [
     "pcie-root-port,id=rp-vga,chassis=9,slot=9,addr=0xe",
     "--device",
     "VGA,id=vga1,bus=rp-vga",
+    "--device",
+    "pcie-root-port,id=noacs0,chassis=90,slot=90,disable-acs=on,addr=0x18",
+    "--device",
+    "edu,id=edu6,bus=noacs0",
 ];
 
 /// Runs inside: a folder made in `$queue`, which all machines share, takes a program. What programs

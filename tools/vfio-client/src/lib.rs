@@ -26,6 +26,7 @@ pub mod region;
 pub mod sys;
 pub mod sysfs;
 pub mod uapi;
+pub mod viability;
 
 pub use container::Container;
 pub use device::Device;

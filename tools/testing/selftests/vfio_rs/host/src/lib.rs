@@ -17,6 +17,8 @@ mod iova;
 mod name;
 #[path = "../../../../../../rust/vfio_kernel/runs.rs"]
 mod runs;
+#[path = "../../../../../../drivers/iommu_group/viability.rs"]
+mod viability;
 
 mod config_device;
 mod config_model;
