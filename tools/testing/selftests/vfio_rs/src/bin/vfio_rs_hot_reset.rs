@@ -5,12 +5,13 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
+use vfio_client::Device;
 use vfio_client::config::{self, COMMAND_MEMORY};
 use vfio_client::sys;
 use vfio_client::sysfs::{self, PciDevice};
 use vfio_client::uapi::*;
-use vfio_client::{Device, Group};
 use vfio_rs_selftests::qmp::Plugged;
+use vfio_rs_selftests::reset::{hot_reset, raw_reset};
 use vfio_rs_selftests::setup::{Bound, EDU, IGB, NVME, Opened, PAGE, open_edu};
 use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 
@@ -39,25 +40,6 @@ fn info(device: &Device, room: usize) -> (io::Result<i32>, u32, Vec<Dependent>) 
         (u32_at(at), address)
     });
     (result, count, devices.collect())
-}
-
-/// VFIO_DEVICE_PCI_HOT_RESET with these fields.
-fn raw_reset(device: &Device, argsz: u32, flags: u32, count: u32, fds: &[RawFd]) -> io::Result<()> {
-    let mut buf = sys::buffer(12 + 4 * fds.len());
-    let words = [argsz, flags, count].map(u32::to_ne_bytes);
-    let words = words
-        .into_iter()
-        .chain(fds.iter().map(|fd| fd.to_ne_bytes()));
-    for (at, word) in words.enumerate() {
-        sys::bytes_mut(&mut buf)[4 * at..4 * at + 4].copy_from_slice(&word);
-    }
-    sys::with_buffer(device, DEVICE_PCI_HOT_RESET, &mut buf).map(drop)
-}
-
-/// VFIO_DEVICE_PCI_HOT_RESET.
-fn hot_reset(device: &Device, groups: &[&Group]) -> io::Result<()> {
-    let fds: Vec<_> = groups.iter().map(|g| g.as_raw_fd()).collect();
-    raw_reset(device, 12 + 4 * fds.len() as u32, 0, fds.len() as u32, &fds)
 }
 
 /// Opens a device that is not bound yet.

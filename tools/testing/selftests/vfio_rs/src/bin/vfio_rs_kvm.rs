@@ -3,44 +3,17 @@
 
 use std::any::Any;
 use std::os::fd::AsRawFd;
-use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use vfio_client::kvm::{FileAction, KvmVfio, Vm};
+use vfio_client::kvm::FileAction;
 use vfio_client::uapi::*;
 use vfio_client::{Container, Edu, Event, Group};
+use vfio_rs_selftests::machine::{kvm_uses, machine, wait_kvm_uses};
 use vfio_rs_selftests::order::permutations;
 use vfio_rs_selftests::process::{Latch, spawn};
-use vfio_rs_selftests::setup::{Bound, EDU, IGB, PATIENCE, open_edu, read_trimmed, slowness};
-use vfio_rs_selftests::{Outcome, Result, errno, same, skip, suite};
-
-fn machine() -> Result<(Vm, KvmVfio)> {
-    if !Path::new("/dev/kvm").exists() {
-        // It fails where there is no modprobe or the CPU is another: the node tells.
-        let _ = Command::new("modprobe").arg("kvm_amd").status();
-    }
-    if !Path::new("/dev/kvm").exists() {
-        skip!("no KVM");
-    }
-    let vm = Vm::new()?;
-    let vfio = vm.vfio()?;
-    Ok((vm, vfio))
-}
-
-/// How often KVM's module is in use, when it has settled: machines go in their own time.
-fn kvm_uses() -> Result<i64> {
-    Ok(read_trimmed("/sys/module/kvm/refcnt")?.parse()?)
-}
-
-fn wait_kvm_uses(what: &str, want: i64) -> Outcome {
-    let end = Instant::now() + PATIENCE * slowness();
-    while kvm_uses()? != want && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    same(what, kvm_uses()?, want)
-}
+use vfio_rs_selftests::setup::{Bound, EDU, IGB, PATIENCE, open_edu, slowness};
+use vfio_rs_selftests::{Outcome, Result, errno, same, suite};
 
 fn files() -> Outcome {
     let (_vm, kvm) = machine()?;
