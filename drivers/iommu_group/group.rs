@@ -8,23 +8,30 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc,
-        Mutex,
-        UniqueArc, //
+        Mutex, //
     },
 };
 use vfio_kernel::{
     iommu::{
         self,
-        BareGroup, //
+        BareGroup,
+        Sharing, //
     },
-    kvm::{
-        KvmFile,
-        KvmSlot, //
-    },
+    kvm::KvmSlot,
     sched,
 };
 
-use super::Drivers;
+use super::{
+    merge::{
+        Members,
+        Merging, //
+    },
+    roles::{
+        Op,
+        Role, //
+    },
+    Drivers, //
+};
 use crate::{
     backend::Fence,
     container::Container,
@@ -37,6 +44,7 @@ pub(crate) struct Group {
     id: i32,
     fence: Fence,
     drivers: Arc<Drivers>,
+    merging: Arc<Merging>,
     #[pin]
     state: Mutex<State>,
     /// The devices of the group that are bound to the driver.
@@ -47,18 +55,24 @@ pub(crate) struct Group {
     kvm: KvmSlot,
 }
 
-struct State {
+/// What changes, under `Group::state`.
+pub(super) struct State {
     /// Gone when the last device was unbound: then the node is an empty shell.
     iommu_group: Option<ARef<iommu::Group>>,
     /// Makes a device without an IOMMU a member of that.
     bare: Option<BareGroup>,
     /// Whether a file is open; there may be one.
-    opened: bool,
-    container: Option<Arc<Container>>,
-    /// How often devices of the group are open.
-    users: usize,
+    pub(super) opened: bool,
+    /// Not that of a leader.
+    pub(super) container: Option<Arc<Container>>,
+    /// How often devices of the group are open; those of a member, through it, are not counted here.
+    pub(super) users: usize,
+    /// The group that it joined.
+    pub(super) leader: Option<Arc<Group>>,
+    /// The groups that joined it.
+    pub(super) members: Members,
     /// The last container that wanted it was told that it is busy.
-    was_busy: bool,
+    pub(super) was_busy: bool,
     /// A driver of the kernel has a device of it although the user has it: nobody's DMA works.
     cut_off: bool,
 }
@@ -66,6 +80,7 @@ struct State {
 /// What others may know of a group at some moment.
 pub(super) struct Standing {
     pub(super) iommu_group: ARef<iommu::Group>,
+    /// Its own, or the one that it came into with its leader.
     pub(super) container: Option<Arc<Container>>,
     pub(super) was_busy: bool,
 }
@@ -76,6 +91,8 @@ pub(crate) struct Status {
     pub(crate) viable: bool,
     /// The group is in a container.
     pub(crate) container_set: bool,
+    /// The group has joined another, whose the rest is.
+    pub(crate) merged: bool,
 }
 
 impl Group {
@@ -83,19 +100,25 @@ impl Group {
     pub(super) fn new(
         iommu_group: ARef<iommu::Group>,
         drivers: &Arc<Drivers>,
+        merging: &Arc<Merging>,
     ) -> Result<Arc<Self>> {
-        Self::with(iommu_group, None, drivers)
+        Self::with(iommu_group, None, drivers, merging)
     }
 
     /// The group of a device that has no IOMMU.
-    pub(super) fn new_bare(bare: BareGroup, drivers: &Arc<Drivers>) -> Result<Arc<Self>> {
-        Self::with(bare.group().clone(), Some(bare), drivers)
+    pub(super) fn new_bare(
+        bare: BareGroup,
+        drivers: &Arc<Drivers>,
+        merging: &Arc<Merging>,
+    ) -> Result<Arc<Self>> {
+        Self::with(bare.group().clone(), Some(bare), drivers, merging)
     }
 
     fn with(
         iommu_group: ARef<iommu::Group>,
         bare: Option<BareGroup>,
         drivers: &Arc<Drivers>,
+        merging: &Arc<Merging>,
     ) -> Result<Arc<Self>> {
         let id = iommu_group.id();
         let fence = match bare {
@@ -108,15 +131,18 @@ impl Group {
             opened: false,
             container: None,
             users: 0,
+            leader: None,
+            members: Members::new(),
             was_busy: false,
             cut_off: false,
         };
-        let drivers = drivers.clone();
+        let (drivers, merging) = (drivers.clone(), merging.clone());
         Arc::pin_init(
             pin_init!(Self {
                 id,
                 fence,
                 drivers,
+                merging,
                 state <- new_mutex!(state, "Group::state"),
                 devices <- new_mutex!(KVec::new(), "Group::devices"),
                 kvm <- KvmSlot::new(),
@@ -146,10 +172,11 @@ impl Group {
     ///
     /// `ENODEV` if the last device was unbound.
     pub(super) fn standing(&self) -> Result<Standing> {
+        let leaders = self.with_leader(|shared, _| shared.container);
         let state = self.state.lock();
         Ok(Standing {
-            iommu_group: state.iommu_group.clone().ok_or(ENODEV)?,
-            container: state.container.clone(),
+            iommu_group: state.alive()?.clone(),
+            container: leaders.unwrap_or_else(|| state.container.clone()),
             was_busy: state.was_busy,
         })
     }
@@ -157,6 +184,16 @@ impl Group {
     /// The virtual machine that the group's file belongs to.
     pub(crate) fn kvm(&self) -> &KvmSlot {
         &self.kvm
+    }
+
+    /// What its user can change.
+    pub(super) fn state(&self) -> &Mutex<State> {
+        &self.state
+    }
+
+    /// What merges wait for.
+    pub(super) fn merging(&self) -> &Merging {
+        &self.merging
     }
 
     /// Makes a device one that `GET_DEVICE_FD` finds.
@@ -172,30 +209,23 @@ impl Group {
             .retain(|other| !core::ptr::eq(&**other, device));
     }
 
-    /// Takes the group from its user for good; no device of it is open.
-    pub(super) fn revoke(&self) {
-        let mut state = self.state.lock();
-        state.leave_container();
-        state.iommu_group = None;
-        state.bare = None;
-    }
-
     /// What `VFIO_GROUP_GET_STATUS` tells.
     ///
     /// # Errors
     ///
     /// `ENODEV` if the last device was unbound.
     pub(crate) fn status(&self) -> Result<Status> {
+        let of_member = self.with_leader(|shared, member| Status {
+            viable: shared.status.viable && !member.cut_off,
+            merged: true,
+            ..shared.status
+        });
+        if let Some(status) = of_member {
+            return Ok(status);
+        }
         let state = self.state.lock();
-        let iommu_group = state.iommu_group.as_ref().ok_or(ENODEV)?;
-        let container_set = state.container.is_some();
-        Ok(Status {
-            viable: match container_set {
-                true => !state.cut_off,
-                false => !iommu_group.dma_owner_claimed(),
-            },
-            container_set,
-        })
+        state.alive()?;
+        Ok(state.status())
     }
 
     /// Keeps the user's DMA, and everybody else's, from memory, until the group leaves its
@@ -203,13 +233,20 @@ impl Group {
     ///
     /// The IOMMU core denies such drivers, so this is for those that it does not know of.
     pub(super) fn cut_off(&self) -> bool {
-        let mut state = self.state.lock();
-        let (Some(container), Some(group)) = (&state.container, &state.iommu_group) else {
+        let with_leader = self.with_leader(|shared, member| {
+            shared.container?.cut_off(&member.iommu_group);
+            member.cut_off = true;
+            Some(())
+        });
+        let done = with_leader.unwrap_or_else(|| {
+            let mut state = self.state.lock();
+            state.container.as_ref()?.cut_off(state.alive().ok()?);
+            state.cut_off = true;
+            Some(())
+        });
+        if done.is_none() {
             return false;
-        };
-        container.cut_off(group);
-        state.cut_off = true;
-        drop(state);
+        }
         for device in self.devices.lock().iter() {
             device.request(0);
         }
@@ -221,40 +258,45 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the group is in a container, `ENODEV` if its last device was unbound, what
-    /// `container` and the container itself say.
+    /// `EINVAL` if the group is in a container, `EBUSY` if it has joined another, `ENODEV` if its
+    /// last device was unbound, what `container` and the container itself say. Groups that joined it
+    /// come along, or all stay where they are.
     pub(crate) fn set_container(
         &self,
         container: impl FnOnce() -> Result<Arc<Container>>,
     ) -> Result {
         let mut state = self.state.lock();
-        if state.container.is_some() {
-            return Err(EINVAL);
-        }
-        let iommu_group = state.iommu_group.as_ref().ok_or(ENODEV)?;
+        state.check(Op::SetContainer)?;
+        let iommu_group = state.alive()?;
         let container = container()?;
-        let attached = container.attach_group(iommu_group, self.fence);
+        let attached = container.attach_group(iommu_group, self.fence, Sharing::Optional);
+        let all = match attached {
+            Ok(()) => state
+                .members
+                .attach(&container)
+                .inspect_err(|_| container.detach_group(iommu_group)),
+            Err(err) => Err((None, err)),
+        };
         state.was_busy = attached == Err(EBUSY);
-        if attached.is_ok() {
+        if all.is_ok() {
             state.container = Some(container);
         }
         drop(state);
-        attached.inspect_err(|err| self.log_refusal(*err))
+        all.map_err(|(member, err)| {
+            member.as_deref().unwrap_or(self).log_refusal(err);
+            err
+        })
     }
 
     /// `VFIO_GROUP_UNSET_CONTAINER`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the group is in no container, `EBUSY` if a device of it is open.
+    /// `EINVAL` if the group is in no container, `EBUSY` if a device of it or of one that joined is
+    /// open, or it has joined another.
     pub(crate) fn unset_container(&self) -> Result {
         let mut state = self.state.lock();
-        if state.container.is_none() {
-            return Err(EINVAL);
-        }
-        if state.users != 0 {
-            return Err(EBUSY);
-        }
+        state.check(Op::UnsetContainer)?;
         state.leave_container();
         Ok(())
     }
@@ -264,37 +306,59 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if there is none, `EINVAL` for options that the device does not take.
-    pub(crate) fn find_device(&self, name: &[u8]) -> Result<Arc<Device>> {
+    /// `ENODEV` if there is none, `EINVAL` for options that the device does not take, `EBUSY` if the
+    /// group has joined another.
+    pub(crate) fn find_device(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Device>> {
+        let state = self.state.lock();
+        if state.role() == Role::Member {
+            return Err(EBUSY);
+        }
+        self.find_in_all(&state, |group| group.find_own_device(name).transpose())
+            .unwrap_or(Err(ENODEV))
+    }
+
+    fn find_own_device(&self, name: &[u8]) -> Result<Option<Arc<Device>>> {
         for device in self.devices.lock().iter() {
             if device.matches(name)? {
                 device.get()?;
-                return Ok(device.clone());
+                return Ok(Some(device.clone()));
             }
         }
-        Err(ENODEV)
+        Ok(None)
     }
 
-    /// Runs `open`, which opens a device of the group, if the container is ready for it.
+    /// Whether the IOMMU keeps all DMA of the group's devices coherent.
+    pub(super) fn own_coherent(&self) -> bool {
+        let devices = self.devices.lock();
+        devices
+            .iter()
+            .all(|device| device.pci().enforces_cache_coherency())
+    }
+
+    /// Runs `open`, which opens a device of the group or of `of`, which joined it, if the container
+    /// is ready for it.
     ///
     /// # Errors
     ///
-    /// `EINVAL` without a container or a backend; `EPERM` for the first user of a device without
-    /// an IOMMU who may not; what `open` says.
-    pub(crate) fn open_device<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// `EINVAL` without a container or a backend; `EBUSY` if the group has joined another; `ENODEV`
+    /// if `of` has left; `EPERM` for the first user of a device without an IOMMU who may not; what
+    /// `open` says.
+    pub(crate) fn open_device<T>(&self, of: &Group, open: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut state = self.state.lock();
+        state.check(Op::GetDevice)?;
         let container = state.container.as_ref().ok_or(EINVAL)?;
         container.backend().ok_or(EINVAL)?;
-        if state.users == 0 {
-            self.check_rawio()?;
+        let users = state.users_of(self, of).ok_or(ENODEV)?;
+        if *users == 0 {
+            of.check_rawio()?;
         }
         let opened = open()?;
-        state.users = state.users.saturating_add(1);
+        *users = users.saturating_add(1);
         Ok(opened)
     }
 
     /// Who uses a device without an IOMMU can do what he wants to the machine.
-    fn check_rawio(&self) -> Result {
+    pub(super) fn check_rawio(&self) -> Result {
         if self.fence == Fence::Missing && !sched::capable_sys_rawio() {
             return Err(EPERM);
         }
@@ -302,78 +366,81 @@ impl Group {
     }
 
     /// Runs `close`, which undoes what [`open_device`](Self::open_device) ran.
-    pub(crate) fn close_device<T>(&self, close: impl FnOnce() -> T) -> T {
+    pub(crate) fn close_device<T>(&self, of: &Group, close: impl FnOnce() -> T) -> T {
         let mut state = self.state.lock();
         let closed = close();
-        state.users = state.users.saturating_sub(1);
+        if let Some(users) = state.users_of(self, of) {
+            *users = users.saturating_sub(1);
+        }
         closed
     }
 }
 
 impl State {
-    fn leave_container(&mut self) {
-        if let (Some(container), Some(group)) = (self.container.take(), &self.iommu_group) {
+    /// The IOMMU's group.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the last device was unbound.
+    pub(super) fn alive(&self) -> Result<&ARef<iommu::Group>> {
+        self.iommu_group.as_ref().ok_or(ENODEV)
+    }
+
+    /// What the group is to others.
+    pub(super) fn role(&self) -> Role {
+        Role::of(
+            self.container.is_some(),
+            !self.members.is_empty(),
+            self.leader.is_some(),
+        )
+    }
+
+    /// Whether the group may do `op`, see [`Role::check`].
+    pub(super) fn check(&self, op: Op) -> Result {
+        self.role()
+            .check(op, self.users != 0 || self.members.in_use())
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let container_set = self.container.is_some();
+        let claimed = |group: &ARef<iommu::Group>| group.dma_owner_claimed();
+        Status {
+            viable: match container_set {
+                true => !self.cut_off,
+                false => !self.iommu_group.as_ref().is_some_and(claimed),
+            },
+            container_set,
+            merged: false,
+        }
+    }
+
+    /// Takes the group and those that joined it out.
+    pub(super) fn leave_container(&mut self) {
+        let Some(container) = self.container.take() else {
+            return;
+        };
+        self.members.detach(&container);
+        if let Some(group) = &self.iommu_group {
             container.detach_group(group);
         }
         self.cut_off = false;
     }
-}
 
-/// `/dev/vfio/N`, opened. Closing it takes the group out of its container.
-///
-/// Each open device holds the file, so it is closed after them.
-pub(crate) struct GroupFile {
-    group: Arc<Group>,
-}
-
-impl GroupFile {
-    /// Opens the node.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` if the last device was unbound, `EPERM` if there is no IOMMU and the user may not
-    /// have that, `EBUSY` if the node is open.
-    pub(crate) fn open(group: &Arc<Group>) -> Result<Arc<Self>> {
-        let file = UniqueArc::new_uninit(GFP_KERNEL)?;
-        let mut state = group.state.lock();
-        if state.iommu_group.is_none() {
-            return Err(ENODEV);
+    /// The last device was unbound. Groups that joined go on without the leader's devices.
+    pub(super) fn revoke(&mut self) {
+        if let (Some(container), Some(group)) = (&self.container, &self.iommu_group) {
+            container.detach_group(group);
         }
-        group.check_rawio()?;
-        if state.opened {
-            return Err(EBUSY);
+        self.iommu_group = None;
+        self.bare = None;
+        self.cut_off = false;
+        self.forget_container_of_nobody();
+    }
+
+    /// Lets go of the container if nobody is in it: the group is gone and nobody joined it.
+    pub(super) fn forget_container_of_nobody(&mut self) {
+        if self.iommu_group.is_none() && self.members.is_empty() {
+            self.container = None;
         }
-        state.opened = true;
-        Ok(file
-            .write(Self {
-                group: group.clone(),
-            })
-            .into())
-    }
-
-    /// The group.
-    pub(crate) fn group(&self) -> &Arc<Group> {
-        &self.group
-    }
-}
-
-impl KvmFile for GroupFile {
-    fn kvm(&self) -> &KvmSlot {
-        &self.group.kvm
-    }
-
-    fn enforced_coherent(&self) -> bool {
-        let devices = self.group.devices.lock();
-        devices
-            .iter()
-            .all(|device| device.pci().enforces_cache_coherency())
-    }
-}
-
-impl Drop for GroupFile {
-    fn drop(&mut self) {
-        let mut state = self.group.state.lock();
-        state.leave_container();
-        state.opened = false;
     }
 }

@@ -11,31 +11,32 @@
 //!
 //! | file           | has                                                        |
 //! |----------------|------------------------------------------------------------|
-//! | `group.rs`     | a group, its file, its way through containers              |
+//! | `group.rs`     | a group and its way through containers                     |
+//! | `file.rs`      | its node, opened                                           |
+//! | `merge.rs`     | groups that join others                                    |
+//! | `roles.rs`     | what a group may do then; pure                             |
 //! | `registry.rs`  | all groups and their nodes                                 |
 //! | `viability.rs` | the rules of who may have a group; pure                    |
 //! | `drivers.rs`   | which driver has which device                              |
 //! | `report.rs`    | what the rules say of a group, for users and the log       |
 //! | `watch.rs`     | drivers and devices that come and go                       |
 //!
-//! Locks: `Registry::entries`, then `Group::state`, then `Container::state` or `Device::users`.
+//! Locks: `Registry::entries` or `Merging::lock`, then `Group::state`, then that of a group that
+//! joined, then `Container::state`, `Group::devices` or `Device::users`.
 //! `Group::devices` is held over `Device::users` or `Device::signals` alone, `Drivers::all` over
 //! nothing. Stands for drivers/vfio/group.c.
 
 mod drivers;
+mod file;
 mod group;
+mod merge;
 mod registry;
 mod report;
+mod roles;
 mod viability;
 mod watch;
 
 pub(crate) use self::{
-    drivers::Drivers,
-    group::{
-        Group,
-        GroupFile, //
-    },
-    registry::Registry,
-    viability::Verdict,
+    drivers::Drivers, file::GroupFile, group::Group, registry::Registry, viability::Verdict,
     watch::Watch,
 };

@@ -24,6 +24,7 @@ use vfio_kernel::{
 };
 
 use super::{
+    merge::Merging,
     Drivers,
     Group, //
 };
@@ -40,6 +41,7 @@ pub(crate) struct Registry {
     entries: Mutex<KVec<Entry>>,
     class: NodeClass,
     drivers: Arc<Drivers>,
+    merging: Arc<Merging>,
 }
 
 struct Entry {
@@ -57,11 +59,13 @@ impl Registry {
     /// `EEXIST` if there is such a class; `ENOMEM`.
     pub(crate) fn new(drivers: Arc<Drivers>) -> Result<Arc<Self>> {
         let class = NodeClass::register(c_str!("vfio"), c_str!("vfio"))?;
+        let merging = Merging::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 entries <- new_mutex!(KVec::new(), "Registry::entries"),
                 class,
                 drivers,
+                merging,
             }),
             GFP_KERNEL,
         )
@@ -77,15 +81,14 @@ impl Registry {
             entry.devices = entry.devices.saturating_add(1);
             return Ok(entry.group.clone());
         }
-        self.enter(&mut entries, Group::new(iommu_group, &self.drivers)?)
+        let group = Group::new(iommu_group, &self.drivers, &self.merging)?;
+        self.enter(&mut entries, group)
     }
 
     /// As [`join`](Self::join), for a device that has no IOMMU.
     pub(crate) fn join_bare(&self, bare: BareGroup) -> Result<Arc<Group>> {
-        self.enter(
-            &mut self.entries.lock(),
-            Group::new_bare(bare, &self.drivers)?,
-        )
+        let group = Group::new_bare(bare, &self.drivers, &self.merging)?;
+        self.enter(&mut self.entries.lock(), group)
     }
 
     /// The group of `iommu_group`, if a device of it is bound.

@@ -45,6 +45,16 @@ void vfio_rs_cond_resched(void)
 	cond_resched();
 }
 
+void vfio_rs_mutex_lock_nested(struct mutex *lock)
+{
+	mutex_lock_nested(lock, SINGLE_DEPTH_NESTING);
+}
+
+int vfio_rs_mutex_lock_killable(struct mutex *lock)
+{
+	return mutex_lock_killable(lock);
+}
+
 /*
  * account_locked_vm(), which waits for no dying process's lock and looks at the
  * limit of the whole process. @mm is that of the current one.

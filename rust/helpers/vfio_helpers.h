@@ -9,6 +9,7 @@
 #include <linux/fs.h>
 #include <linux/iommu.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/pci.h>
 
 struct fs_context;
@@ -37,6 +38,8 @@ pid_t vfio_rs_current_pid(void);
 
 bool vfio_rs_fatal_signal_pending(void);
 void vfio_rs_cond_resched(void);
+void vfio_rs_mutex_lock_nested(struct mutex *lock);
+int vfio_rs_mutex_lock_killable(struct mutex *lock);
 int vfio_rs_account_locked_vm(struct mm_struct *mm, unsigned long npages);
 void vfio_rs_unaccount_locked_vm(struct mm_struct *mm, unsigned long npages);
 unsigned long vfio_rs_untagged_addr(struct mm_struct *mm, unsigned long addr);

@@ -17,6 +17,7 @@ use kernel::{
     module::this_module,
     prelude::*,
     sync::{
+        aref::ARef,
         Arc,
         ArcBorrow, //
     },
@@ -107,6 +108,14 @@ impl<T: FileOps> FileOpsTable<T> {
         // SAFETY: Only the functions of this table write the private data, always an `Arc<T>`
         // that lives until the last reference to the file is gone.
         Some(unsafe { ArcBorrow::from_raw((*file).private_data.cast::<T>()) })
+    }
+
+    /// A reference to `file` that any thread may give back, if this table serves it.
+    pub fn shared(&'static self, file: ARef<LocalFile>) -> Option<ARef<File>> {
+        self.data_of(&file)?;
+        // SAFETY: Nobody has entered an `fdget_pos` section of the file: only regular files and
+        // folders have these, FMODE_ATOMIC_POS of `fs/open.c`, and this table serves neither.
+        Some(unsafe { LocalFile::assume_no_fdget_pos(file) })
     }
 }
 

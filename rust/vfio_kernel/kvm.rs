@@ -67,6 +67,17 @@ impl KvmSlot {
         })
     }
 
+    /// Whether the file belongs to a machine.
+    pub fn is_set(&self) -> bool {
+        !self.kvm.lock().0.is_null()
+    }
+
+    /// Whether both files belong to the same machine, or neither to one.
+    pub fn same_as(&self, other: &Self) -> bool {
+        let other = other.kvm.lock().0;
+        core::ptr::eq(self.kvm.lock().0, other)
+    }
+
     /// The machine, unless it is going.
     pub fn get(&self) -> Option<Kvm> {
         let kvm = self.kvm.lock();

@@ -24,6 +24,7 @@ pub mod log;
 pub mod mapping;
 pub mod memtype;
 pub mod mmap;
+pub mod mutex;
 pub mod params;
 pub mod pci;
 pub mod pin;

@@ -15,7 +15,8 @@ use vfio_kernel::{
     argsz::UserArg,
     iommu::{
         DmaOwner,
-        Group, //
+        Group,
+        Sharing, //
     },
     uapi,
 };
@@ -32,7 +33,7 @@ pub(crate) trait Backend: Send + Sync {
     fn check_extension(&self, extension: u32) -> bool;
 
     /// Lets a group see the address space; on failure nothing has changed.
-    fn attach_group(&self, owner: Arc<DmaOwner>) -> Result;
+    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result;
 
     /// Cuts a group off. Does nothing for a group that was not attached.
     fn detach_group(&self, group: &Group);

@@ -15,7 +15,8 @@ use vfio_kernel::{
     argsz::UserArg,
     iommu::{
         DmaOwner,
-        Group, //
+        Group,
+        Sharing, //
     },
     params, sched, uapi,
 };
@@ -49,7 +50,7 @@ impl Backend for NoIommu {
         check_extension(extension)
     }
 
-    fn attach_group(&self, _owner: Arc<DmaOwner>) -> Result {
+    fn attach_group(&self, _owner: Arc<DmaOwner>, _sharing: Sharing) -> Result {
         // The container lets no group with an IOMMU come here.
         Err(EPERM)
     }

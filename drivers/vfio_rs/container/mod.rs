@@ -23,7 +23,8 @@ use kernel::{
 use vfio_kernel::{
     iommu::{
         self,
-        DmaOwner, //
+        DmaOwner,
+        Sharing, //
     },
     sched,
 };
@@ -43,7 +44,7 @@ pub(crate) struct Container {
 
 struct State {
     /// The groups in the container, all owned by it.
-    groups: KVec<Arc<DmaOwner>>,
+    groups: KVec<Joined>,
     /// Groups of devices without an IOMMU; one of the two lists is empty.
     unfenced: KVec<ARef<iommu::Group>>,
     /// Of the groups in the container.
@@ -51,6 +52,12 @@ struct State {
     backend: Option<Arc<dyn Backend>>,
     /// A group in it was cut off, and must not come back by a new backend.
     cut_off: bool,
+}
+
+/// A group in the container.
+struct Joined {
+    owner: Arc<DmaOwner>,
+    sharing: Sharing,
 }
 
 impl Container {
@@ -109,8 +116,8 @@ impl Container {
         }
         let backend = backend::open(state.fence, kind)?;
         // Dropping the backend on failure detaches what was attached.
-        for owner in &state.groups {
-            backend.attach_group(owner.clone())?;
+        for group in &state.groups {
+            backend.attach_group(group.owner.clone(), group.sharing)?;
         }
         state.backend = Some(backend);
         Ok(())
@@ -127,7 +134,12 @@ impl Container {
     ///
     /// `EPERM` if the group is in use by a driver, or there are groups with an IOMMU and this has
     /// none or the other way round; or what the backend says.
-    pub(crate) fn attach_group(&self, group: &ARef<iommu::Group>, fence: Fence) -> Result {
+    pub(crate) fn attach_group(
+        &self,
+        group: &ARef<iommu::Group>,
+        fence: Fence,
+        sharing: Sharing,
+    ) -> Result {
         if fence == Fence::Missing && !sched::capable_sys_rawio() {
             return Err(EPERM);
         }
@@ -143,9 +155,9 @@ impl Container {
         state.groups.reserve(1, GFP_KERNEL)?;
         let owner = DmaOwner::claim(group)?;
         if let Some(backend) = &state.backend {
-            backend.attach_group(owner.clone())?;
+            backend.attach_group(owner.clone(), sharing)?;
         }
-        state.groups.push(owner, GFP_KERNEL)?;
+        state.groups.push(Joined { owner, sharing }, GFP_KERNEL)?;
         state.fence = fence;
         Ok(())
     }
@@ -167,7 +179,7 @@ impl Container {
         }
         state
             .groups
-            .retain(|owner| owner.group().id() != group.id());
+            .retain(|joined| joined.owner.group().id() != group.id());
         state.unfenced.retain(|other| other.id() != group.id());
         if state.is_empty() {
             state.cut_off = false;

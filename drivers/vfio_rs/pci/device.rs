@@ -330,13 +330,13 @@ impl Device {
         }
     }
 
-    /// Opens the device: switches it on for the first user, shares it with further ones.
-    pub(crate) fn open(self: &Arc<Self>) -> Result<Arc<Open>> {
+    /// Opens the device: switches it on for the first user, who may be a virtual machine and then is
+    /// taken out of `kvm`; shares it with further ones.
+    pub(crate) fn open(self: &Arc<Self>, kvm: &mut Option<Kvm>) -> Result<Arc<Open>> {
         let _set = self.set.members.lock();
         let open = match self.current() {
             Some(open) => open,
             None => {
-                let kvm = self.group.kvm().get();
                 let awake = match self.sleeps() {
                     true => Some(self.pci.awake()?),
                     false => None,
@@ -344,7 +344,7 @@ impl Device {
                 let open = Open::enable(self)?;
                 self.function.opened();
                 let mut users = self.users.lock();
-                users.kvm = kvm;
+                users.kvm = kvm.take();
                 users.awake = awake;
                 open
             }

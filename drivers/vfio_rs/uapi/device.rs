@@ -57,6 +57,7 @@ use super::{
 };
 use crate::{
     backend::Fence,
+    iommu_group::Group,
     pci::{
         Device,
         Doorbell,
@@ -75,6 +76,8 @@ pub(super) struct DeviceFile {
     device: Counted,
     /// The virtual machine that the file itself belongs to; that of the group is what counts.
     kvm: Pin<KBox<KvmSlot>>,
+    /// The group that it was opened through: its own, or the one that has joined.
+    through: Arc<Group>,
     _group_file: ARef<File>,
 }
 
@@ -87,19 +90,26 @@ impl Drop for Counted {
     }
 }
 
-/// Opens `device`, which [`Group::find_device`](crate::iommu_group::Group::find_device) counted,
-/// and returns the new descriptor.
-pub(crate) fn open(device: Arc<Device>, group_file: ARef<File>) -> Result<isize> {
+/// Opens `device`, which [`Group::find_device`] of `through` counted, and returns the new descriptor.
+pub(crate) fn open(
+    device: Arc<Device>,
+    through: Arc<Group>,
+    group_file: ARef<File>,
+) -> Result<isize> {
     let device = Counted(device);
     let fd = FileDescriptorReservation::get_unused_fd_flags(flags::O_CLOEXEC)?;
     let kvm = KBox::pin_init(KvmSlot::new(), GFP_KERNEL)?;
     let (group, pci) = (device.0.group().clone(), device.0.pci().clone());
-    let open = group.open_device(|| device.0.open())?;
+    // Dropped without a lock if it is not needed, as it may be the end of the machine.
+    let mut machine = group.kvm_through(&through);
+    let open = through.open_device(&group, || device.0.open(&mut machine))?;
+    drop(machine);
     // From here on dropping the file's data closes the device.
     let data = DeviceFile {
         device,
         open,
         kvm,
+        through,
         _group_file: group_file,
     };
     let data = Arc::new(data, GFP_KERNEL)?;
@@ -129,7 +139,7 @@ pub(crate) fn area_at(
 impl Drop for DeviceFile {
     fn drop(&mut self) {
         let device = &self.device.0;
-        let kvm = device.group().close_device(|| device.close());
+        let kvm = self.through.close_device(device.group(), || device.close());
         // Not under a lock, as it may be the end of the machine.
         drop(kvm);
     }

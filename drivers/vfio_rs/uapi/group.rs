@@ -26,6 +26,7 @@ use super::{
     container,
     device,
     group_nr as nr,
+    merge,
     offset_of_end,
     viability, //
 };
@@ -55,6 +56,8 @@ impl FileOps for GroupFile {
             nr::SET_CONTAINER => set_container(group, arg).map(|()| 0),
             nr::UNSET_CONTAINER => group.unset_container().map(|()| 0),
             nr::GET_DEVICE_FD => get_device_fd(group, file, arg),
+            nr::MERGE => merge::merge(group, arg).map(|()| 0),
+            nr::SPLIT => merge::split(group, arg).map(|()| 0),
             nr::GET_VIABILITY => viability::get(group, arg, usize::MAX).map(|()| 0),
             _ => Err(ENOTTY),
         }
@@ -75,6 +78,9 @@ fn get_status(group: &Group, arg: UserArg) -> Result {
     }
     if now.container_set {
         status.flags |= uapi::VFIO_GROUP_FLAGS_CONTAINER_SET;
+    }
+    if now.merged {
+        status.flags |= uapi::VFIO_GROUP_FLAGS_MERGED;
     }
     arg.write_prefix(&status, MIN)
 }
@@ -100,5 +106,5 @@ fn get_device_fd(group: &Arc<Group>, file: &File, arg: UserArg) -> Result<isize>
         return Err(EINVAL);
     }
     let device = group.find_device(name.to_bytes())?;
-    device::open(device, file.into())
+    device::open(device, group.clone(), file.into())
 }

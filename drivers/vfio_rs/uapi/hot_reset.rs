@@ -93,12 +93,9 @@ pub(super) fn hot_reset(open: &Open, arg: UserArg) -> Result {
     let mut groups = KVec::with_capacity(count, GFP_KERNEL)?;
     for fd in fds {
         let file = LocalFile::fget(fd.try_into().map_err(|_| EBADF)?)?;
-        let group = group::FILE_OPS
-            .data_of(&file)
-            .ok_or(EINVAL)?
-            .group()
-            .clone();
-        groups.push(group, GFP_KERNEL)?;
+        let file = group::FILE_OPS.shared(file).ok_or(EINVAL)?;
+        let group = group::FILE_OPS.data_of(&file).ok_or(EINVAL)?;
+        group.group().owned(&mut groups, &mut files)?;
         files.push(file, GFP_KERNEL)?;
     }
     open.hot_reset(&groups)

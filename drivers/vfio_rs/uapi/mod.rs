@@ -13,6 +13,7 @@ pub(crate) mod group;
 mod hot_reset;
 pub(crate) mod irq_set;
 mod low_power;
+mod merge;
 mod viability;
 
 use kernel::ioctl::_IO;
@@ -54,6 +55,8 @@ pub(crate) mod group_nr {
     pub(crate) const SET_CONTAINER: u32 = vfio(4);
     pub(crate) const UNSET_CONTAINER: u32 = vfio(5);
     pub(crate) const GET_DEVICE_FD: u32 = vfio(6);
+    pub(crate) const MERGE: u32 = vfio(65);
+    pub(crate) const SPLIT: u32 = vfio(66);
     pub(crate) const GET_VIABILITY: u32 = vfio(67);
 }
 

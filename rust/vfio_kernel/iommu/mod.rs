@@ -36,5 +36,6 @@ pub use members::GroupDevice;
 pub use space::{
     Attachment,
     IoSpace,
-    Replay, //
+    Replay,
+    Sharing, //
 };

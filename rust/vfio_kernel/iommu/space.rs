@@ -33,6 +33,15 @@ use crate::{
     sched, //
 };
 
+/// Which domain a group may get.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// One that other groups have, or one of its own.
+    Optional,
+    /// One that other groups have, if there are others.
+    Required,
+}
+
 struct Shared {
     domain: Domain,
     groups: usize,
@@ -142,10 +151,11 @@ impl IoSpace {
     ///
     /// # Errors
     ///
-    /// What the IOMMU driver, `check` or `replay` say; the space is as before.
+    /// `EXDEV` if the group cannot share a domain and `sharing` requires it; what the IOMMU driver, `check` or `replay` say; the space is as before.
     pub fn attach(
         self: &Arc<Self>,
         owner: Arc<DmaOwner>,
+        sharing: Sharing,
         check: impl FnOnce(Geometry) -> Result,
         replay: impl FnOnce(Replay<'_>) -> Result,
     ) -> Result<Attachment> {
@@ -173,6 +183,10 @@ impl IoSpace {
                 return Ok(self.attachment(owner.clone(), id, geometry));
             }
             domain.attach(group)?;
+        }
+        if sharing == Sharing::Required && !domains.is_empty() {
+            domain.detach(group);
+            return Err(EXDEV);
         }
 
         let filled = replay(Replay {

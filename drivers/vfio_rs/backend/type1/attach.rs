@@ -12,7 +12,8 @@ use vfio_kernel::{
         Geometry,
         Group,
         ResvKind,
-        ResvRegion, //
+        ResvRegion,
+        Sharing, //
     },
     params,
 };
@@ -39,8 +40,9 @@ impl Type1 {
     ///
     /// `EBUSY` while a mapping has no address; `EINVAL` if something is mapped that the group's IOMMU cannot translate or reserves, or if
     /// nothing could be mapped any more; `EPERM` if interrupts of the group are not isolated and
-    /// nobody opted in to that; what the IOMMU driver says.
-    pub(super) fn attach(&self, owner: Arc<DmaOwner>) -> Result {
+    /// nobody opted in to that; `EXDEV` if it needs a domain of its own and must not; what the IOMMU
+    /// driver says.
+    pub(super) fn attach(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result {
         let resv = owner.group().resv_regions()?;
         let mut maps = self.maps.lock();
         // With the lock held no range becomes busy, so what is ready is all there is.
@@ -53,6 +55,7 @@ impl Type1 {
         let isolated = owner.group().has_isolated_msi();
         let attachment = self.space.attach(
             owner,
+            sharing,
             |geometry| {
                 let allowed = allowed_for(geometry, &resv)?;
                 if maps

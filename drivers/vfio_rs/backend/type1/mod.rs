@@ -43,7 +43,8 @@ use vfio_kernel::{
     iommu::{
         DmaOwner,
         Group,
-        IoSpace, //
+        IoSpace,
+        Sharing, //
     },
     uapi,
 };
@@ -109,8 +110,8 @@ impl Backend for Type1 {
         }
     }
 
-    fn attach_group(&self, owner: Arc<DmaOwner>) -> Result {
-        self.attach(owner)
+    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result {
+        self.attach(owner, sharing)
     }
 
     fn detach_group(&self, group: &Group) {

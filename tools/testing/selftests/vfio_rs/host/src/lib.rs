@@ -15,6 +15,8 @@ mod config;
 mod iova;
 #[path = "../../../../../../drivers/vfio_rs/pci/name.rs"]
 mod name;
+#[path = "../../../../../../drivers/iommu_group/roles.rs"]
+mod roles;
 #[path = "../../../../../../rust/vfio_kernel/runs.rs"]
 mod runs;
 #[path = "../../../../../../drivers/iommu_group/viability.rs"]
@@ -26,6 +28,7 @@ mod config_props;
 mod fail_nth;
 mod iova_props;
 mod map_props;
+mod roles_props;
 mod runs_props;
 
 /// Settings of all tests against random input.

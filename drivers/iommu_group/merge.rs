@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Groups that join another one: `VFIO_GROUP_MERGE` and `VFIO_GROUP_SPLIT`.
+//!
+//! A member goes wherever its leader goes: into its containers and out of them, and its devices
+//! are opened through the leader. The leader holds the member's file, so the member's node stays
+//! open; the member points back to the leader's group, not to its file. Closing the leader ends
+//! the merge, so there is no cycle that lasts.
+//!
+//! Who is a member of whom changes with both groups' `state` held, and so can be read with either.
+//! The leader's is taken first. Two merges of the same two groups could each take one and wait for
+//! the other, so they are taken under `Merging::lock`. All others lock a leader and then one of its
+//! members, after a look at the leader's state; and a merge looks whether a group may lead before
+//! it waits for the other one. So two that wait for each other cannot be: each would lead the
+//! other.
+//!
+//! Locks: `Merging::lock`, `Group::state` of the leader, that of the member, `Container::state`.
+
+use core::iter::once;
+use kernel::{
+    fs::File,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    },
+};
+use vfio_kernel::{
+    iommu::{
+        self,
+        Sharing, //
+    },
+    kvm::Kvm,
+    mutex::{
+        lock_killable,
+        lock_nested, //
+    },
+};
+
+use super::{
+    group::{
+        Group,
+        State,
+        Status, //
+    },
+    roles::{
+        lowers_coherency,
+        Coherency,
+        Op, //
+    },
+};
+use crate::container::Container;
+
+/// Lets one merge at a time choose its groups. One for all groups.
+#[pin_data]
+pub(crate) struct Merging {
+    #[pin]
+    lock: Mutex<()>,
+}
+
+impl Merging {
+    /// Nobody merges.
+    pub(super) fn new() -> Result<Arc<Self>> {
+        let merging = pin_init!(Self { lock <- new_mutex!((), "Merging::lock") });
+        Arc::pin_init(merging, GFP_KERNEL)
+    }
+}
+
+/// A group that joined.
+pub(super) struct Member {
+    group: Arc<Group>,
+    /// Its file, so that it is open for nobody else.
+    file: ARef<File>,
+    pub(super) iommu_group: ARef<iommu::Group>,
+    sharing: Sharing,
+    /// How often devices of it are open.
+    users: usize,
+    /// As `State::cut_off`.
+    pub(super) cut_off: bool,
+}
+
+/// What a member has by its leader.
+pub(super) struct Shared {
+    pub(super) container: Option<Arc<Container>>,
+    pub(super) status: Status,
+}
+
+/// The groups that joined one, in its `state`.
+pub(super) struct Members(KVec<Member>);
+
+impl Members {
+    /// Nobody.
+    pub(super) fn new() -> Self {
+        Self(KVec::new())
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a device of some member is open.
+    pub(super) fn in_use(&self) -> bool {
+        self.0.iter().any(|member| member.users != 0)
+    }
+
+    /// The groups.
+    fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.0.iter().map(|member| &member.group)
+    }
+
+    fn position(&self, group: &Group) -> Option<usize> {
+        self.groups()
+            .position(|other| core::ptr::eq(&**other, group))
+    }
+
+    fn find(&mut self, group: &Group) -> Option<&mut Member> {
+        let at = self.position(group)?;
+        self.0.get_mut(at)
+    }
+
+    /// Lets all into `container`, or none; then tells which one cannot be.
+    pub(super) fn attach(&self, container: &Container) -> Result<(), (Option<Arc<Group>>, Error)> {
+        for (at, member) in self.0.iter().enumerate() {
+            if let Err(err) = member.attach(container) {
+                for done in self.0.iter().take(at) {
+                    container.detach_group(&done.iommu_group);
+                }
+                return Err((Some(member.group.clone()), err));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all out of `container`.
+    pub(super) fn detach(&mut self, container: &Container) {
+        for member in &mut self.0 {
+            container.detach_group(&member.iommu_group);
+            member.cut_off = false;
+        }
+    }
+
+    /// Frees all, which are in no container. What is returned is to be dropped without locks.
+    pub(super) fn disband(&mut self) -> Self {
+        for group in self.groups() {
+            lock_nested(group.state()).leader = None;
+        }
+        core::mem::replace(self, Self::new())
+    }
+}
+
+impl Member {
+    fn attach(&self, container: &Container) -> Result {
+        container.attach_group(&self.iommu_group, self.group.fence(), self.sharing)
+    }
+}
+
+impl State {
+    /// Counts how often devices of `of`, which is `group` or a member, are open.
+    pub(super) fn users_of(&mut self, group: &Group, of: &Group) -> Option<&mut usize> {
+        if core::ptr::eq(group, of) {
+            return Some(&mut self.users);
+        }
+        self.members.find(of).map(|member| &mut member.users)
+    }
+}
+
+impl Group {
+    /// `VFIO_GROUP_MERGE`: `other`, of which `file` is the open file, joins.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for the group itself; `ENODEV` if the last device of one of them was unbound;
+    /// `EBUSY` if `other` is in a container, leads or has joined, or the group has joined, or a
+    /// virtual machine counts on coherency that `other` lacks; `EPERM` if one has an IOMMU and one
+    /// not; what [`Container::attach_group`] says; `EINTR`. Then nothing has changed.
+    pub(crate) fn merge(
+        self: &Arc<Self>,
+        other: &Arc<Group>,
+        file: ARef<File>,
+        sharing: Sharing,
+    ) -> Result {
+        if Arc::ptr_eq(self, other) {
+            return Err(EINVAL);
+        }
+        let merging = lock_killable(&self.merging().lock)?;
+        let mut state = self.state().lock();
+        state.alive()?;
+        state.check(Op::Lead)?;
+        let mut theirs = lock_nested(other.state());
+        drop(merging);
+        let iommu_group = theirs.alive()?.clone();
+        theirs.check(Op::Join)?;
+        if self.fence() != other.fence() {
+            return Err(EPERM);
+        }
+        if self.would_lower_coherency(&state, other) {
+            return Err(EBUSY);
+        }
+        let member = Member {
+            group: other.clone(),
+            file,
+            iommu_group,
+            sharing,
+            users: 0,
+            cut_off: false,
+        };
+        state.members.0.reserve(1, GFP_KERNEL)?;
+        let attached = match &state.container {
+            Some(container) => member.attach(container),
+            None => Ok(()),
+        };
+        theirs.was_busy = attached == Err(EBUSY);
+        if let Err(err) = attached {
+            drop((theirs, state));
+            other.log_refusal(err);
+            return Err(err);
+        }
+        state.members.0.push(member, GFP_KERNEL)?;
+        theirs.leader = Some(self.clone());
+        Ok(())
+    }
+
+    fn would_lower_coherency(&self, state: &State, other: &Group) -> bool {
+        let of = |group: &Group, enforced| Coherency {
+            in_kvm: group.kvm().is_set(),
+            enforced,
+        };
+        lowers_coherency(
+            of(self, self.all_coherent(state)),
+            of(other, other.own_coherent()),
+            self.kvm().same_as(other.kvm()),
+        )
+    }
+
+    /// Whether the IOMMU keeps all DMA of the group and its members coherent.
+    pub(super) fn all_coherent(&self, state: &State) -> bool {
+        self.own_coherent() && state.members.groups().all(|group| group.own_coherent())
+    }
+
+    /// `VFIO_GROUP_SPLIT` by the leader: `other` leaves.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the last device of one of them was unbound, `EINVAL` if `other` is no member,
+    /// `EBUSY` if a device of it is open.
+    pub(crate) fn split(&self, other: &Group) -> Result {
+        other.state().lock().alive()?;
+        let state = self.state().lock();
+        state.alive()?;
+        drop(state);
+        self.release(other, |_| ()).unwrap_or(Err(EINVAL))
+    }
+
+    /// `VFIO_GROUP_SPLIT` by a member.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the last device was unbound, `EINVAL` if it is no member, `EBUSY` if a device of
+    /// it is open.
+    pub(crate) fn leave(&self) -> Result {
+        loop {
+            let state = self.state().lock();
+            state.alive()?;
+            state.check(Op::Leave)?;
+            let leader = state.leader.clone().ok_or(EINVAL)?;
+            drop(state);
+            // If it has left meanwhile it may have joined again.
+            if let Some(result) = leader.release(self, |_| ()) {
+                return result;
+            }
+        }
+    }
+
+    /// Takes the group from its user for good; no device of it is open.
+    pub(super) fn revoke(&self) {
+        loop {
+            let mut state = self.state().lock();
+            let Some(leader) = state.leader.clone() else {
+                state.revoke();
+                return;
+            };
+            drop(state);
+            if leader.release(self, State::revoke).is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Lets a member go, and runs `then` with its state. `None` if it is no member.
+    fn release(&self, other: &Group, then: impl FnOnce(&mut State)) -> Option<Result> {
+        let mut state = self.state().lock();
+        let at = state.members.position(other)?;
+        let open = state.members.0.get(at).is_some_and(|m| m.users != 0);
+        if let Err(err) = state.role().check(Op::Split, open) {
+            return Some(Err(err));
+        }
+        let mut theirs = lock_nested(other.state());
+        let member = state.members.0.remove(at).ok()?;
+        if let Some(container) = &state.container {
+            container.detach_group(&member.iommu_group);
+        }
+        state.forget_container_of_nobody();
+        theirs.leader = None;
+        then(&mut theirs);
+        drop((theirs, state));
+        // May be the last reference to the file, not under a lock.
+        drop(member);
+        Some(Ok(()))
+    }
+
+    /// If the group has joined another, runs `f` with what it has by that and what that knows of it.
+    pub(super) fn with_leader<T>(&self, f: impl FnOnce(Shared, &mut Member) -> T) -> Option<T> {
+        loop {
+            let leader = self.state().lock().leader.clone()?;
+            let mut state = leader.state().lock();
+            let shared = Shared {
+                container: state.container.clone(),
+                status: state.status(),
+            };
+            if let Some(member) = state.members.find(self) {
+                return Some(f(shared, member));
+            }
+        }
+    }
+
+    /// Calls `f` with the group and its members, until it returns something.
+    pub(super) fn find_in_all<T>(
+        self: &Arc<Self>,
+        state: &State,
+        f: impl FnMut(&Arc<Group>) -> Option<T>,
+    ) -> Option<T> {
+        Iterator::chain(once(self), state.members.groups()).find_map(f)
+    }
+
+    /// The group and its members, and what keeps the members with their user.
+    pub(crate) fn owned(
+        self: &Arc<Self>,
+        groups: &mut KVec<Arc<Group>>,
+        files: &mut KVec<ARef<File>>,
+    ) -> Result {
+        let state = self.state().lock();
+        groups.push(self.clone(), GFP_KERNEL)?;
+        for member in &state.members.0 {
+            groups.push(member.group.clone(), GFP_KERNEL)?;
+            files.push(member.file.clone(), GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    /// The virtual machine of a device of the group that is opened through `leader`, which may be
+    /// the group itself: that of its own file, or else that of the leader's.
+    pub(crate) fn kvm_through(&self, leader: &Group) -> Option<Kvm> {
+        self.kvm().get().or_else(|| leader.kvm().get())
+    }
+}
