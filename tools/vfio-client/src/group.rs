@@ -92,6 +92,44 @@ impl Group {
         sys::with_value(self, GROUP_UNSET_CONTAINER, 0).map(drop)
     }
 
+    /// VFIO_GROUP_MERGE or VFIO_GROUP_SPLIT with any numbers.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn merge_ioctl(&self, nr: u32, flags: u32, group_fd: RawFd) -> io::Result<()> {
+        let mut merge = vfio_group_merge {
+            argsz: argsz::<vfio_group_merge>(),
+            flags,
+            group_fd,
+            reserved: 0,
+        };
+        sys::with_struct(self, nr, &mut merge).map(drop)
+    }
+
+    /// VFIO_GROUP_MERGE: `other` joins.
+    ///
+    /// # Errors
+    /// EBUSY if `other` is in a container, or one of the two has a role that it does not go with; EPERM if it is not viable.
+    pub fn merge(&self, other: &Self) -> io::Result<()> {
+        self.merge_ioctl(GROUP_MERGE, 0, other.as_raw_fd())
+    }
+
+    /// VFIO_GROUP_SPLIT: `other`, which has joined, leaves.
+    ///
+    /// # Errors
+    /// EINVAL if it has not joined, EBUSY while devices of it are open.
+    pub fn split(&self, other: &Self) -> io::Result<()> {
+        self.merge_ioctl(GROUP_SPLIT, 0, other.as_raw_fd())
+    }
+
+    /// VFIO_GROUP_SPLIT: leaves the group that it has joined.
+    ///
+    /// # Errors
+    /// EINVAL if it has joined none, EBUSY while devices of it are open.
+    pub fn leave(&self) -> io::Result<()> {
+        self.merge_ioctl(GROUP_SPLIT, 0, -1)
+    }
+
     /// VFIO_GROUP_GET_DEVICE_FD; `name` is a PCI address such as `0000:00:04.0`.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ macro_rules! plain {
 
 plain!(
     vfio_group_status,
+    vfio_group_merge,
     vfio_device_info,
     vfio_region_info,
     vfio_irq_info,

@@ -24,6 +24,24 @@ pub const GROUP_SET_CONTAINER: u32 = io(4);
 pub const GROUP_UNSET_CONTAINER: u32 = io(5);
 pub const GROUP_GET_DEVICE_FD: u32 = io(6);
 
+// Group, beyond <linux/vfio.h>: what <linux/vfio_rs.h> has.
+pub const GROUP_MERGE: u32 = io(65);
+pub const GROUP_SPLIT: u32 = io(66);
+/// Flag of [`GROUP_MERGE`]: no domain of its own for the group that joins.
+pub const VFIO_GROUP_MERGE_SAME_DOMAIN: u32 = 1 << 0;
+/// Flag of [`GROUP_GET_STATUS`]: the group has joined another.
+pub const VFIO_GROUP_FLAGS_MERGED: u32 = 1 << 30;
+
+/// Argument of [`GROUP_MERGE`] and [`GROUP_SPLIT`].
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct vfio_group_merge {
+    pub argsz: u32,
+    pub flags: u32,
+    pub group_fd: i32,
+    pub reserved: u32,
+}
+
 // Device. Some numbers repeat those of the container: the kind of descriptor decides.
 pub const DEVICE_GET_INFO: u32 = io(7);
 pub const DEVICE_GET_REGION_INFO: u32 = io(8);

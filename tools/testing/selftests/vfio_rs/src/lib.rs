@@ -10,6 +10,7 @@ pub mod irq;
 pub mod kmsg;
 pub mod leaks;
 pub mod machine;
+pub mod merge;
 pub mod modules;
 pub mod order;
 pub mod pin;
