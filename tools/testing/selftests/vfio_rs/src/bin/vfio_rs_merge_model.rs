@@ -280,6 +280,10 @@ impl Run {
         let c = self.rng.usize(..CONTAINERS);
         let nothing = |_| 0;
         let Some(group) = &self.held[a] else {
+            // Devices keep groups without descriptors open.
+            if self.rng.bool() {
+                return self.close_device();
+            }
             let opened = Group::open(self.groups[a].number);
             let got = answer(opened, |group| {
                 self.held[a] = Some(group);
@@ -330,16 +334,7 @@ impl Run {
                 });
                 (format!("device {a} {name}"), got, want)
             }
-            17..=19 => {
-                if self.devices.is_empty() {
-                    return (String::from("nothing"), OK, OK);
-                }
-                let at = self.rng.usize(..self.devices.len());
-                self.devices.swap_remove(at);
-                self.model.devices.swap_remove(at);
-                self.model.collect();
-                (format!("close device {at}"), OK, OK)
-            }
+            17..=19 => self.close_device(),
             20 | 21 => {
                 let got = self.containers[c].map_buf(&self.bufs[c], IOVA);
                 (format!("map {c}"), answer(got, nothing), self.model.map(c))
@@ -355,6 +350,17 @@ impl Run {
                 (format!("close {a}"), OK, OK)
             }
         }
+    }
+
+    fn close_device(&mut self) -> (String, Answer, Answer) {
+        if self.devices.is_empty() {
+            return (String::from("nothing"), OK, OK);
+        }
+        let at = self.rng.usize(..self.devices.len());
+        self.devices.swap_remove(at);
+        self.model.devices.swap_remove(at);
+        self.model.collect();
+        (format!("close device {at}"), OK, OK)
     }
 
     fn compare(&self) -> Outcome {
