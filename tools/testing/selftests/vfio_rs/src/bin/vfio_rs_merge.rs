@@ -197,6 +197,8 @@ fn status() -> Outcome {
     let container = Container::open()?;
     leader.set_container(&container)?;
     both("in a container", VIABLE | SET, VIABLE | SET | MERGED)?;
+    // It is its user's, by the leader, and nobody else's.
+    same("reason", other.viability()?.reason, 0)?;
     leader.split(&other)?;
     both("split", VIABLE | SET, VIABLE)?;
     leader.merge(&other)?;
