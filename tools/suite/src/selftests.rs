@@ -56,6 +56,7 @@ const DEVICE_ONLY: &[&str] = &[
     "vfio_rs_rom",
     "vfio_rs_set_irqs",
     "vfio_rs_sriov",
+    "vfio_rs_vga",
     "vfio_rs_vf_token",
     "vfio_rs_wc",
 ];
@@ -86,6 +87,8 @@ pub struct Plan {
     programs: Vec<String>,
     folder: String,
     filter: String,
+    /// Whether memory can be write-combining. One kind of IOMMU does without, for the tests of that.
+    pat: bool,
 }
 
 impl Plan {
@@ -104,7 +107,7 @@ impl Plan {
             File::create(log(logs, number))?; // a machine appends to it
         }
         let mut programs = names(&top.join("tools/testing/selftests/vfio_rs/src/bin"))?;
-        if iommu != "intel" {
+        if !iommu.starts_with("intel") {
             programs.retain(|name| !DEVICE_ONLY.contains(&name.as_str()));
         }
         let mut filter = filter.unwrap_or_default();
@@ -118,6 +121,7 @@ impl Plan {
             queue: queue.display().to_string(),
             programs,
             folder: folder(top)?,
+            pat: !iommu.starts_with("amd"),
             filter: filter.to_owned(),
         })
     }
@@ -126,6 +130,9 @@ impl Plan {
     pub fn options(&self) -> Vec<&str> {
         let mut options = MORE_DEVICES.to_vec();
         options.extend(["--share", &self.queue]);
+        if !self.pat {
+            options.extend(["--append", "nopat"]);
+        }
         options
     }
 

@@ -118,7 +118,8 @@ pub const STAGES: &[Stage] = &[
     Stage {
         name: "debug-intel",
         what: "kselftests, debug kernel, VT-d",
-        job: Job::Selftests(Kernel::Debug, "intel"),
+        // The other stages have IOMMUs that cannot.
+        job: Job::Selftests(Kernel::Debug, "intel,snoop-control=on"),
     },
 ];
 

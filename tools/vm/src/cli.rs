@@ -27,6 +27,7 @@ DEVICES, by QEMU id
   edu3, edu4      behind a conventional bridge, br0: one group of the three. With --iommu virtio they
                   are functions of one slot, as QEMU's virtio-iommu cannot cope with such a bridge
   edu5            one that has no IOMMU, with --iommu intel
+  bare0, bare1    network cards (e1000) without an IOMMU in one slot, with --iommu intel
   hot0            a root port with nothing in it, for hot-plug (unplugging takes five seconds)
 No driver is bound to any: modprobe igb (e1000e, nvme), or use driver_override and drivers_probe.
 Addresses differ between IOMMUs: take them from $VFIO_RS_BDF_<ID>, as in VFIO_RS_BDF_EDU0, or from

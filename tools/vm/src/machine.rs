@@ -113,7 +113,7 @@ pub fn arguments(
     args.0.extend(options.qemu_args.iter().cloned());
     // Last, as devices that name no bus get the newest one.
     if !options.no_default_devices && options.iommu.kind == IommuKind::Intel {
-        unfenced_device(&mut args);
+        unfenced_devices(&mut args);
     }
     Ok(args.0)
 }
@@ -230,11 +230,18 @@ fn folder(args: &mut Args, tag: &str, path: &str, read_only: &str, slot: u32) {
     ));
 }
 
-/// A device that the IOMMU leaves alone, which it can do for a whole bus only.
-fn unfenced_device(args: &mut Args) {
+/// Devices that the IOMMU leaves alone, which it can do for a whole bus only.
+fn unfenced_devices(args: &mut Args) {
     args.add("-device pxb-pcie,id=px0,bus_nr=0x40,bypass_iommu=on,addr=0x7");
     args.add("-device pcie-root-port,id=rp-edu5,bus=px0,chassis=6,slot=6,x-speed=5");
     args.add("-device edu,id=edu5,bus=rp-edu5,dma_mask=0xffffffffffffffff");
+    args.add("-device pcie-root-port,id=rp-bare,bus=px0,chassis=7,slot=7,addr=0x1,x-speed=5");
+    for function in 0..2 {
+        args.add("-device");
+        args.add(&format!(
+            "e1000,id=bare{function},bus=rp-bare,addr=0.{function},multifunction=on,romfile="
+        ));
+    }
 }
 
 /// See the help text for what they are for; `bridged` says whether the last two are behind a

@@ -67,36 +67,24 @@ fn fixed_place() -> Outcome {
     use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
     use std::num::NonZeroUsize;
     let (opened, _) = open()?;
-    let bar = opened.device.region(2)?;
-    let len = NonZeroUsize::new(4 * HUGE as usize).ok_or(Errno::EINVAL)?;
+    let offset = opened.device.region(2)?.offset as i64;
+    let size = |pages: u64| NonZeroUsize::new((pages * HUGE) as usize).ok_or(Errno::EINVAL);
+    let (len, short) = (size(4)?, size(3)?);
     let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: new mappings, the second in the place of the first.
     unsafe {
         let anon = nix::sys::mman::mmap_anonymous(None, len, prot, MapFlags::MAP_PRIVATE)?;
         let at = NonZeroUsize::new(anon.as_ptr() as usize + PAGE as usize).ok_or(Errno::EINVAL)?;
-        let short = NonZeroUsize::new(3 * HUGE as usize).ok_or(Errno::EINVAL)?;
-        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
-        let map = mmap(
-            Some(at),
-            short,
-            prot,
-            flags,
-            &opened.device,
-            bar.offset as i64,
-        )?;
+        let map_at = |flags| {
+            let flags = MapFlags::MAP_SHARED | flags;
+            mmap(Some(at), short, prot, flags, &opened.device, offset)
+        };
+        let map = map_at(MapFlags::MAP_FIXED)?;
         same("fixed", map.as_ptr() as usize, at.get())?;
         map.as_ptr().cast::<u32>().write_volatile(3);
         munmap(anon, len.get())?;
         // A hint that is free.
-        let flags = MapFlags::MAP_SHARED;
-        let map = mmap(
-            Some(at),
-            short,
-            prot,
-            flags,
-            &opened.device,
-            bar.offset as i64,
-        )?;
+        let map = map_at(MapFlags::empty())?;
         same("hint", map.as_ptr() as usize, at.get())?;
         same("word", map.as_ptr().cast::<u32>().read_volatile(), 3)?;
         munmap(map, short.get())?;

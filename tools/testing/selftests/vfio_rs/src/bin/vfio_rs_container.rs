@@ -3,13 +3,14 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use nix::errno::Errno;
 use vfio_client::sys;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Edu};
-use vfio_rs_selftests::setup::{E1000E, EDU, IOVA, PAGE};
-use vfio_rs_selftests::{Outcome, ensure, errno, same, suite};
+use vfio_rs_selftests::setup::{E1000E, EDU, IOVA, PAGE, read_trimmed};
+use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, suite};
 
 fn api_version() -> Outcome {
     let container = Container::open()?;
@@ -76,8 +77,25 @@ fn extensions_with_iommu() -> Outcome {
     )?;
     // This one depends on the machine.
     let offered = container.check_extension(EXT_DMA_CC)?;
-    ensure!(matches!(offered, 0 | 1), "DMA_CC is {offered}");
-    Ok(())
+    match can_snoop()? {
+        Some(can) => same("DMA_CC", offered, i32::from(can)),
+        None => {
+            ensure!(matches!(offered, 0 | 1), "DMA_CC is {offered}");
+            Ok(())
+        }
+    }
+}
+
+/// Whether the IOMMU can have all DMA snoop the caches, if it is VT-d, which tells.
+fn can_snoop() -> Result<Option<bool>> {
+    /// Snoop Control of the extended capability register.
+    const SNOOP_CONTROL: u64 = 1 << 7;
+    let path = "/sys/class/iommu/dmar0/intel-iommu/ecap";
+    if !Path::new(path).exists() {
+        return Ok(None);
+    }
+    let ecap = u64::from_str_radix(&read_trimmed(path)?, 16)?;
+    Ok(Some(ecap & SNOOP_CONTROL != 0))
 }
 
 fn too_early() -> Outcome {

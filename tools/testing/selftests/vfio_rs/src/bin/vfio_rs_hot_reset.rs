@@ -5,15 +5,16 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
-use vfio_client::Device;
 use vfio_client::config::{self, COMMAND_MEMORY};
 use vfio_client::sys;
 use vfio_client::sysfs::{self, PciDevice};
 use vfio_client::uapi::*;
+use vfio_client::{Container, Device, Group};
+use vfio_rs_selftests::modules::Set;
 use vfio_rs_selftests::qmp::Plugged;
 use vfio_rs_selftests::reset::{hot_reset, raw_reset};
 use vfio_rs_selftests::setup::{Bound, EDU, IGB, NVME, Opened, PAGE, open_edu};
-use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 /// VLAN ether type of Intel's network adapters: an ordinary register, kept until a reset.
 const VET: u64 = 0x38;
@@ -199,6 +200,82 @@ fn others_on_the_bus() -> Outcome {
     )
 }
 
+/// Two functions of one slot without an IOMMU, each thus a group of its own; skips if there are none.
+fn bare() -> Result<[PciDevice; 2]> {
+    let mut all = sysfs::find_all(E1000.0, E1000.1)?;
+    all.retain(|pci| pci.group().is_none());
+    match <[PciDevice; 2]>::try_from(all) {
+        Ok(two) => Ok(two),
+        Err(_) => skip!("no two functions of a slot without an IOMMU"),
+    }
+}
+
+fn devices_of_two_groups() -> Outcome {
+    let [one, two] = bare()?;
+    let allowed = Set::new("vfio", "enable_unsafe_noiommu_mode", "1")?;
+    one.bind_vfio()?;
+    let first = one.group().context("no group")?;
+    let container = Container::open()?;
+    let group = Group::open_bare(first)?;
+    group.set_container(&container)?;
+    container.set_iommu(VFIO_NOIOMMU_IOMMU)?;
+    let device = group.device(&one.address)?;
+    errno("a stranger", info(&device, 8).0, Errno::EPERM)?;
+    errno(
+        "a stranger beside it",
+        hot_reset(&device, &[&group]),
+        Errno::EINVAL,
+    )?;
+    two.bind_vfio()?;
+    let second = two.group().context("no group")?;
+    ensure!(first != second, "both are in group {first}");
+    let (result, count, devices) = info(&device, 8);
+    result?;
+    same("devices", count, 2)?;
+    for entry in [(first, one.address.clone()), (second, two.address.clone())] {
+        ensure!(devices.contains(&entry), "{entry:?} is not in {devices:?}");
+    }
+
+    mark(&device)?;
+    let other_group = Group::open_bare(second)?;
+    errno("one group", hot_reset(&device, &[&group]), Errno::EINVAL)?;
+    errno(
+        "the other group",
+        hot_reset(&device, &[&other_group]),
+        Errno::EINVAL,
+    )?;
+    ensure!(is_marked(&device)?, "reset by who has one group only");
+    hot_reset(&device, &[&other_group, &group])?;
+    ensure!(!is_marked(&device)?, "not reset");
+
+    // From the other device, while both are in use, each in a container of its own.
+    let other_container = Container::open()?;
+    other_group.set_container(&other_container)?;
+    other_container.set_iommu(VFIO_NOIOMMU_IOMMU)?;
+    let other = other_group.device(&two.address)?;
+    mark(&device)?;
+    mark(&other)?;
+    errno(
+        "one group",
+        hot_reset(&other, &[&other_group]),
+        Errno::EINVAL,
+    )?;
+    ensure!(
+        is_marked(&device)? && is_marked(&other)?,
+        "reset by who has one group only"
+    );
+    hot_reset(&other, &[&group, &other_group])?;
+    ensure!(
+        !is_marked(&device)? && !is_marked(&other)?,
+        "not both are reset"
+    );
+    drop((device, other, group, other_group));
+    one.release()?;
+    two.release()?;
+    drop(allowed);
+    Ok(())
+}
+
 fn unused_devices_are_reset_by_their_bus() -> Outcome {
     let plugged = Plugged::new("e1000", 2, E1000)?;
     let [one, two] = &plugged.functions[..] else {
@@ -256,6 +333,7 @@ suite!(
     malformed_requests,
     none_on_the_root_bus,
     others_on_the_bus,
+    devices_of_two_groups,
     unused_devices_are_reset_by_their_bus,
     all_kinds,
 );

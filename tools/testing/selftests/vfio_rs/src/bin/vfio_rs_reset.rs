@@ -6,17 +6,19 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::scope;
+use std::thread::{scope, yield_now};
 use std::time::Instant;
 
 use nix::errno::Errno;
 use vfio_client::config::{self, COMMAND_MASTER, COMMAND_MEMORY};
-use vfio_client::sys;
+use vfio_client::region::Region;
 use vfio_client::uapi::*;
-use vfio_client::{Device, Event};
+use vfio_client::{Device, Event, sys, sysfs};
 use vfio_rs_selftests::qmp::Qmp;
-use vfio_rs_selftests::setup::{E1000E, GLANCE, IGB, Kind, NVME, Opened, PAGE, PATIENCE, slowness};
-use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::setup::{
+    Bound, E1000E, GLANCE, IGB, Kind, NVME, Opened, PAGE, PATIENCE, VGA, is_rust_stack, slowness,
+};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 /// VLAN ether type of Intel's network adapters: an ordinary register, kept until a reset.
 const VET: u64 = 0x38;
@@ -110,7 +112,7 @@ fn under_load() -> Outcome {
             }
             let end = Instant::now() + PATIENCE * slowness();
             while reads.load(Ordering::Relaxed) == before && Instant::now() < end {
-                std::thread::yield_now();
+                yield_now();
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -226,10 +228,61 @@ fn host_drivers_work_afterwards() -> Outcome {
     Ok(())
 }
 
+/// A device that can be reset, with a prefetchable BAR: a display behind a bridge.
+fn display() -> Result<(Opened, Region)> {
+    if !is_rust_stack() {
+        skip!("C VFIO has no write-combining maps");
+    }
+    let displays = sysfs::find_all(VGA.id.0, VGA.id.1)?;
+    let Some(pci) = displays
+        .into_iter()
+        .find(|pci| !pci.address.starts_with("0000:00:"))
+    else {
+        skip!("no display behind a bridge");
+    };
+    pci.bind_vfio()?;
+    let opened = Bound::new(pci)?.open()?;
+    ensure!(opened.device.can_reset()?, "it has no reset");
+    opened.device.config()?.update_command(0, COMMAND_MEMORY)?;
+    let wc = opened.device.region(0)?.write_combining;
+    Ok((opened, *wc.context("no capability")?))
+}
+
+/// Resets under a writer, who is stopped for as long as one takes and goes on.
+fn write_combining_writer() -> Outcome {
+    let (opened, wc) = display()?;
+    let map = opened.device.mmap(&wc, 0, 4 << 20)?;
+    let base = map.addr();
+    let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+    scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for at in (0..4 << 20).step_by(4096) {
+                    // SAFETY: in the map, which stays until the threads are done.
+                    unsafe { ((base + at) as *mut u32).write_volatile(7) };
+                }
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let done = (0..5).try_for_each(|_| -> std::io::Result<()> {
+            let seen = rounds.load(Ordering::Relaxed);
+            opened.device.reset()?;
+            while rounds.load(Ordering::Relaxed) == seen {
+                yield_now();
+            }
+            Ok(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        done
+    })
+    .context("reset")
+}
+
 suite!(
     by_its_own_register,
     under_load,
     atomic_completions,
     errors_are_told,
     host_drivers_work_afterwards,
+    write_combining_writer,
 );

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
+use vfio_client::Event;
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::region::Region;
 use vfio_client::uapi::*;
@@ -149,6 +150,32 @@ fn exclusion() -> Outcome {
     device.read32(&device.region(0)?, 0)?;
     device.config()?.read32(0)?;
     drop(second);
+    uncached_again(&s)
+}
+
+/// What writes to a BAR by itself needs it uncached.
+fn ioeventfd() -> Outcome {
+    let s = setup()?;
+    let device = &s.opened.device;
+    let event = Event::new()?;
+    let (fd, width) = (event.as_raw_fd(), VFIO_DEVICE_IOEVENTFD_32);
+    let map = device.mmap(&s.wc, 0, PAGE as usize)?;
+    errno(
+        "while combining",
+        device.ioeventfd(&s.bar, 64, width, 1, fd),
+        Errno::EBUSY,
+    )?;
+    drop(map);
+    device.ioeventfd(&s.bar, 64, width, 1, fd)?;
+    errno(
+        "with an eventfd",
+        device.mmap(&s.wc, 0, PAGE as usize),
+        Errno::EBUSY,
+    )?;
+    event.signal()?;
+    same("word", device.read32(&s.bar, 64)?, 1)?;
+    device.ioeventfd(&s.bar, 64, width, 1, -1)?;
+    drop(device.mmap(&s.wc, 0, PAGE as usize)?);
     uncached_again(&s)
 }
 
@@ -416,6 +443,7 @@ suite!(
     cache_types,
     data,
     exclusion,
+    ioeventfd,
     misuse,
     memory_disabled,
     memory_disabled_under_writer,
