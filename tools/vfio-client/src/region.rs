@@ -230,6 +230,9 @@ pub struct Mapping {
     len: usize,
 }
 
+// SAFETY: each access is one volatile load or store of a word of device memory, from whatever thread.
+unsafe impl Sync for Mapping {}
+
 impl Mapping {
     fn word(&self, at: usize) -> *mut u32 {
         assert!(at % 4 == 0 && at + 4 <= self.len, "beyond the mapping");

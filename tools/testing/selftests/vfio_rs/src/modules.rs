@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Modules and their parameters.
 
+use std::ffi::CString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
 
-use crate::setup::read_trimmed;
-use crate::skip;
+use crate::check::errno;
+use crate::setup::{is_rust_stack, read_trimmed};
+use crate::{Outcome, skip};
 
 fn path(module: &str, name: &str) -> String {
     format!("/sys/module/{module}/parameters/{name}")
@@ -94,4 +97,52 @@ impl Drop for Set {
     fn drop(&mut self) {
         let _ = fs::write(&self.path, &self.before);
     }
+}
+
+/// delete_module(2) without waiting.
+fn remove_module(name: &str) -> std::io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: a plain system call.
+    let ret = unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) };
+    if ret < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// A module that is there must not be removable; says whether it is there.
+///
+/// # Errors
+/// If it can be removed.
+pub fn stays(name: &str) -> Result<bool> {
+    // Only modules have a count; what is built in cannot be removed.
+    if !Path::new(&format!("/sys/module/{name}/refcnt")).exists() {
+        return Ok(false);
+    }
+    errno(
+        &format!("removing {name}"),
+        remove_module(name),
+        Errno::EAGAIN,
+    )?;
+    Ok(true)
+}
+
+/// No module that serves a device in use must be removable.
+///
+/// # Errors
+/// If one can be removed, or none is there.
+pub fn all_stay() -> Outcome {
+    let names: &[&str] = if is_rust_stack() {
+        // Deliberate difference: the other modules only carry names, so it does no harm when one goes.
+        &["vfio_rs"]
+    } else {
+        &["vfio_pci", "vfio_pci_core", "vfio_iommu_type1", "vfio"]
+    };
+    let mut tried = 0;
+    for name in names {
+        tried += u32::from(stays(name)?);
+    }
+    ensure!(tried > 0, "no module found");
+    Ok(())
 }

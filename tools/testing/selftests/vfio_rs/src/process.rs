@@ -5,10 +5,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
+
+use crate::setup::{PATIENCE, slowness};
 
 /// A forked child; killed when dropped.
 #[derive(Debug)]
@@ -69,6 +71,19 @@ impl Child {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until `signal` has ended it.
+    ///
+    /// # Errors
+    /// If it ends in another way, or not.
+    pub fn killed_by(&mut self, signal: Signal) -> Result<()> {
+        let status = self.wait(PATIENCE * slowness())?;
+        ensure!(
+            matches!(status, WaitStatus::Signaled(_, s, _) if s == signal),
+            "ended by {status:?}, not {signal:?}"
+        );
+        Ok(())
     }
 
     /// Kills it and waits.

@@ -19,6 +19,11 @@ pub fn is_expected<T>(result: std::io::Result<T>, allowed: &[Errno]) -> bool {
 
 /// Runs all bodies over and over for a while, each in a thread of its own; false if one returned false.
 pub fn race(time: Duration, bodies: &[&(dyn Fn() -> bool + Sync)]) -> bool {
+    race_while(|| sleep(time), bodies)
+}
+
+/// As [`race`], until `end` returns.
+pub fn race_while(end: impl FnOnce(), bodies: &[&(dyn Fn() -> bool + Sync)]) -> bool {
     let (stop, good) = (AtomicBool::new(false), AtomicBool::new(true));
     scope(|threads| {
         for body in bodies {
@@ -31,7 +36,7 @@ pub fn race(time: Duration, bodies: &[&(dyn Fn() -> bool + Sync)]) -> bool {
                 }
             });
         }
-        sleep(time);
+        end();
         stop.store(true, Ordering::Relaxed);
     });
     good.into_inner()

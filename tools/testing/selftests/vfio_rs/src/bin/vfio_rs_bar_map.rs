@@ -121,26 +121,17 @@ fn changed_maps() -> Outcome {
         map.write32(0, 1);
         0
     })?;
-    killed_by(&mut child, Signal::SIGSEGV)?;
+    child.killed_by(Signal::SIGSEGV)?;
     let mut child = process::spawn(|| map.read32(page) as i32)?;
-    killed_by(&mut child, Signal::SIGSEGV)?;
+    child.killed_by(Signal::SIGSEGV)?;
     let config = opened.device.config()?;
     config.update_command(COMMAND_MEMORY, 0)?;
     for at in [0, 2 * page, len - 8] {
         let mut child = process::spawn(|| map.read32(at) as i32)?;
-        killed_by(&mut child, Signal::SIGBUS)?;
+        child.killed_by(Signal::SIGBUS)?;
     }
     config.update_command(0, COMMAND_MEMORY)?;
     same("word again", map.read32(len - 8), 42)
-}
-
-fn killed_by(child: &mut process::Child, signal: Signal) -> Outcome {
-    let status = child.wait(PATIENCE * slowness())?;
-    ensure!(
-        matches!(status, WaitStatus::Signaled(_, got, _) if got == signal),
-        "expected {signal}, got {status:?}"
-    );
-    Ok(())
 }
 
 /// A child has the map, and keeps the device open.

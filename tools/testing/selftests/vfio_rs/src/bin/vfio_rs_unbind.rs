@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The device, its driver or its module taken away while a user holds on.
 
-use std::ffi::CString;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{Edu, Event, Group};
+use vfio_rs_selftests::modules::{all_stay, stays};
 use vfio_rs_selftests::process::{self, Child};
 use vfio_rs_selftests::setup::{
     EDU, GLANCE, IGB, IOVA, Kind, NVME, Opened, PATIENCE, is_rust_stack, open_edu, slowness,
@@ -161,46 +160,10 @@ fn remove_and_rescan() -> Outcome {
     Ok(())
 }
 
-/// delete_module(2) without waiting.
-fn remove_module(name: &str) -> std::io::Result<()> {
-    let name = CString::new(name)?;
-    // SAFETY: a plain system call.
-    let ret = unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) };
-    if ret < 0 {
-        Err(std::io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
-/// A module that is there must not be removable; says whether it is there.
-fn stays(name: &str) -> Result<bool> {
-    // Only modules have a count; what is built in cannot be removed.
-    if !Path::new(&format!("/sys/module/{name}/refcnt")).exists() {
-        return Ok(false);
-    }
-    errno(
-        &format!("removing {name}"),
-        remove_module(name),
-        Errno::EAGAIN,
-    )?;
-    Ok(true)
-}
-
 fn modules_stay_while_in_use() -> Outcome {
     let opened = open_edu()?;
     let _buf = opened.map_new(IOVA, 1)?;
-    let mut tried = 0;
-    let names: &[&str] = if is_rust_stack() {
-        // Deliberate difference: the other modules only carry names, so it does no harm when one goes.
-        &["vfio_rs"]
-    } else {
-        &["vfio_pci", "vfio_pci_core", "vfio_iommu_type1", "vfio"]
-    };
-    for name in names {
-        tried += u32::from(stays(name)?);
-    }
-    ensure!(tried > 0, "no module found");
+    all_stay()?;
     same("liveness", Edu::new(&opened.device)?.liveness(5)?, !5)
 }
 
