@@ -60,7 +60,7 @@ impl Channel {
     /// # Errors
     /// If it fails or takes longer than `time`, with its output.
     pub fn run(&mut self, command: &str, time: Duration) -> Result<String> {
-        let text = format!("{{ {command}\n}} </dev/null 2>&1; echo; echo {END}$?\n");
+        let text = format!("{{ {command}\n}} </dev/null 2>&1; s=$?; echo; echo {END}$s\n");
         self.send(&text)?;
         let end = Instant::now() + time;
         let mut output = String::new();

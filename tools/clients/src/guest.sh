@@ -4,9 +4,13 @@
 
 until_true() { until eval "$1"; do usleep 20000; done; }
 
-# load [OPTIONS]: the drivers, in order; OPTIONS go to e1000e.
+# load MEBIBYTES [OPTIONS]: that much data that nowhere repeats itself at the same place of a block, and the
+# drivers, in order; OPTIONS go to e1000e.
 load() {
-	dd if=/dev/urandom of=/data bs=1M count=64 2>/dev/null
+	size=$1
+	shift
+	dd if=/dev/urandom of=/random bs=1M count=1 2>/dev/null
+	for i in $(seq "$size"); do echo "$i" && cat /random; done | head -c "${size}m" >/data
 	echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore
 	for m in /modules/*.ko; do
 		case $m in
@@ -23,27 +27,27 @@ interface() {
 	done
 }
 
-# network DEVICE-ID OWN-ADDRESS PEER PORT: sends 4 MiB to the peer, which sends them back.
+# network DEVICE-ID OWN-ADDRESS PEER PORT: sends 1 MiB to the peer, which sends them back.
 network() {
 	until_true "[ -n \"\$(interface $1)\" ]"
 	i=$(interface "$1")
 	ip addr flush dev "$i" && ip addr add "$2/24" dev "$i" && ip link set "$i" up || return
 	until_true "[ \"\$(cat /sys/class/net/$i/carrier)\" = 1 ]"
 	ping -c 3 -W 20 "$3" || return
-	dd if=/data of=/sent bs=1M count=4 2>/dev/null
+	dd if=/data of=/sent bs=1M count=1 2>/dev/null
 	nc "$3" "$4" </sent >/back || return
 	cmp /sent /back || return
-	echo "$i: $(wc -c </back) bytes there and back, rx $(cat "/sys/class/net/$i/statistics/rx_packets")" \
-		"packets, $(cat "/sys/class/net/$i/statistics/rx_errors") errors"
-	[ "$(cat "/sys/class/net/$i/statistics/rx_errors")" = 0 ]
+	s=/sys/class/net/$i/statistics
+	echo "$i: $(wc -c </back) bytes there and back, rx $(cat "$s/rx_packets") packets, $(cat "$s/rx_crc_errors") damaged"
+	[ "$(cat "$s/rx_crc_errors")" = 0 ]
 }
 
-# disk MEBIBYTES-TO-SKIP: writes 64 MiB there, reads them back past all caches; prints the checksum.
+# disk MEBIBYTES-TO-SKIP: writes the data there, reads them back past all caches; prints the checksum.
 disk() {
 	until_true '[ -b /dev/nvme0n1 ]'
 	dd if=/data of=/dev/nvme0n1 bs=1M seek="$1" oflag=direct 2>/dev/null || return
 	want=$(md5sum </data)
-	got=$(dd if=/dev/nvme0n1 bs=1M skip="$1" count=64 iflag=direct 2>/dev/null | md5sum)
+	got=$(dd if=/dev/nvme0n1 bs=1M skip="$1" count="$size" iflag=direct 2>/dev/null | md5sum)
 	[ "$want" = "$got" ] || { echo "wrote $want, read $got"; return 1; }
 	echo "sum ${want%% *}"
 }
@@ -51,7 +55,7 @@ disk() {
 # disk_still SUM MEBIBYTES-TO-SKIP: what was written before is still there.
 disk_still() {
 	until_true '[ -b /dev/nvme0n1 ]'
-	got=$(dd if=/dev/nvme0n1 bs=1M skip="$2" count=64 iflag=direct 2>/dev/null | md5sum)
+	got=$(dd if=/dev/nvme0n1 bs=1M skip="$2" count="$size" iflag=direct 2>/dev/null | md5sum)
 	[ "$1" = "${got%% *}" ] || { echo "wrote $1, now there is $got"; return 1; }
 }
 

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use vfio_client::sysfs::PciDevice;
 
 use crate::Interrupts;
-use crate::guest::{BOOT, Guest, Machine};
+use crate::guest::{BOOT, Guest, HOTPLUGGED, Machine};
 use crate::peer::{PORT, Peer};
 use crate::report::Report;
 use crate::system::{command, device};
@@ -21,9 +21,8 @@ const EDU: &str = "0x11e8";
 /// The peer's addresses, and the guest's: a network for each of its cards.
 const PEER: [&str; 2] = ["10.9.1.1", "10.9.2.1"];
 const OWN: [&str; 2] = ["10.9.1.2", "10.9.2.2"];
-const MEBIBYTE: u64 = 1 << 20;
 /// Bytes that the guest sends over a card at a time, and gets back.
-const SENT: u64 = 4 * MEBIBYTE;
+const SENT: u64 = 1 << 20;
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -40,15 +39,30 @@ pub struct Options {
     /// Devices, by QEMU id in this machine.
     #[arg(long, value_delimiter = ',', default_value = "igb0,e1000e0,nvme0,edu9")]
     devices: Vec<String>,
-    /// One boot, no reboot and no hot-plug.
-    #[arg(long)]
-    short: bool,
+    /// The guest's memory.
+    #[arg(long, default_value = "384M")]
+    memory: String,
+    /// How much is written to the disk and read back.
+    #[arg(long, default_value = "64")]
+    mebibytes: u32,
+    /// What comes after the first use of all devices: they are used once more then.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    then: Vec<Then>,
     /// Write the output of lspci -vvv in the guest to this file, before drivers are loaded.
     #[arg(long)]
     lspci: Option<PathBuf>,
     /// Boot the guest and use no device.
     #[arg(long)]
     boot_only: bool,
+}
+
+/// Something that happens to a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Then {
+    /// A device is unplugged and plugged in again.
+    Hotplug,
+    /// It reboots.
+    Reboot,
 }
 
 /// Runs all that `options` ask for.
@@ -120,17 +134,28 @@ impl Session<'_> {
             });
         }
         let used = !self.options.boot_only && self.boot(report, &mut guest, "");
-        if used && !self.options.short {
-            let again = self.hotplug(report, &mut guest)
-                && report.step(&self.name("reboot"), || {
-                    guest.reboot()?;
-                    Ok(String::new())
-                });
-            if again {
-                self.boot(report, &mut guest, " after reboot");
-            }
+        if used {
+            self.then(report, &mut guest);
         }
         report.step(&self.name("QEMU ends"), || guest.quit());
+    }
+
+    fn then(&mut self, report: &mut Report, guest: &mut Guest) {
+        for &event in &self.options.then {
+            let passed = match event {
+                Then::Hotplug => self.hotplug(report, guest),
+                Then::Reboot => {
+                    let rebooted = report.step(&self.name("reboot"), || {
+                        guest.reboot()?;
+                        Ok(String::new())
+                    });
+                    rebooted && self.boot(report, guest, " after reboot")
+                }
+            };
+            if !passed {
+                return;
+            }
+        }
     }
 
     fn start(&self) -> Result<Guest> {
@@ -143,6 +168,7 @@ impl Session<'_> {
         Guest::start(&Machine {
             kernel: &self.options.kernel,
             accel: &self.options.accel,
+            memory: &self.options.memory,
             append: match self.interrupts {
                 Interrupts::Intx => "pci=nomsi",
                 Interrupts::Msix | Interrupts::Msi => "",
@@ -158,7 +184,8 @@ impl Session<'_> {
             Interrupts::Msix | Interrupts::Intx => "",
         };
         let mut good = report.step(&self.name(&format!("drivers load{when}")), || {
-            guest.run(&format!("load {options}"), BOOT)
+            let size = self.options.mebibytes;
+            guest.run(&format!("load {size} {options}"), BOOT)
         });
         if self.has("edu9") {
             good &= report.step(&self.name(&format!("edu{when}")), || {
@@ -209,13 +236,13 @@ impl Session<'_> {
     }
 
     fn hotplug(&self, report: &mut Report, guest: &mut Guest) -> bool {
-        let id = "igb0";
+        let id = HOTPLUGGED;
         if !self.has(id) {
             return true;
         }
         report.step(&self.name("igb0 unplugged"), || {
             guest.unplug(id)?;
-            guest.run(&format!("until_true '[ -z \"$(address {IGB})\" ]'"), 300)
+            guest.run(&format!("until_true '[ -z \"$(address {IGB})\" ]'"), 30)
         }) && report.step(&self.name("igb0 plugged in again"), || {
             guest.plug(id, &device(id)?)?;
             self.network(guest, id, IGB, 0)

@@ -106,6 +106,11 @@ pub const STAGES: &[Stage] = &[
         job: Job::Client(&["scripts/test-dpdk"]),
     },
     Stage {
+        name: "qemu",
+        what: "QEMU gives devices to a nested guest",
+        job: Job::Client(&["scripts/test-qemu", "--brief"]),
+    },
+    Stage {
         name: "bench",
         what: "no row of Documentation/bench.json has become worse",
         job: Job::Bench,
