@@ -16,8 +16,8 @@ use crate::process;
 const HOST_DRIVERS: &str = "modprobe -a igb e1000e nvme; ";
 
 /// Beside the default devices: one with a driver of its own in a group with others, a display,
-/// another one behind a bridge, and one that shares a group with the port it is behind.
-const MORE_DEVICES: [&str; 12] = [
+/// another one behind a bridge, and two in a group with the ports that they are behind.
+const MORE_DEVICES: [&str; 18] = [
     "--device",
     "e1000e,id=e1000e1,addr=0x11.2",
     "--device",
@@ -27,9 +27,15 @@ const MORE_DEVICES: [&str; 12] = [
     "--device",
     "VGA,id=vga1,bus=rp-vga",
     "--device",
-    "pcie-root-port,id=noacs0,chassis=90,slot=90,disable-acs=on,addr=0x18",
+    "pcie-root-port,id=noacs0,chassis=90,slot=90,disable-acs=on,addr=0x18,multifunction=on",
+    "--device",
+    "pcie-root-port,id=noacs1,chassis=91,slot=91,disable-acs=on,addr=0x18.1",
+    "--device",
+    "pcie-root-port,id=noacs2,chassis=92,slot=92,disable-acs=on,addr=0x18.2",
     "--device",
     "edu,id=edu6,bus=noacs0",
+    "--device",
+    "edu,id=edu7,bus=noacs1",
 ];
 
 /// Runs inside: a folder made in `$queue`, which all machines share, takes a program. What programs

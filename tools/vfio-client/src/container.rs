@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::caps;
 use crate::dma::DmaBuf;
@@ -249,6 +249,13 @@ impl Container {
     /// The kernel's errno.
     pub fn unmap_all(&self) -> io::Result<u64> {
         self.unmap_flags(uapi::VFIO_DMA_UNMAP_FLAG_ALL, 0, 0)
+    }
+}
+
+impl From<OwnedFd> for Container {
+    /// For a descriptor that another process opened.
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd.into())
     }
 }
 

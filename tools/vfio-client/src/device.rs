@@ -52,6 +52,13 @@ impl Device {
     }
 }
 
+impl From<OwnedFd> for Device {
+    /// For a descriptor that another process opened.
+    fn from(fd: OwnedFd) -> Self {
+        Self::new(fd)
+    }
+}
+
 impl AsRawFd for Device {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()

@@ -146,6 +146,13 @@ impl Group {
     }
 }
 
+impl From<OwnedFd> for Group {
+    /// For a descriptor that another process opened.
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd.into())
+    }
+}
+
 impl AsRawFd for Group {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()

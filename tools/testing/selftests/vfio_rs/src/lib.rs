@@ -12,6 +12,7 @@ pub mod leaks;
 pub mod machine;
 pub mod merge;
 pub mod modules;
+pub mod nobody;
 pub mod order;
 pub mod pin;
 pub mod process;

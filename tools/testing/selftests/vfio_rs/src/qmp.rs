@@ -74,6 +74,7 @@ impl Qmp {
 pub struct Plugged {
     qmp: Qmp,
     count: u32,
+    unplugged: bool,
     /// The functions, by number.
     pub functions: Vec<PciDevice>,
 }
@@ -83,7 +84,15 @@ impl Plugged {
     ///
     /// # Errors
     /// Skip without a monitor or a free port; or they do not show up.
-    pub fn new(driver: &str, count: u32, (vendor, device): (u16, u16)) -> Result<Self> {
+    pub fn new(driver: &str, count: u32, id: (u16, u16)) -> Result<Self> {
+        Self::at("hot0", driver, count, id)
+    }
+
+    /// As [`Plugged::new`], into the port `bus`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn at(bus: &str, driver: &str, count: u32, (vendor, device): (u16, u16)) -> Result<Self> {
         if Path::new("/proc/lockdep_stats").exists() {
             skip!("lockdep complains about the kernel's hot-plug, and then says no more");
         }
@@ -96,13 +105,14 @@ impl Plugged {
             qmp.execute(
                 "device_add",
                 &format!(
-                    r#"{{"driver":"{driver}","id":"plugged{function}","bus":"hot0","addr":"0.{function}","multifunction":{several},"x-pcie-ari-nextfn-1":{several}}}"#
+                    r#"{{"driver":"{driver}","id":"plugged{function}","bus":"{bus}","addr":"0.{function}","multifunction":{several},"x-pcie-ari-nextfn-1":{several}}}"#
                 ),
             )?;
         }
         let mut plugged = Self {
             qmp,
             count,
+            unplugged: false,
             functions: Vec::new(),
         };
         let end = Instant::now() + PLUG * slowness();
@@ -116,12 +126,24 @@ impl Plugged {
         }
         Ok(plugged)
     }
+
+    /// Asks for them back, without waiting.
+    ///
+    /// # Errors
+    /// If QEMU refuses.
+    pub fn unplug(&mut self) -> Result<()> {
+        // The kernel takes all functions of the slot out.
+        self.qmp.execute("device_del", r#"{"id":"plugged0"}"#)?;
+        self.unplugged = true;
+        Ok(())
+    }
 }
 
 impl Drop for Plugged {
     fn drop(&mut self) {
-        // The kernel takes all functions of the slot out.
-        if let Err(e) = self.qmp.execute("device_del", r#"{"id":"plugged0"}"#) {
+        if !self.unplugged
+            && let Err(e) = self.unplug()
+        {
             println!("{e:#}");
             return;
         }

@@ -2,21 +2,17 @@
 //! What is counted and limited: mappings, and the memory that a user locks.
 
 use std::fs;
-use std::os::unix::fs::chown;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::wait::WaitStatus;
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Group, counters};
-use vfio_rs_selftests::process;
-use vfio_rs_selftests::setup::{Bound, EDU, IOVA, PAGE, PATIENCE, read_trimmed, slowness};
+use vfio_rs_selftests::nobody::{self, NOBODY};
+use vfio_rs_selftests::setup::{Bound, EDU, IOVA, PAGE, read_trimmed};
 use vfio_rs_selftests::{Context, Outcome, Result, errno, same, suite};
 
 const LIMIT: &str = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit";
 const READ: u32 = VFIO_DMA_MAP_FLAG_READ;
-const NOBODY: u32 = 65534;
 
 fn attached() -> Result<(Container, Group)> {
     EDU.bind()?.attach(VFIO_TYPE1v2_IOMMU)
@@ -77,30 +73,8 @@ fn entry_limit_of_four() -> Outcome {
 
 /// Runs `body` as user nobody with a memlock limit of 16 pages, who owns the group's node.
 fn as_nobody(bound: &Bound, body: fn(&Bound) -> Outcome) -> Outcome {
-    let node = vfio_client::group::node(bound.group);
-    chown(&node, Some(NOBODY), Some(NOBODY))?;
-    let mut child = process::spawn(|| {
-        let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-        let limit = 16 * PAGE;
-        let outcome = setrlimit(Resource::RLIMIT_MEMLOCK, limit, limit)
-            .and_then(|()| setgroups(&[]))
-            .and_then(|()| setresgid(gid, gid, gid))
-            .and_then(|()| setresuid(uid, uid, uid))
-            .context("become nobody")
-            .and_then(|()| body(bound));
-        match outcome {
-            Ok(()) => 0,
-            Err(e) => {
-                println!("as nobody: {e:#}");
-                1
-            }
-        }
-    })?;
-    same(
-        "status",
-        child.wait(PATIENCE * slowness())?,
-        WaitStatus::Exited(child.pid, 0),
-    )
+    nobody::give_node(bound, NOBODY)?;
+    nobody::expect_success(nobody::spawn(|| body(bound))?)
 }
 
 fn memlock_limit_of_a_user() -> Outcome {
@@ -131,20 +105,10 @@ fn user_needs_the_group_node() -> Outcome {
         drop(bound.open_group()?);
         Ok(())
     })?;
-    chown(vfio_client::group::node(bound.group), Some(0), Some(0))?;
-    let mut child = process::spawn(|| {
-        // SAFETY: a plain system call.
-        unsafe { libc::setuid(NOBODY) };
-        match Group::open(bound.group) {
-            Err(e) if e.raw_os_error() == Some(libc::EACCES) => 0,
-            _ => 1,
-        }
-    })?;
-    same(
-        "status",
-        child.wait(PATIENCE * slowness())?,
-        WaitStatus::Exited(child.pid, 0),
-    )
+    nobody::give_node(&bound, 0)?;
+    nobody::expect_success(nobody::spawn(|| {
+        errno("open", Group::open(bound.group), Errno::EACCES)
+    })?)
 }
 
 fn root_has_no_memlock_limit() -> Outcome {

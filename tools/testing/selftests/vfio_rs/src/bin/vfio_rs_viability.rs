@@ -77,14 +77,27 @@ fn neighbour_with_host_driver() -> Outcome {
     Ok(())
 }
 
+/// Writes the address to the host driver's file `bind`, which returns what the probe did.
+fn bind_by_hand(device: &PciDevice) -> std::io::Result<()> {
+    let driver = E1000E.driver.unwrap_or_default();
+    std::fs::write(
+        format!("/sys/bus/pci/drivers/{driver}/bind"),
+        &device.address,
+    )
+}
+
 fn host_driver_is_denied_while_in_use() -> Outcome {
     let (bound, other) = spoiled()?;
     other.release()?;
     let (container, group) = bound.attach(VFIO_TYPE1v2_IOMMU)?;
     let device = group.device(&bound.pci.address)?;
+    let wanted = E1000E.driver;
+    other.set_override(wanted)?;
     // Whatever the write returns, the driver must not have it.
     let _ = other.probe();
     same("driver while in use", other.driver(), None)?;
+    errno("bind by hand", bind_by_hand(&other), Errno::EBUSY)?;
+    same("driver then", other.driver(), None)?;
     same(
         "status",
         group.status()?,
