@@ -11,9 +11,12 @@ use kernel::{
         UniqueArc, //
     },
 };
-use vfio_kernel::kvm::{
-    KvmFile,
-    KvmSlot, //
+use vfio_kernel::{
+    kvm::{
+        KvmFile,
+        KvmSlot, //
+    },
+    sched,
 };
 
 use super::Group;
@@ -41,10 +44,10 @@ impl GroupFile {
             return Err(ENODEV);
         }
         group.check_rawio()?;
-        if state.opened {
+        if state.opener.is_some() {
             return Err(EBUSY);
         }
-        state.opened = true;
+        state.opener = Some(sched::current_pid());
         Ok(file
             .write(Self {
                 group: group.clone(),
@@ -73,7 +76,7 @@ impl Drop for GroupFile {
     fn drop(&mut self) {
         let mut state = self.group.state().lock();
         state.leave_container();
-        state.opened = false;
+        state.opener = None;
         let members = state.members.disband();
         drop(state);
         // Closes their files, maybe, which is not for under a lock.

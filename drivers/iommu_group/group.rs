@@ -61,8 +61,8 @@ pub(super) struct State {
     iommu_group: Option<ARef<iommu::Group>>,
     /// Makes a device without an IOMMU a member of that.
     bare: Option<BareGroup>,
-    /// Whether a file is open; there may be one.
-    pub(super) opened: bool,
+    /// Who opened the file that is open; there may be one.
+    pub(super) opener: Option<i32>,
     /// Not that of a leader.
     pub(super) container: Option<Arc<Container>>,
     /// How often devices of the group are open; those of a member, through it, are not counted here.
@@ -80,9 +80,14 @@ pub(super) struct State {
 /// What others may know of a group at some moment.
 pub(super) struct Standing {
     pub(super) iommu_group: ARef<iommu::Group>,
+    pub(super) opener: Option<i32>,
+    /// The group that it joined.
+    pub(super) leader: Option<i32>,
     /// Its own, or the one that it came into with its leader.
     pub(super) container: Option<Arc<Container>>,
+    pub(super) users: usize,
     pub(super) was_busy: bool,
+    pub(super) cut_off: bool,
 }
 
 /// What `VFIO_GROUP_GET_STATUS` tells.
@@ -128,7 +133,7 @@ impl Group {
         let state = State {
             iommu_group: Some(iommu_group),
             bare,
-            opened: false,
+            opener: None,
             container: None,
             users: 0,
             leader: None,
@@ -176,8 +181,12 @@ impl Group {
         let state = self.state.lock();
         Ok(Standing {
             iommu_group: state.alive()?.clone(),
+            opener: state.opener,
+            leader: state.leader.as_ref().map(|leader| leader.id()),
             container: leaders.unwrap_or_else(|| state.container.clone()),
+            users: state.users,
             was_busy: state.was_busy,
+            cut_off: state.cut_off,
         })
     }
 

@@ -19,6 +19,7 @@
 //! | `viability.rs` | the rules of who may have a group; pure                    |
 //! | `drivers.rs`   | which driver has which device                              |
 //! | `report.rs`    | what the rules say of a group, for users and the log       |
+//! | `debug.rs`     | debugfs                                                    |
 //! | `watch.rs`     | drivers and devices that come and go                       |
 //!
 //! Locks: `Registry::entries` or `Merging::lock`, then `Group::state`, then that of a group that
@@ -26,6 +27,7 @@
 //! `Group::devices` is held over `Device::users` or `Device::signals` alone, `Drivers::all` over
 //! nothing. Stands for drivers/vfio/group.c.
 
+mod debug;
 mod drivers;
 mod file;
 mod group;
@@ -37,6 +39,6 @@ mod viability;
 mod watch;
 
 pub(crate) use self::{
-    drivers::Drivers, file::GroupFile, group::Group, registry::Registry, viability::Verdict,
-    watch::Watch,
+    debug::DebugFiles, drivers::Drivers, file::GroupFile, group::Group, registry::Registry,
+    viability::Verdict, watch::Watch,
 };

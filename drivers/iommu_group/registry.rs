@@ -91,6 +91,20 @@ impl Registry {
         self.enter(&mut self.entries.lock(), group)
     }
 
+    /// All groups.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn groups(&self) -> Result<KVec<Arc<Group>>> {
+        let entries = self.entries.lock();
+        let mut groups = KVec::with_capacity(entries.len(), GFP_KERNEL)?;
+        for entry in entries.iter() {
+            groups.push(entry.group.clone(), GFP_KERNEL)?;
+        }
+        Ok(groups)
+    }
+
     /// The group of `iommu_group`, if a device of it is bound.
     pub(super) fn find(&self, iommu_group: &iommu::Group) -> Option<Arc<Group>> {
         let entries = self.entries.lock();

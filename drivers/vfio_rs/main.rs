@@ -36,6 +36,7 @@ use vfio_kernel::{
 };
 
 use iommu_group::{
+    DebugFiles,
     Drivers,
     Registry,
     Watch, //
@@ -64,6 +65,7 @@ struct VfioRs {
     _watch: BusWatch<Watch>,
     _container_node: MiscNode,
     _debugfs: DebugFs,
+    _debug_files: DebugFiles,
 }
 
 impl kernel::Module for VfioRs {
@@ -81,6 +83,7 @@ impl kernel::Module for VfioRs {
         let watch = Watch::new(drivers, registry.clone())?;
         let physfns = pci::PhysFns::new()?;
         let vf_watch = BusWatch::new(physfns.clone())?;
+        let debug_files = DebugFiles::new(&registry)?;
         let shared = pci::Shared::new(registry, physfns)?;
         let driver = Registration::new::<Self>(pci::DRIVER, shared)?;
         Ok(Self {
@@ -89,6 +92,7 @@ impl kernel::Module for VfioRs {
             _watch: watch,
             _container_node: container_node,
             _debugfs: DebugFs::create(),
+            _debug_files: debug_files,
         })
     }
 }

@@ -12,6 +12,7 @@
 #include <linux/mutex.h>
 #include <linux/pci.h>
 
+struct dentry;
 struct fs_context;
 struct seq_file;
 
@@ -61,6 +62,11 @@ size_t vfio_rs_iommu_unmap(struct iommu_domain *domain, bool has_pt, unsigned lo
 void vfio_rs_iommu_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
 int vfio_rs_iommu_sync_map(struct iommu_domain *domain, unsigned long iova, size_t len);
 bool vfio_rs_enforce_cache_coherency(struct iommu_domain *domain);
+
+struct dentry *vfio_rs_debugfs_dir(const char *name);
+struct dentry *vfio_rs_debugfs_file(const char *name, struct dentry *parent, void *data,
+				    const struct file_operations *fops);
+void vfio_rs_debugfs_remove(struct dentry *dentry);
 
 void vfio_rs_show_syspath(struct seq_file *seq, const struct device *dev);
 struct resource *vfio_rs_pci_resource(struct pci_dev *pdev, unsigned int i);

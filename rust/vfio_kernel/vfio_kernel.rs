@@ -12,6 +12,7 @@ pub mod anon_file;
 pub mod argsz;
 pub mod chardev;
 pub mod completion;
+pub mod debugfs;
 pub mod eventfd;
 pub mod fops;
 pub mod iommu;

@@ -9,6 +9,10 @@ mod type1;
 
 use kernel::{
     prelude::*,
+    seq_file::{
+        seq_print,
+        SeqFile, //
+    },
     sync::Arc, //
 };
 use vfio_kernel::{
@@ -40,6 +44,11 @@ pub(crate) trait Backend: Send + Sync {
 
     /// Unmaps and unpins everything; called when the last group was detached.
     fn release(&self);
+
+    /// Prints what kind it is on a line, then what is mapped, cut if it is too much.
+    fn show(&self, out: &SeqFile) {
+        seq_print!(out, "no mappings to show\n");
+    }
 
     /// An ioctl that the container does not know.
     fn ioctl(&self, cmd: u32, arg: UserArg) -> Result<isize>;

@@ -14,8 +14,16 @@
 use kernel::{
     new_mutex,
     prelude::*,
+    seq_file::{
+        seq_print,
+        SeqFile, //
+    },
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     },
@@ -38,9 +46,14 @@ use crate::backend::{
 /// See the module's documentation.
 #[pin_data]
 pub(crate) struct Container {
+    /// For debugfs: no other has had it.
+    number: u64,
     #[pin]
     state: Mutex<State>,
 }
+
+/// How many there have been.
+static COUNT: Atomic<u64> = Atomic::new(0);
 
 struct State {
     /// The groups in the container, all owned by it.
@@ -71,9 +84,26 @@ impl Container {
             cut_off: false,
         };
         Arc::pin_init(
-            pin_init!(Self { state <- new_mutex!(state, "Container::state") }),
+            pin_init!(Self {
+                number: COUNT.fetch_add(1, Relaxed),
+                state <- new_mutex!(state, "Container::state"),
+            }),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// What debugfs calls it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Prints what is mapped, a line each, cut if it is too much.
+    pub(crate) fn show(&self, out: &SeqFile) {
+        seq_print!(out, "container {}: ", self.number);
+        match self.backend() {
+            Some(backend) => backend.show(out),
+            None => seq_print!(out, "no address space\n"),
+        }
     }
 
     /// `VFIO_CHECK_EXTENSION`: 1 if the backend, or any if there is none yet, has `extension`.

@@ -16,6 +16,7 @@
 //! | `dirty.rs`    | `VFIO_IOMMU_DIRTY_PAGES`                           |
 //! | `attach.rs`   | groups coming and going                            |
 //! | `info.rs`     | `VFIO_IOMMU_GET_INFO`                              |
+//! | `show.rs`     | what debugfs shows                                 |
 //!
 //! Locks: `maps`, then `IoSpace::domains`. Stands for drivers/vfio/vfio_iommu_type1.c.
 
@@ -25,12 +26,14 @@ mod info;
 mod map;
 mod maps;
 mod mixed;
+mod show;
 mod unmap;
 mod vaddr;
 
 use kernel::{
     new_condvar, new_mutex,
     prelude::*,
+    seq_file::SeqFile,
     sync::{
         atomic::Atomic,
         Arc,
@@ -120,6 +123,10 @@ impl Backend for Type1 {
 
     fn release(&self) {
         self.unmap_all();
+    }
+
+    fn show(&self, out: &SeqFile) {
+        self.print(out);
     }
 
     fn ioctl(&self, cmd: u32, arg: UserArg) -> Result<isize> {

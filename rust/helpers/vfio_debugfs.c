@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+/* debugfs. A kernel without it has stubs, inline. */
+#include <linux/debugfs.h>
+
+#include "vfio_helpers.h"
+
+struct dentry *vfio_rs_debugfs_dir(const char *name)
+{
+	return debugfs_create_dir(name, NULL);
+}
+
+/* Where there is no folder the file would go to the top. */
+struct dentry *vfio_rs_debugfs_file(const char *name, struct dentry *parent, void *data,
+				    const struct file_operations *fops)
+{
+	if (IS_ERR_OR_NULL(parent))
+		return parent;
+	return debugfs_create_file(name, 0400, parent, data, fops);
+}
+
+void vfio_rs_debugfs_remove(struct dentry *dentry)
+{
+	debugfs_remove(dentry);
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files for who looks into the kernel, `include/linux/debugfs.h`.
+//!
+//! The kernel crate's own files do not hold the module that they belong to, so one that is open
+//! while the module goes would call into nowhere when it is closed. These do.
+
+use core::marker::PhantomData;
+use kernel::{
+    bindings,
+    module::this_module,
+    prelude::*,
+    seq_file::SeqFile,
+    sync::Arc,
+    ModuleMetadata, //
+};
+use vfio_bindings as ours;
+
+/// What a file shows.
+pub trait Show: Send + Sync + 'static {
+    /// The module that holds the code, kept loaded while the file is open.
+    type OwnerModule: ModuleMetadata;
+
+    /// Prints all of it; may sleep, and is called again with more room if it was too much.
+    fn show(&self, out: &SeqFile);
+}
+
+/// A folder below `/sys/kernel/debug`; goes with its last file.
+pub struct Folder(*mut bindings::dentry);
+
+// SAFETY: debugfs locks itself.
+unsafe impl Send for Folder {}
+// SAFETY: As above.
+unsafe impl Sync for Folder {}
+
+impl Folder {
+    /// Makes it. Without debugfs, or if the name is taken, there is none, nor any file in it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(name: &CStr) -> Result<Arc<Self>> {
+        // SAFETY: The name is copied. Errors are dentries that all other calls accept.
+        let dentry = unsafe { ours::vfio_rs_debugfs_dir(name.as_char_ptr()) };
+        Ok(Arc::new(Self(dentry), GFP_KERNEL)?)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // SAFETY: Made by `new`; its files hold a reference, so there are none.
+        unsafe { ours::vfio_rs_debugfs_remove(self.0) }
+    }
+}
+
+/// A file that root can read. Dropping it waits for who is reading.
+pub struct ShowFile<T> {
+    dentry: *mut bindings::dentry,
+    // Outlive the dentry.
+    _data: Arc<T>,
+    _folder: Arc<Folder>,
+}
+
+// SAFETY: debugfs locks itself, and the data may be used by any thread.
+unsafe impl<T: Show> Send for ShowFile<T> {}
+// SAFETY: As above.
+unsafe impl<T: Show> Sync for ShowFile<T> {}
+
+impl<T: Show> ShowFile<T> {
+    /// Makes the file `name` of `folder`, which shows `data`.
+    pub fn new(folder: &Arc<Folder>, name: &CStr, data: Arc<T>) -> ShowFile<T> {
+        // SAFETY: The data lives until after the dentry is removed, and the operations are for it.
+        let dentry = unsafe {
+            ours::vfio_rs_debugfs_file(
+                name.as_char_ptr(),
+                folder.0,
+                core::ptr::from_ref::<T>(&data).cast_mut().cast(),
+                Table::<T>::OPS,
+            )
+        };
+        Self {
+            dentry,
+            _data: data,
+            _folder: folder.clone(),
+        }
+    }
+}
+
+impl<T> Drop for ShowFile<T> {
+    fn drop(&mut self) {
+        // SAFETY: Made by `new`. Returns when nobody is in the operations.
+        unsafe { ours::vfio_rs_debugfs_remove(self.dentry) }
+    }
+}
+
+struct Table<T>(PhantomData<T>);
+
+impl<T: Show> Table<T> {
+    const OPS: &'static bindings::file_operations = &bindings::file_operations {
+        owner: this_module::<T::OwnerModule>().as_ptr(),
+        open: Some(open::<T>),
+        read: Some(bindings::seq_read),
+        llseek: Some(bindings::seq_lseek),
+        release: Some(bindings::single_release),
+        ..pin_init::zeroed()
+    };
+}
+
+/// `open`.
+///
+/// # Safety
+///
+/// Called by debugfs for a file that [`ShowFile::new`] made, which it keeps from being removed
+/// meanwhile.
+unsafe extern "C" fn open<T: Show>(
+    inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> c_int {
+    // SAFETY: The inode's private data is the `T`; `show` gets it back.
+    unsafe { bindings::single_open(file, Some(show::<T>), (*inode).i_private) }
+}
+
+/// Fills a buffer.
+///
+/// # Safety
+///
+/// Called by `seq_read()` for a file that [`open`] opened, while debugfs keeps it from being removed.
+unsafe extern "C" fn show<T: Show>(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int {
+    // SAFETY: The private data is the `T` that `open` passed, which outlives the file's dentry;
+    // the buffer is this thread's alone during the call.
+    let (data, out) = unsafe { (&*(*seq).private.cast::<T>(), SeqFile::from_raw(seq)) };
+    data.show(out);
+    0
+}
