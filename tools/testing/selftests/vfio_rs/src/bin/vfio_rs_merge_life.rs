@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Groups that joined another one, and the end: descriptors closed in each order, processes killed, devices taken away,
-//! and memory that fails.
+//! Groups that joined another one, and the end: descriptors closed in each order, processes killed, devices taken away.
 
 use std::any::Any;
-use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +15,7 @@ use vfio_rs_selftests::order::permutations;
 use vfio_rs_selftests::process::{self, Latch};
 use vfio_rs_selftests::qmp::Plugged;
 use vfio_rs_selftests::setup::{Bound, EDU, GLANCE, IOVA, PAGE, PATIENCE, slowness};
-use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, suite};
 
 const VIABLE: u32 = VFIO_GROUP_FLAGS_VIABLE;
 
@@ -252,97 +248,6 @@ fn leader_is_unbound() -> Outcome {
     check_free(&groups)
 }
 
-/// Runs `call` with the `nth` allocation failing; tells whether there were as many.
-fn failing(
-    nth: u32,
-    call: impl FnOnce() -> std::io::Result<()>,
-) -> Result<(bool, std::io::Result<()>)> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/proc/thread-self/fail-nth")?;
-    file.write_at(nth.to_string().as_bytes(), 0)?;
-    let result = call();
-    let mut text = [0; 16];
-    let len = file.read_at(&mut text, 0)?;
-    file.write_at(b"0", 0)?;
-    Ok((String::from_utf8_lossy(&text[..len]).trim() == "0", result))
-}
-
-fn failing_allocations() -> Outcome {
-    if !Path::new("/proc/self/fail-nth").exists() {
-        skip!("the kernel injects no faults");
-    }
-    let groups: [EduGroup; 2] = edu_groups()?;
-    let (container, leader) = groups[0].devices[0].attach(VFIO_TYPE1v2_IOMMU)?;
-    let other = groups[1].open()?;
-    let bufs: Vec<_> = (0..8)
-        .map(|_| DmaBuf::new(PAGE as usize))
-        .collect::<std::io::Result<_>>()?;
-    for (at, buf) in (0..).zip(&bufs) {
-        container.map_buf(buf, IOVA + (at << 21))?;
-    }
-    let device = leader.device(groups[0].name())?;
-    for flags in [0, VFIO_GROUP_MERGE_SAME_DOMAIN] {
-        let mut failures = 0;
-        for nth in 1..200 {
-            let merge = || leader.merge_ioctl(GROUP_MERGE, flags, other.as_raw_fd());
-            let (failed, result) = failing(nth, merge)?;
-            match result {
-                // A failure that it copes with: two domains then, filled alike.
-                Ok(()) => {
-                    for at in [0, 7] {
-                        if failed {
-                            let device = leader.device(groups[1].name())?;
-                            let there = reaches(&device, IOVA + (at << 21), &bufs[at as usize])?;
-                            same("DMA of the member", there, true)?;
-                        }
-                    }
-                    leader.split(&other)?;
-                }
-                Err(e) => {
-                    failures += 1;
-                    let known = [libc::ENOMEM, libc::EXDEV, libc::EFAULT];
-                    ensure!(
-                        known.contains(&e.raw_os_error().unwrap_or(0)),
-                        "allocation {nth}: {e}"
-                    );
-                    same("the other", other.status()?, VIABLE)?;
-                    errno("split", leader.split(&other), Errno::EINVAL)?;
-                }
-            }
-            if !failed {
-                ensure!(failures > 3, "only {failures} failures");
-                break;
-            }
-            ensure!(nth < 199, "there is no end");
-        }
-    }
-    same("the leader's DMA", reaches(&device, IOVA, &bufs[0])?, true)?;
-    // All or none of them.
-    drop(device);
-    leader.unset_container()?;
-    leader.merge(&other)?;
-    for nth in 1..200 {
-        let (failed, result) = failing(nth, || leader.set_container(&container))?;
-        if result.is_ok() {
-            leader.unset_container()?;
-        } else {
-            same("the leader", leader.status()?, VIABLE)?;
-            errno(
-                "SET_IOMMU",
-                container.set_iommu(VFIO_TYPE1v2_IOMMU),
-                Errno::EINVAL,
-            )?;
-        }
-        if !failed {
-            break;
-        }
-    }
-    drop((leader, other));
-    check_free(&groups)
-}
-
 suite!(
     closed_in_each_order,
     member_works_without_other_descriptors,
@@ -351,5 +256,4 @@ suite!(
     member_is_unbound,
     member_is_unplugged,
     leader_is_unbound,
-    failing_allocations,
 );
