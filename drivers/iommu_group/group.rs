@@ -19,6 +19,7 @@ use vfio_kernel::{
     },
     kvm::KvmSlot,
     sched,
+    shared_page::PageMap,
 };
 
 use super::{
@@ -33,7 +34,10 @@ use super::{
     Drivers, //
 };
 use crate::{
-    backend::Fence,
+    backend::{
+        Backend,
+        Fence, //
+    },
     container::Container,
     pci::Device, //
 };
@@ -344,7 +348,7 @@ impl Group {
             .all(|device| device.pci().enforces_cache_coherency())
     }
 
-    /// Runs `open`, which opens a device of the group or of `of`, which joined it, if the container
+    /// Runs `open` with the backend, which opens a device of the group or of `of`, which joined it, if the container
     /// is ready for it.
     ///
     /// # Errors
@@ -352,18 +356,35 @@ impl Group {
     /// `EINVAL` without a container or a backend; `EBUSY` if the group has joined another; `ENODEV`
     /// if `of` has left; `EPERM` for the first user of a device without an IOMMU who may not; what
     /// `open` says.
-    pub(crate) fn open_device<T>(&self, of: &Group, open: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(crate) fn open_device<T>(
+        &self,
+        of: &Group,
+        open: impl FnOnce(&Arc<dyn Backend>) -> Result<T>,
+    ) -> Result<T> {
         let mut state = self.state.lock();
         state.check(Op::GetDevice)?;
         let container = state.container.as_ref().ok_or(EINVAL)?;
-        container.backend().ok_or(EINVAL)?;
+        let backend = container.backend().ok_or(EINVAL)?;
         let users = state.users_of(self, of).ok_or(ENODEV)?;
         if *users == 0 {
             of.check_rawio()?;
         }
-        let opened = open()?;
+        let opened = open(&backend)?;
         *users = users.saturating_add(1);
         Ok(opened)
+    }
+
+    /// What shows a bank of MSI registers to users, as long as the group is in its container.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` without a container or a backend; what the backend says.
+    pub(crate) fn msi_bank(&self, index: u32) -> Result<Arc<PageMap>> {
+        let state = self.state.lock();
+        let container = state.container.as_ref().ok_or(EINVAL)?;
+        let backend = container.backend().ok_or(EINVAL)?;
+        let group = state.iommu_group.as_ref().ok_or(ENODEV)?;
+        backend.msi_bank(group, index)
     }
 
     /// Who uses a device without an IOMMU can do what he wants to the machine.

@@ -27,6 +27,8 @@ extern bool vfio_rs_disable_idle_d3;
 extern bool vfio_rs_enable_sriov;
 extern bool vfio_rs_disable_denylist;
 extern bool vfio_rs_wc_mmap;
+extern bool vfio_rs_pamu_strict;
+extern unsigned int vfio_rs_msi_test_banks;
 
 struct page *vfio_rs_pfn_to_page(unsigned long pfn);
 

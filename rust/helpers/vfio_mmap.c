@@ -21,6 +21,21 @@ void vfio_rs_vma_set_mmio(struct vm_area_struct *vma, bool write_combining)
 			  VM_DONTEXPAND | VM_DONTDUMP);
 }
 
+void vfio_rs_vma_set_page(struct vm_area_struct *vma)
+{
+	vm_flags_mod(vma, VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP, VM_MAYEXEC);
+}
+
+vm_fault_t vfio_rs_insert_page(struct vm_fault *vmf, struct page *page)
+{
+	return vmf_insert_page(vmf->vma, vmf->address, page);
+}
+
+u64 vfio_rs_page_to_phys(struct page *page)
+{
+	return page_to_phys(page);
+}
+
 vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order)
 {
 	if (!order)

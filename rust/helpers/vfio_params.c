@@ -3,7 +3,9 @@
  * Parameters. They live in vfio_rs.ko, which reads them, and show up under the
  * modules whose names users know: see drivers/vfio_rs/compat/.
  */
+#include <linux/capability.h>
 #include <linux/export.h>
+#include <linux/moduleparam.h>
 
 #include "vfio_helpers.h"
 
@@ -40,3 +42,31 @@ EXPORT_SYMBOL_GPL(vfio_rs_disable_denylist);
 
 bool vfio_rs_wc_mmap = true;
 EXPORT_SYMBOL_GPL(vfio_rs_wc_mmap);
+
+/* Of this module itself: type2 has no module of C VFIO to be named after. */
+bool vfio_rs_pamu_strict;
+module_param_named(pamu_strict, vfio_rs_pamu_strict, bool, 0644);
+MODULE_PARM_DESC(pamu_strict,
+		 "Have each window of a new VFIO_PAMU_IOMMU container map contiguous, aligned memory only, as PAMU does");
+
+/* PAMU has three; sixteen are enough to try anything. */
+#define MAX_TEST_BANKS 16
+
+unsigned int vfio_rs_msi_test_banks;
+
+/* Pages of the kernel's are shown to users: for those who could see any. */
+static int set_msi_test_banks(const char *val, const struct kernel_param *kp)
+{
+	if (!capable(CAP_SYS_RAWIO))
+		return -EPERM;
+	return param_set_uint_minmax(val, kp, 0, MAX_TEST_BANKS);
+}
+
+static const struct kernel_param_ops msi_test_banks_ops = {
+	.set = set_msi_test_banks,
+	.get = param_get_uint,
+};
+
+module_param_cb(msi_test_banks, &msi_test_banks_ops, &vfio_rs_msi_test_banks, 0644);
+MODULE_PARM_DESC(msi_test_banks,
+		 "Banks of MSI registers, plain memory, that a new VFIO_PAMU_IOMMU container has for tests (0)");

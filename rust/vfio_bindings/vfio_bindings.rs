@@ -48,6 +48,19 @@ pub mod uapi {
         pub count: u32,
     }
 
+    /// `struct vfio_pamu_attr` with its union as the words it consists of.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+    pub struct vfio_pamu_attr_words {
+        pub argsz: u32,
+        pub flags: u32,
+        pub attribute: u32,
+        pub __reserved: u32,
+        pub data: [u64; 4],
+    }
+
+    const _: () = assert!(size_of::<vfio_pamu_attr_words>() == size_of::<vfio_pamu_attr>());
+
     /// `struct vfio_iommu_type1_dma_unmap` without its flexible array.
     #[repr(C)]
     #[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]

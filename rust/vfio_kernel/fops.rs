@@ -32,6 +32,10 @@ use crate::{
         self,
         Mmap, //
     },
+    shared_page::{
+        self,
+        ShowsPage, //
+    },
 };
 
 /// What an open file does.
@@ -135,6 +139,15 @@ impl<T: FileOps + Mmap> FileOpsTable<T> {
         table.mmap = Some(mmap::<T>);
         table.get_unmapped_area = Some(mmap::get_unmapped_area::<T>);
         table.show_fdinfo = Some(show_fdinfo::<T>);
+        Self(table, PhantomData)
+    }
+}
+
+impl<T: FileOps + ShowsPage> FileOpsTable<T> {
+    /// For files without a node that can be mapped, and then show a page.
+    pub const fn page() -> Self {
+        let mut table = Self::table(None);
+        table.mmap = Some(mmap_page::<T>);
         Self(table, PhantomData)
     }
 }
@@ -287,6 +300,23 @@ unsafe extern "C" fn mmap<T: FileOps + Mmap>(
     let area = unsafe { VmaNew::from_raw(vma) };
     from_result(|| {
         mmap::set_up::<T>(&this, area)?;
+        Ok(0)
+    })
+}
+
+/// `mmap` of a file that shows a page.
+///
+/// # Safety
+///
+/// Called by the MM, with a file that a table of `T` serves and an area that is being set up.
+unsafe extern "C" fn mmap_page<T: FileOps + ShowsPage>(
+    _file: *mut bindings::file,
+    vma: *mut bindings::vm_area_struct,
+) -> c_int {
+    // SAFETY: The area is being set up by `mmap(2)` on this file.
+    let area = unsafe { VmaNew::from_raw(vma) };
+    from_result(|| {
+        shared_page::set_up::<T>(area)?;
         Ok(0)
     })
 }

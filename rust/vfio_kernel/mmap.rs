@@ -203,9 +203,9 @@ impl<T: Mmap> Ops<T> {
 ///
 /// # Safety
 ///
-/// `vma` must be an area that [`set_up`] made for `T`, and not go away.
-unsafe fn of_area<'a, T: Mmap>(vma: *mut bindings::vm_area_struct) -> (&'a T, u64) {
-    // SAFETY: Only `set_up::<T>` installs our handlers, on areas of files whose private data is
+/// `vma` must be an area that a `set_up` made for `T`, and not go away.
+pub(crate) unsafe fn of_area<'a, T>(vma: *mut bindings::vm_area_struct) -> (&'a T, u64) {
+    // SAFETY: Only a `set_up::<T>` installs our handlers, on areas of files whose private data is
     // an `Arc<T>`; the area holds the file open.
     let data = unsafe { &*(*(*vma).vm_file).private_data.cast::<T>() };
     // SAFETY: As above.

@@ -41,6 +41,12 @@ parameters! {
     /// Whether write-combining maps of BARs are offered.
     wc_mmap: bool = vfio_rs_wc_mmap,
 
+    /// Whether a window of a new type2 container must be one piece of memory.
+    pamu_strict: bool = vfio_rs_pamu_strict,
+
+    /// Banks of MSI registers that a new type2 container has for tests.
+    msi_test_banks: u32 = vfio_rs_msi_test_banks,
+
     /// See [`PerDevice::nointxmask`].
     nointxmask: bool = vfio_rs_nointxmask,
 

@@ -18,7 +18,8 @@ use crate::{
         Cursor,
         Runs, //
     },
-    sched, //
+    sched,
+    shared_page::SharedPage, //
 };
 
 /// User pages that stay where they are until this is dropped.
@@ -85,6 +86,29 @@ impl PinnedPages {
     /// The frames themselves, which the caller unpins by [`unpin_runs`].
     pub(crate) fn into_runs(mut self) -> Runs {
         replace(&mut self.runs, Runs::new())
+    }
+
+    /// The first frame, if the pages are adjacent frames.
+    pub fn adjacent(&self) -> Option<u64> {
+        match self.frames().take(self.npages()) {
+            Some((pfn, npages)) if npages == self.npages() => Some(pfn as u64),
+            _ => None,
+        }
+    }
+
+    /// Whether `page` is among them.
+    pub fn contains(&self, page: &SharedPage) -> bool {
+        let wanted = page.phys() >> PAGE_SHIFT;
+        let mut frames = self.frames();
+        while let Some((pfn, npages)) = frames.take(usize::MAX) {
+            if wanted
+                .checked_sub(pfn as u64)
+                .is_some_and(|at| at < npages as u64)
+            {
+                return true;
+            }
+        }
+        false
     }
 
     #[inline]

@@ -33,6 +33,7 @@ pub mod random;
 mod runs;
 pub mod rwsem;
 pub mod sched;
+pub mod shared_page;
 pub mod user_area;
 pub mod virqfd;
 

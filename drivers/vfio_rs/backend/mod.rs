@@ -6,6 +6,7 @@
 
 mod noiommu;
 mod type1;
+pub(crate) mod type2;
 
 use kernel::{
     prelude::*,
@@ -22,6 +23,7 @@ use vfio_kernel::{
         Group,
         Sharing, //
     },
+    shared_page::PageMap,
     uapi,
 };
 
@@ -30,6 +32,7 @@ use type1::{
     Type1,
     Version, //
 };
+use type2::Pamu;
 
 /// A kind of I/O address space. All calls may sleep.
 pub(crate) trait Backend: Send + Sync {
@@ -52,6 +55,40 @@ pub(crate) trait Backend: Send + Sync {
 
     /// An ioctl that the container does not know.
     fn ioctl(&self, cmd: u32, arg: UserArg) -> Result<isize>;
+
+    /// A device of a group is about to switch MSI or MSI-X on. On failure it does not.
+    fn msi_on(&self) -> Result {
+        Ok(())
+    }
+
+    /// It has switched them off.
+    fn msi_off(&self) {}
+
+    /// What shows a bank of MSI registers to the users of a group.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the backend has none.
+    fn msi_bank(&self, _group: &Group, _index: u32) -> Result<Arc<PageMap>> {
+        Err(ENODEV)
+    }
+}
+
+/// A device that has MSI or MSI-X on, as its backend counts them.
+pub(crate) struct MsiUser(Arc<dyn Backend>);
+
+impl MsiUser {
+    /// Tells the backend; on failure nothing may be switched on.
+    pub(crate) fn new(backend: &Arc<dyn Backend>) -> Result<Self> {
+        backend.msi_on()?;
+        Ok(Self(backend.clone()))
+    }
+}
+
+impl Drop for MsiUser {
+    fn drop(&mut self) {
+        self.0.msi_off();
+    }
 }
 
 /// What keeps the devices of a container from memory that is not their user's.
@@ -66,7 +103,7 @@ pub(crate) enum Fence {
 /// Whether some backend for devices with this fence has an extension, before one is chosen.
 pub(crate) fn check_extension(fence: Fence, extension: u32) -> bool {
     match fence {
-        Fence::Iommu => type1::check_extension(extension),
+        Fence::Iommu => type1::check_extension(extension) || type2::check_extension(extension),
         Fence::Missing => noiommu::check_extension(extension),
     }
 }
@@ -83,6 +120,7 @@ pub(crate) fn open(fence: Fence, kind: u32) -> Result<Arc<dyn Backend>> {
     let version = match kind {
         uapi::VFIO_TYPE1_IOMMU => Version::V1,
         uapi::VFIO_TYPE1v2_IOMMU => Version::V2,
+        uapi::VFIO_PAMU_IOMMU => return Ok(Pamu::new()?),
         _ => return Err(EINVAL),
     };
     Ok(Type1::new(version)?)

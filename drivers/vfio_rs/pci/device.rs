@@ -25,10 +25,7 @@ use vfio_kernel::{
     },
     kvm::Kvm,
     log,
-    mapping::{
-        Mapping,
-        PseudoFs, //
-    },
+    mapping::Mapping,
     params::{
         self,
         PerDevice, //
@@ -55,13 +52,14 @@ use super::{
     },
     Open,
 };
-use crate::iommu_group::{
-    Group,
-    Registry, //
+use crate::{
+    backend::Backend,
+    iommu_group::{
+        Group,
+        Registry, //
+    },
+    uapi::MAPPINGS,
 };
-
-/// The address spaces of all devices' files.
-static FS: PseudoFs<crate::VfioRs> = PseudoFs::new(c"vfio");
 
 /// How long a user may take to answer a request for the device before it is repeated.
 const REQUEST_MS: u32 = 10_000;
@@ -179,7 +177,7 @@ impl Driver for Device {
             return Err(EINVAL);
         }
         let function = Function::of(&pci, &shared.physfns)?;
-        let mapping = FS.new_mapping()?;
+        let mapping = MAPPINGS.new_mapping()?;
         let bar_dma = BarDma::new()?;
         let set = shared.sets.join(&pci)?;
         let group = shared
@@ -330,9 +328,13 @@ impl Device {
         }
     }
 
-    /// Opens the device: switches it on for the first user, who may be a virtual machine and then is
-    /// taken out of `kvm`; shares it with further ones.
-    pub(crate) fn open(self: &Arc<Self>, kvm: &mut Option<Kvm>) -> Result<Arc<Open>> {
+    /// Opens the device, whose group's container has `backend`: switches it on for the first user,
+    /// who may be a virtual machine and then is taken out of `kvm`; shares it with further ones.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        backend: &Arc<dyn Backend>,
+        kvm: &mut Option<Kvm>,
+    ) -> Result<Arc<Open>> {
         let _set = self.set.members.lock();
         let open = match self.current() {
             Some(open) => open,
@@ -341,7 +343,7 @@ impl Device {
                     true => Some(self.pci.awake()?),
                     false => None,
                 };
-                let open = Open::enable(self)?;
+                let open = Open::enable(self, backend)?;
                 self.function.opened();
                 let mut users = self.users.lock();
                 users.kvm = kvm.take();

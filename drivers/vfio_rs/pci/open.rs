@@ -40,6 +40,7 @@ use super::{
     Device, //
 };
 use crate::{
+    backend::Backend,
     iommu_group::Group,
     pci::irq::Irqs, //
 };
@@ -53,6 +54,8 @@ const COMMAND_INTX_DISABLE: u16 = 0x400;
 #[pin_data]
 pub(crate) struct Open {
     pub(super) device: Arc<Device>,
+    /// What the container of its group does.
+    pub(super) backend: Arc<dyn Backend>,
     /// Whether the function can be reset by itself.
     pub(super) reset_works: bool,
     saved: Option<SavedState>,
@@ -115,14 +118,14 @@ impl Open {
     /// # Errors
     ///
     /// `EAGAIN` if the device is locked by someone else, `ENOMEM`, or what the PCI core says.
-    pub(super) fn enable(device: &Arc<Device>) -> Result<Arc<Self>> {
+    pub(super) fn enable(device: &Arc<Device>, backend: &Arc<dyn Backend>) -> Result<Arc<Self>> {
         let pci = device.pci();
         pci.clear_master();
         pci.enable()?;
-        Self::enable_inner(device).inspect_err(|_| pci.disable())
+        Self::enable_inner(device, backend).inspect_err(|_| pci.disable())
     }
 
-    fn enable_inner(device: &Arc<Device>) -> Result<Arc<Self>> {
+    fn enable_inner(device: &Arc<Device>, backend: &Arc<dyn Backend>) -> Result<Arc<Self>> {
         let pci = device.pci();
         let reset_works = match pci.try_reset_function() {
             Err(EAGAIN) => return Err(EAGAIN),
@@ -180,6 +183,7 @@ impl Open {
         Arc::pin_init(
             pin_init!(Self {
                 device: device.clone(),
+                backend: backend.clone(),
                 reset_works,
                 saved,
                 bars,

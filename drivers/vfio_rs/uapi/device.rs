@@ -102,7 +102,7 @@ pub(crate) fn open(
     let (group, pci) = (device.0.group().clone(), device.0.pci().clone());
     // Dropped without a lock if it is not needed, as it may be the end of the machine.
     let mut machine = group.kvm_through(&through);
-    let open = through.open_device(&group, || device.0.open(&mut machine))?;
+    let open = through.open_device(&group, |backend| device.0.open(backend, &mut machine))?;
     drop(machine);
     // From here on dropping the file's data closes the device.
     let data = DeviceFile {

@@ -27,6 +27,7 @@ use super::{
     device,
     group_nr as nr,
     merge,
+    msi_fd,
     offset_of_end,
     viability, //
 };
@@ -58,6 +59,7 @@ impl FileOps for GroupFile {
             nr::GET_DEVICE_FD => get_device_fd(group, file, arg),
             nr::MERGE => merge::merge(group, arg).map(|()| 0),
             nr::SPLIT => merge::split(group, arg).map(|()| 0),
+            nr::GET_MSI_FD => msi_fd::open(group, file, arg),
             nr::GET_VIABILITY => viability::get(group, arg, usize::MAX).map(|()| 0),
             _ => Err(ENOTTY),
         }

@@ -14,16 +14,23 @@ mod hot_reset;
 pub(crate) mod irq_set;
 mod low_power;
 mod merge;
+mod msi_fd;
 mod viability;
 
 use kernel::ioctl::_IO;
-use vfio_kernel::kvm;
+use vfio_kernel::{
+    kvm,
+    mapping::PseudoFs, //
+};
 
 /// The files that KVM may be told of.
 pub(crate) static KVM_FILES: kvm::Kinds = kvm::Kinds(&[
     kvm::Kind::of(&group::FILE_OPS),
     kvm::Kind::of(&device::FILE_OPS),
 ]);
+
+/// The address spaces of all files that users map.
+pub(crate) static MAPPINGS: PseudoFs<crate::VfioRs> = PseudoFs::new(c"vfio");
 
 /// `VFIO_MINOR` of `include/linux/miscdevice.h`.
 pub(crate) const VFIO_MINOR: u32 = 196;
@@ -45,6 +52,11 @@ pub(crate) mod container_nr {
     pub(crate) const IOMMU_MAP_DMA: u32 = vfio(13);
     pub(crate) const IOMMU_UNMAP_DMA: u32 = vfio(14);
     pub(crate) const IOMMU_DIRTY_PAGES: u32 = vfio(17);
+    pub(crate) const PAMU_GET_ATTR: u32 = vfio(67);
+    pub(crate) const PAMU_SET_ATTR: u32 = vfio(68);
+    pub(crate) const PAMU_GET_MSI_BANK_COUNT: u32 = vfio(69);
+    pub(crate) const PAMU_MSI_BANK_MAP: u32 = vfio(70);
+    pub(crate) const PAMU_MSI_BANK_UNMAP: u32 = vfio(71);
 }
 
 /// Ioctls of a group.
@@ -57,6 +69,7 @@ pub(crate) mod group_nr {
     pub(crate) const GET_DEVICE_FD: u32 = vfio(6);
     pub(crate) const MERGE: u32 = vfio(65);
     pub(crate) const SPLIT: u32 = vfio(66);
+    pub(crate) const GET_MSI_FD: u32 = vfio(64);
     pub(crate) const GET_VIABILITY: u32 = vfio(67);
 }
 

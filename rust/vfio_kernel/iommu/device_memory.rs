@@ -2,7 +2,8 @@
 
 //! Device memory in an I/O address space, so that devices can reach each other's BARs.
 //!
-//! It is not the kernel's, so it is not pinned. Instead it can be switched off, when the device
+//! It is not the kernel's, so it is not pinned. (A [`SharedPage`] is, and goes along here as what it
+//! stands for is a register of a device.) Instead it can be switched off, when the device
 //! stops answering or goes away, and on again: a [`DeviceMapping`] then is there or is not, in all
 //! domains of its [`IoSpace`] alike.
 //!
@@ -10,6 +11,7 @@
 
 use kernel::{
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         Arc,
@@ -21,6 +23,7 @@ use super::{
     domain::Prot,
     space::IoSpace, //
 };
+use crate::shared_page::SharedPage;
 
 /// Physically contiguous memory of a device.
 #[derive(Clone, Copy)]
@@ -57,6 +60,8 @@ pub struct DeviceMapping {
     space: Arc<IoSpace>,
     iova: u64,
     memory: DeviceMemory,
+    /// Whose the memory is, if it is the kernel's after all.
+    page: Option<Arc<SharedPage>>,
     prot: Prot,
     /// Whether devices reach it.
     #[pin]
@@ -71,11 +76,33 @@ impl DeviceMapping {
         memory: DeviceMemory,
         prot: Prot,
     ) -> Result<Arc<Self>> {
+        Self::with(space, iova, memory, None, prot)
+    }
+
+    /// As [`new`](Self::new), for a page of the kernel's.
+    pub fn of_page(
+        space: &Arc<IoSpace>,
+        iova: u64,
+        page: Arc<SharedPage>,
+        prot: Prot,
+    ) -> Result<Arc<Self>> {
+        let memory = DeviceMemory::new(page.phys(), PAGE_SIZE);
+        Self::with(space, iova, memory, Some(page), prot)
+    }
+
+    fn with(
+        space: &Arc<IoSpace>,
+        iova: u64,
+        memory: DeviceMemory,
+        page: Option<Arc<SharedPage>>,
+        prot: Prot,
+    ) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 space: space.clone(),
                 iova,
                 memory,
+                page,
                 prot,
                 on <- new_mutex!(false, "DeviceMapping::on"),
             }),
@@ -118,7 +145,9 @@ impl DeviceMapping {
 
     fn map(&self) -> Result {
         let DeviceMemory { phys, len } = self.memory;
-        self.space.map_device(self.iova, phys, len, self.prot)
+        let of_kernel = self.page.is_some();
+        self.space
+            .map_device(self.iova, phys, len, self.prot, of_kernel)
     }
 }
 

@@ -290,6 +290,11 @@ impl Domain {
         }
     }
 
+    /// Maps `len` bytes of memory of the kernel's own, which the caller keeps until it is unmapped.
+    pub(super) fn map_page(&self, iova: u64, phys: u64, len: usize, prot: Prot) -> Result {
+        self.map_run(iova, phys, len, prot.0)
+    }
+
     /// Maps `len` contiguous bytes; page by page if the administrator wants that, so that no entry
     /// of the page table is larger. On failure nothing is mapped.
     fn map_run(&self, iova: u64, phys: u64, len: usize, prot: u32) -> Result {
@@ -299,7 +304,7 @@ impl Domain {
         };
         let mut done = 0usize;
         while done < len {
-            // SAFETY: The domain is alive. Both callers say why the memory may be mapped.
+            // SAFETY: The domain is alive. All callers say why the memory may be mapped.
             to_result(unsafe {
                 bindings::iommu_map(
                     self.ptr.as_ptr(),

@@ -116,15 +116,27 @@ impl IoSpace {
     }
 
     /// Maps device memory in all domains in which nothing is mapped at `iova`; on failure in none
-    /// of these. The caller keeps others from mapping and unmapping there meanwhile. May sleep.
-    pub(super) fn map_device(&self, iova: u64, phys: u64, len: usize, prot: Prot) -> Result {
+    /// of these. The caller keeps others from mapping and unmapping there meanwhile, and the memory
+    /// where it is if it is `of_kernel`. May sleep.
+    pub(super) fn map_device(
+        &self,
+        iova: u64,
+        phys: u64,
+        len: usize,
+        prot: Prot,
+        of_kernel: bool,
+    ) -> Result {
         let domains = self.domains.read();
         let mut done = KVec::with_capacity(domains.len(), GFP_KERNEL)?;
         for shared in domains.iter() {
             if shared.domain.translates(iova) {
                 continue;
             }
-            if let Err(err) = shared.domain.map_device(iova, phys, len, prot) {
+            let mapped = match of_kernel {
+                true => shared.domain.map_page(iova, phys, len, prot),
+                false => shared.domain.map_device(iova, phys, len, prot),
+            };
+            if let Err(err) = mapped {
                 for domain in done {
                     Domain::unmap(domain, iova, len);
                 }

@@ -34,7 +34,8 @@ use crate::iova::{
 };
 
 impl Type1 {
-    /// Lets a group see everything that is mapped, and will be.
+    /// Lets a group see everything that is mapped, and will be. Its IOMMU must translate all of
+    /// `aperture`, and what lies `around` each mapping must be free for it.
     ///
     /// # Errors
     ///
@@ -42,7 +43,13 @@ impl Type1 {
     /// nothing could be mapped any more; `EPERM` if interrupts of the group are not isolated and
     /// nobody opted in to that; `EXDEV` if it needs a domain of its own and must not; what the IOMMU
     /// driver says.
-    pub(super) fn attach(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result {
+    pub(in crate::backend) fn attach(
+        &self,
+        owner: Arc<DmaOwner>,
+        sharing: Sharing,
+        aperture: Option<IovaRange>,
+        around: impl Fn(IovaRange) -> IovaRange,
+    ) -> Result {
         let resv = owner.group().resv_regions()?;
         let mut maps = self.maps.lock();
         // With the lock held no range becomes busy, so what is ready is all there is.
@@ -58,10 +65,13 @@ impl Type1 {
             sharing,
             |geometry| {
                 let allowed = allowed_for(geometry, &resv)?;
-                if maps
-                    .ranges
-                    .iter()
-                    .any(|(range, _)| !allowed.contains(&range))
+                let outside =
+                    |aperture| !translated(geometry).is_ok_and(|all| all.contains(&aperture));
+                if aperture.is_some_and(outside)
+                    || maps
+                        .ranges
+                        .iter()
+                        .any(|(range, _)| !allowed.contains(&around(range)))
                 {
                     return Err(EINVAL);
                 }
@@ -104,7 +114,7 @@ impl Type1 {
     }
 
     /// Cuts a group off. What it alone forbade may be mapped again.
-    pub(super) fn detach(&self, group: &Group) {
+    pub(in crate::backend) fn detach(&self, group: &Group) {
         let mut maps = self.maps.lock();
         let at = maps
             .members
@@ -121,6 +131,27 @@ impl Type1 {
     }
 }
 
+impl Type1 {
+    /// The addresses that the IOMMUs of all groups translate.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` without a group, `EINVAL` if there is none.
+    pub(in crate::backend) fn translated(&self) -> Result<IovaRange> {
+        let maps = self.maps.lock();
+        let mut all = Err(ENODEV);
+        for member in &maps.members {
+            let own = translated(member.attachment.geometry())?;
+            all = match all {
+                Ok(all) => own.intersection(&all).ok_or(EINVAL),
+                Err(_) => Ok(own),
+            };
+            all?;
+        }
+        all
+    }
+}
+
 impl Maps {
     /// What may be mapped with the present groups, and one more if there is `new`.
     fn allowed_with(&self, new: Option<&Allowed>) -> Result<Option<Allowed>> {
@@ -134,9 +165,14 @@ impl Maps {
     }
 }
 
+/// What a group's IOMMU translates.
+fn translated(geometry: Geometry) -> Result<IovaRange> {
+    IovaRange::from_last(geometry.start, geometry.last).ok_or(EINVAL)
+}
+
 /// What a group can have mapped: what its IOMMU translates and nothing reserves.
 fn allowed_for(geometry: Geometry, resv: &[ResvRegion]) -> Result<Allowed> {
-    let aperture = IovaRange::from_last(geometry.start, geometry.last).ok_or(EINVAL)?;
+    let aperture = translated(geometry)?;
     let mut reserved = KVec::with_capacity(resv.len(), GFP_KERNEL)?;
     for region in resv {
         if region.kind == ResvKind::DirectRelaxable {

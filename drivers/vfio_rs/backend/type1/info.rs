@@ -21,12 +21,13 @@ use crate::uapi::{
 type Info = uapi::vfio_iommu_type1_info;
 
 impl Type1 {
-    /// The ioctl.
+    /// The ioctl; without the capability that says what tracking of dirty pages can do if there is
+    /// no such.
     ///
     /// # Errors
     ///
     /// `EFAULT`, `EINVAL` (size of the struct), `ENOMEM`.
-    pub(super) fn get_info(&self, arg: UserArg) -> Result {
+    pub(in crate::backend) fn get_info(&self, arg: UserArg, tracks_dirty: bool) -> Result {
         const MIN: usize = offset_of_end!(Info, iova_pgsizes);
 
         let user: Info = arg.read_min(MIN)?;
@@ -36,16 +37,18 @@ impl Type1 {
         let mut caps = CapChain::after(size_of::<Info>());
         let maps = self.maps.lock();
         let pgsizes = maps.pgsizes as u64;
-        // `flags`, padding, `pgsize_bitmap`, `max_dirty_bitmap_size`
-        caps.push(
-            uapi::VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
-            1,
-            &[
-                0u64.as_bytes(),
-                maps.granule().as_bytes(),
-                dirty::BITMAP_MAX.as_bytes(),
-            ],
-        )?;
+        if tracks_dirty {
+            // `flags`, padding, `pgsize_bitmap`, `max_dirty_bitmap_size`
+            caps.push(
+                uapi::VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
+                1,
+                &[
+                    0u64.as_bytes(),
+                    maps.granule().as_bytes(),
+                    dirty::BITMAP_MAX.as_bytes(),
+                ],
+            )?;
+        }
         caps.push(
             uapi::VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,
             1,

@@ -79,7 +79,7 @@ impl Type1 {
         );
 
         let tenant = self.reserve(range, range, map.vaddr)?;
-        let filled = self.fill(range, map.vaddr, prot, tenant);
+        let filled = self.fill(range, map.vaddr, prot, tenant, &|_| Ok(()));
         self.settle(range, filled)
     }
 
@@ -89,7 +89,7 @@ impl Type1 {
     ///
     /// Why it could not be filled.
     #[inline]
-    pub(super) fn settle(&self, range: IovaRange, filled: Result<Entry>) -> Result {
+    pub(in crate::backend) fn settle(&self, range: IovaRange, filled: Result<Entry>) -> Result {
         let mut maps = self.maps.lock();
         let result = match filled {
             Ok(filled) => {
@@ -115,7 +115,7 @@ impl Type1 {
     ///
     /// `ENOMEM`, `EINVAL` (not aligned), `EEXIST`, `ENOSPC`, `EINVAL` (not translated or reserved).
     #[inline]
-    pub(super) fn reserve(
+    pub(in crate::backend) fn reserve(
         &self,
         range: IovaRange,
         around: IovaRange,
@@ -158,9 +158,16 @@ impl Type1 {
         Ok((self.maps.lock(), slot))
     }
 
-    /// Pins, accounts and maps the memory at `vaddr`. Holds no lock.
+    /// Pins, accounts and maps the memory at `vaddr`, if `check` likes the pages. Holds no lock.
     #[inline]
-    fn fill(&self, range: IovaRange, vaddr: u64, prot: Prot, tenant: Arc<Tenant>) -> Result<Entry> {
+    pub(in crate::backend) fn fill(
+        &self,
+        range: IovaRange,
+        vaddr: u64,
+        prot: Prot,
+        tenant: Arc<Tenant>,
+        check: &dyn Fn(&PinnedPages) -> Result,
+    ) -> Result<Entry> {
         let vaddr: usize = vaddr.try_into().map_err(|_| EOVERFLOW)?;
         let size: usize = range
             .size()
@@ -180,9 +187,10 @@ impl Type1 {
         };
         match pinned {
             Ok((locked, pages)) => {
+                check(&pages)?;
                 IoMapping::new(locked, range.start(), pages, prot).map(Entry::Pages)
             }
-            Err(why) => self.fill_mixed(range, vaddr, size, prot, tenant, why, over_limit),
+            Err(why) => self.fill_mixed(range, vaddr, size, prot, tenant, check, (why, over_limit)),
         }
     }
 }

@@ -37,14 +37,14 @@ use crate::iova::{
 pub(super) type Guard<'a> = kernel::sync::lock::mutex::MutexGuard<'a, Maps>;
 
 /// What a taken range holds. Users may have millions.
-pub(super) enum Entry {
+pub(in crate::backend) enum Entry {
     /// Pinned pages. Marked if the user took the address back; see `vaddr.rs`.
     Pages(IoMapping),
     Other(Other),
 }
 
 /// What is rarer.
-pub(super) struct Other {
+pub(in crate::backend) struct Other {
     start: u64,
     /// Not only pinned pages; nothing while somebody is filling or emptying the range, without the
     /// lock.
@@ -71,6 +71,11 @@ impl Entry {
     pub(super) fn take(&mut self) -> Self {
         let busy = Self::busy(self.start());
         replace(self, busy)
+    }
+
+    /// Whether it has pinned pages and nothing else.
+    pub(in crate::backend) fn is_pinned(&self) -> bool {
+        matches!(self, Self::Pages(_))
     }
 
     pub(super) fn is_busy(&self) -> bool {

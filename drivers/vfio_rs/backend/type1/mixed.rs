@@ -27,6 +27,7 @@ use vfio_kernel::{
     },
     pin::PinnedPages,
     sched,
+    shared_page::SharedPage,
     user_area::{
         self,
         UserArea, //
@@ -54,6 +55,7 @@ enum Part {
     Memory(IoMapping),
     Bar(BarMapping),
     Device(Arc<DeviceMapping>),
+    Page(Arc<DeviceMapping>),
 }
 
 /// Memory of some device that was found and not mapped yet, and its place in the mapping.
@@ -67,7 +69,7 @@ impl Mixed {
     pub(super) fn replay(&self, replay: &Replay<'_>) -> Result {
         self.parts.iter().try_for_each(|part| match part {
             Part::Memory(io) => replay.add(io),
-            Part::Bar(_) | Part::Device(_) => Ok(()),
+            Part::Bar(_) | Part::Device(_) | Part::Page(_) => Ok(()),
         })
     }
 
@@ -76,7 +78,7 @@ impl Mixed {
         self.parts.iter().try_for_each(|part| match part {
             Part::Memory(_) => Ok(()),
             Part::Bar(bar) => bar.mapping().refill(),
-            Part::Device(mapping) => mapping.refill(),
+            Part::Device(mapping) | Part::Page(mapping) => mapping.refill(),
         })
     }
 
@@ -109,7 +111,17 @@ impl Mixed {
 }
 
 impl Type1 {
-    /// Maps `size` bytes of which some may be a device's. Holds no lock; the range is busy.
+    /// Whether exactly `range` has a page of the kernel's; see [`fill_page`](Self::fill_page).
+    pub(in crate::backend) fn has_page(&self, range: IovaRange) -> bool {
+        let maps = self.maps.lock();
+        maps.ranges
+            .get(range)
+            .and_then(Entry::as_mixed)
+            .is_some_and(|mixed| matches!(mixed.parts.as_slice(), [Part::Page(_)]))
+    }
+
+    /// Maps `size` bytes of which some may be a device's, if `check` likes the pages of the rest.
+    /// Holds no lock; the range is busy.
     ///
     /// # Errors
     ///
@@ -124,8 +136,8 @@ impl Type1 {
         size: usize,
         prot: Prot,
         tenant: Arc<Tenant>,
-        why: Error,
-        over_limit: bool,
+        check: &dyn Fn(&PinnedPages) -> Result,
+        (why, over_limit): (Error, bool),
     ) -> Result<Entry> {
         let Some(memory) = user_area::memory_beside_devices(vaddr, size) else {
             if over_limit {
@@ -172,6 +184,7 @@ impl Type1 {
                     // Less was charged if the user has changed the areas meanwhile.
                     let locked = locked.split(npages)?;
                     let pages = PinnedPages::pin(at, npages, prot.writable())?;
+                    check(&pages)?;
                     let io = IoMapping::new(locked, iova, pages, prot)?;
                     (Part::Memory(io), len)
                 }
@@ -183,6 +196,25 @@ impl Type1 {
         self.map_found(range, prot, found, &mut mixed)?;
         let mixed = KBox::new(mixed, GFP_KERNEL_ACCOUNT)?;
         Ok(Entry::mixed(range.start(), mixed))
+    }
+
+    /// Maps a page of the kernel's at `iova`. Holds no lock; the range is busy.
+    pub(in crate::backend) fn fill_page(
+        &self,
+        iova: u64,
+        page: Arc<SharedPage>,
+        prot: Prot,
+    ) -> Result<Entry> {
+        let mapping = DeviceMapping::of_page(&self.space, iova, page, prot)?;
+        mapping.switch_on()?;
+        let mut parts = KVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?;
+        parts.push(Part::Page(mapping), GFP_KERNEL_ACCOUNT)?;
+        let mixed = Mixed {
+            parts,
+            vaddr_invalid: false,
+        };
+        let mixed = KBox::new(mixed, GFP_KERNEL_ACCOUNT)?;
+        Ok(Entry::mixed(iova, mixed))
     }
 
     fn map_found(

@@ -30,6 +30,8 @@ mod show;
 mod unmap;
 mod vaddr;
 
+pub(super) use self::maps::Entry;
+
 use kernel::{
     new_condvar, new_mutex,
     prelude::*,
@@ -54,7 +56,10 @@ use vfio_kernel::{
 
 use self::maps::Maps;
 use super::Backend;
-use crate::uapi::container_nr as nr;
+use crate::{
+    iova::IovaRange,
+    uapi::container_nr as nr, //
+};
 
 /// How `VFIO_IOMMU_UNMAP_DMA` treats a range that ends inside a mapping.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -96,6 +101,14 @@ impl Type1 {
     }
 }
 
+impl Type1 {
+    /// Whether nothing is mapped, nor about to be.
+    pub(in crate::backend) fn is_empty(&self) -> bool {
+        let maps = self.maps.lock();
+        maps.busy == 0 && maps.ranges.first_overlap(IovaRange::ALL).is_none()
+    }
+}
+
 /// The extensions that do not depend on a group.
 pub(super) fn check_extension(extension: u32) -> bool {
     matches!(
@@ -114,7 +127,7 @@ impl Backend for Type1 {
     }
 
     fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result {
-        self.attach(owner, sharing)
+        self.attach(owner, sharing, None, |range| range)
     }
 
     fn detach_group(&self, group: &Group) {
@@ -131,7 +144,7 @@ impl Backend for Type1 {
 
     fn ioctl(&self, cmd: u32, arg: UserArg) -> Result<isize> {
         match cmd {
-            nr::IOMMU_GET_INFO => self.get_info(arg),
+            nr::IOMMU_GET_INFO => self.get_info(arg, true),
             nr::IOMMU_MAP_DMA => self.map_dma(arg),
             nr::IOMMU_UNMAP_DMA => self.unmap_dma(arg),
             nr::IOMMU_DIRTY_PAGES => self.dirty_pages(arg),

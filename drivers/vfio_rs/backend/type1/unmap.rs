@@ -72,8 +72,24 @@ impl Type1 {
     }
 
     /// Drops all mappings; nobody attaches groups any more.
-    pub(super) fn unmap_all(&self) {
+    pub(in crate::backend) fn unmap_all(&self) {
         let _ = self.drop_mapped(self.maps.lock(), IovaRange::ALL, None, Stop::Never);
+    }
+
+    /// Drops what is mapped in `range`, which cuts nothing in two; returns the bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for the ioctl.
+    pub(in crate::backend) fn unmap_range(&self, range: IovaRange) -> Result<u64> {
+        self.unmap(range.start(), range.size().ok_or(EINVAL)?, false, None)
+    }
+
+    /// As [`unmap_range`](Self::unmap_range), to the end even if the task is being killed.
+    pub(in crate::backend) fn drop_range(&self, range: IovaRange) {
+        if let Ok((maps, range)) = self.claim(range.start(), range.size().unwrap_or(0), false) {
+            let _ = self.drop_mapped(maps, range, None, Stop::Never);
+        }
     }
 
     fn unmap(&self, iova: u64, size: u64, all: bool, bitmap: Option<UserBitmap>) -> Result<u64> {

@@ -18,12 +18,12 @@ use kernel::prelude::*;
 use vfio_kernel::{
     pci::{
         Intx,
-        MsiKind,
-        MsiVectors, //
+        MsiKind, //
     },
     uapi,
 };
 
+use self::msi::Msi;
 use super::{
     Open, //
 };
@@ -32,7 +32,7 @@ use super::{
 pub(super) enum Irqs {
     Off,
     Intx(Intx),
-    Msi(MsiVectors),
+    Msi(Msi),
 }
 
 /// What to do with a range of interrupts.
@@ -122,7 +122,7 @@ impl Open {
     /// Switches all interrupts of the device off.
     pub(super) fn disable_irqs(&self, irqs: &mut Irqs) {
         match core::mem::replace(irqs, Irqs::Off) {
-            Irqs::Msi(vectors) => self.disable_msi(vectors),
+            Irqs::Msi(msi) => self.disable_msi(msi),
             Irqs::Intx(_) | Irqs::Off => {}
         }
     }

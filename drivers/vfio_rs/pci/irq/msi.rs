@@ -17,6 +17,13 @@ use super::{
     Irqs,
     Open, //
 };
+use crate::backend::MsiUser;
+
+/// Vectors that are on, and the backend's word that devices reach what they write to.
+pub(in crate::pci) struct Msi {
+    vectors: MsiVectors,
+    user: MsiUser,
+}
 
 impl Open {
     /// `VFIO_DEVICE_SET_IRQS` with the action trigger.
@@ -24,7 +31,7 @@ impl Open {
     /// # Errors
     ///
     /// `EINVAL` if interrupts of the other kind are enabled, or none where some must be; `EBADF`,
-    /// `ENOMEM`, `ENOSPC`.
+    /// `ENOMEM`, `ENOSPC`; what the backend says.
     pub(super) fn set_msi(
         &self,
         kind: MsiKind,
@@ -34,7 +41,7 @@ impl Open {
     ) -> Result<isize> {
         let mut irqs = self.irqs.lock();
         let enabled = match &*irqs {
-            Irqs::Msi(vectors) if vectors.kind() == kind => true,
+            Irqs::Msi(msi) if msi.vectors.kind() == kind => true,
             Irqs::Off => false,
             _ => return Err(EINVAL),
         };
@@ -45,10 +52,10 @@ impl Open {
         match data {
             IrqData::EventFd(fds) => self.set_eventfds(&mut irqs, kind, start, fds),
             data => {
-                let Irqs::Msi(vectors) = &*irqs else {
+                let Irqs::Msi(msi) = &*irqs else {
                     return Err(EINVAL);
                 };
-                trigger(vectors, start, count, data);
+                trigger(&msi.vectors, start, count, data);
                 Ok(0)
             }
         }
@@ -63,11 +70,12 @@ impl Open {
         fds: &[i32],
     ) -> Result<isize> {
         let start = start as usize;
-        if let Irqs::Msi(vectors) = irqs {
-            self.set_block(vectors, start, fds)?;
+        if let Irqs::Msi(msi) = irqs {
+            self.set_block(&mut msi.vectors, start, fds)?;
             return Ok(0);
         }
         let count = start.checked_add(fds.len()).ok_or(EINVAL)?;
+        let user = MsiUser::new(&self.backend)?;
         let outcome = self.with_memory(|| MsiVectors::alloc(self.pci(), kind, count))?;
         let mut vectors = match outcome {
             AllocOutcome::All(vectors) => vectors,
@@ -81,7 +89,7 @@ impl Open {
         if kind == MsiKind::Msi {
             self.config.lock().msi_enabled(count.try_into()?);
         }
-        *irqs = Irqs::Msi(vectors);
+        *irqs = Irqs::Msi(Msi { vectors, user });
         Ok(0)
     }
 
@@ -104,8 +112,10 @@ impl Open {
     }
 
     /// Switches all vectors off.
-    pub(super) fn disable_msi(&self, vectors: MsiVectors) {
+    pub(super) fn disable_msi(&self, msi: Msi) {
+        let Msi { vectors, user } = msi;
         self.free_vectors(vectors);
+        drop(user);
         self.config.lock().msi_disabled();
     }
 

@@ -21,6 +21,8 @@ mod roles;
 mod runs;
 #[path = "../../../../../../drivers/iommu_group/viability.rs"]
 mod viability;
+#[path = "../../../../../../drivers/vfio_rs/backend/type2/window.rs"]
+mod window;
 
 mod config_device;
 mod config_model;
@@ -30,6 +32,7 @@ mod iova_props;
 mod map_props;
 mod roles_props;
 mod runs_props;
+mod window_props;
 
 /// Settings of all tests against random input.
 fn settings(cases: u32) -> proptest::test_runner::Config {

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `VFIO_IOMMU_MAP_DMA` and `UNMAP_DMA` by windows.
+//!
+//! A mapping of several windows is several mappings, each of which can be unmapped by itself.
+
+use kernel::{
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::Arc, //
+};
+use vfio_kernel::{
+    argsz::UserArg,
+    iommu::Prot,
+    locked_vm::Tenant,
+    pin::PinnedPages,
+    uapi, //
+};
+
+use super::{
+    msi::Mode,
+    window::{
+        Parts,
+        Windows, //
+    },
+    Pamu, //
+};
+use crate::{
+    backend::type1::Entry,
+    iova::IovaRange,
+    uapi::offset_of_end, //
+};
+
+type DmaMap = uapi::vfio_iommu_type1_dma_map;
+type DmaUnmap = uapi::vfio_iommu_type1_dma_unmap_header;
+
+/// Memory that goes into windows.
+#[derive(Clone, Copy)]
+struct Memory {
+    vaddr: u64,
+    prot: Prot,
+    readable: bool,
+}
+
+/// What is mapped in window `index`, of which it has the first `bytes`, and the window.
+pub(super) fn place(windows: &Windows, index: u32, bytes: u64) -> Result<(IovaRange, IovaRange)> {
+    let window = windows.window(index).ok_or(EINVAL)?;
+    let range = IovaRange::from_size(window.start(), bytes).map_err(|_| EINVAL)?;
+    Ok((range, window))
+}
+
+impl Pamu {
+    /// `VFIO_IOMMU_MAP_DMA`.
+    ///
+    /// # Errors
+    ///
+    /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags, no bytes), `EOVERFLOW` (wraps),
+    /// `EINVAL` (neither read nor write), `ENODEV` (there are no windows yet), `EINVAL` (does not
+    /// fit windows), `EBUSY` (a window is the kernel's), and for each window as type1: `EINVAL` (not
+    /// aligned), `EEXIST`, `ENOSPC`, `EINVAL` (of the window something is not translated or is
+    /// reserved), `ENOMEM`, `EFAULT`; `EINVAL` (strict: not one piece, or a bank of MSI registers not
+    /// by itself, for writing only, with windows for these being the user's).
+    pub(super) fn map_dma(&self, arg: UserArg) -> Result {
+        const MIN: usize = offset_of_end!(DmaMap, size);
+        const PROT: u32 = uapi::VFIO_DMA_MAP_FLAG_READ | uapi::VFIO_DMA_MAP_FLAG_WRITE;
+        const KNOWN: u32 = PROT | uapi::VFIO_DMA_MAP_FLAG_MSI;
+
+        let map: DmaMap = arg.read_min(MIN)?;
+        if (map.argsz as usize) < MIN || map.flags & !KNOWN != 0 || map.size == 0 {
+            return Err(EINVAL);
+        }
+        let range = IovaRange::from_size(map.iova, map.size).map_err(|_| EOVERFLOW)?;
+        if map.flags & uapi::VFIO_DMA_MAP_FLAG_MSI != 0 {
+            if map.flags & PROT != uapi::VFIO_DMA_MAP_FLAG_WRITE || map.vaddr != 0 {
+                return Err(EINVAL);
+            }
+            return self.map_all_banks(range);
+        }
+        IovaRange::from_size(map.vaddr, map.size).map_err(|_| EOVERFLOW)?;
+        if map.flags & PROT == 0 {
+            return Err(EINVAL);
+        }
+        let readable = map.flags & uapi::VFIO_DMA_MAP_FLAG_READ != 0;
+        let writable = map.flags & uapi::VFIO_DMA_MAP_FLAG_WRITE != 0;
+        let memory = Memory {
+            vaddr: map.vaddr,
+            prot: Prot::new(readable, writable),
+            readable,
+        };
+        let (windows, parts, tenant) = self.reserve(range, memory.vaddr)?;
+        if parts.count == 1 {
+            let filled = self.fill(range, memory, tenant);
+            return self.space.settle(range, filled);
+        }
+        self.fill_windows(&windows, parts, memory, tenant)
+    }
+
+    /// Takes the windows that `range` is about, empty and busy.
+    fn reserve(&self, range: IovaRange, vaddr: u64) -> Result<(Windows, Parts, Arc<Tenant>)> {
+        let state = self.state.lock();
+        let windows = state.geometry.windows().ok_or(ENODEV)?;
+        let parts = windows.parts(range).ok_or(EINVAL)?;
+        if self.is_kernels(&state, &windows, parts) {
+            return Err(EBUSY);
+        }
+        let mut tenant = Err(EINVAL);
+        for index in parts.indices() {
+            let (range, window) = place(&windows, index, parts.bytes)?;
+            tenant = self.space.reserve(range, window, vaddr);
+            if let Err(err) = &tenant {
+                for done in parts.first..index {
+                    let (range, _) = place(&windows, done, parts.bytes)?;
+                    let _ = self.space.settle(range, Err(*err));
+                }
+                break;
+            }
+        }
+        Ok((windows, parts, tenant?))
+    }
+
+    /// Fills several windows that are busy, or none.
+    fn fill_windows(
+        &self,
+        windows: &Windows,
+        parts: Parts,
+        memory: Memory,
+        tenant: Arc<Tenant>,
+    ) -> Result {
+        let mut filled = KVec::new();
+        let mut result = filled
+            .reserve(parts.count as usize, GFP_KERNEL)
+            .map_err(Error::from);
+        let mut vaddr = memory.vaddr;
+        for index in parts.indices() {
+            let part = Memory { vaddr, ..memory };
+            result = result.and_then(|()| {
+                let (range, _) = place(windows, index, parts.bytes)?;
+                filled.push(self.fill(range, part, tenant.clone())?, GFP_KERNEL)?;
+                Ok(())
+            });
+            vaddr = vaddr.wrapping_add(parts.bytes);
+        }
+        if result.is_err() {
+            filled.clear();
+        }
+        // Only now, as what is ready may be unmapped at once.
+        let mut filled = filled.into_iter();
+        for index in parts.indices() {
+            let (range, _) = place(windows, index, parts.bytes)?;
+            let content = result.and_then(|()| filled.next().ok_or(ENOMEM));
+            let _ = self.space.settle(range, content);
+        }
+        result
+    }
+
+    /// Pins and maps what a window gets. Holds no lock.
+    fn fill(&self, range: IovaRange, memory: Memory, tenant: Arc<Tenant>) -> Result<Entry> {
+        let Memory { vaddr, prot, .. } = memory;
+        let filled = self.space.fill(range, vaddr, prot, tenant, &|pages| {
+            self.check_pages(pages, memory)
+        })?;
+        if self.strict && !filled.is_pinned() {
+            return Err(EINVAL);
+        }
+        Ok(filled)
+    }
+
+    /// Whether these pages may be mapped.
+    fn check_pages(&self, pages: &PinnedPages, memory: Memory) -> Result {
+        if self.strict {
+            let first = pages.adjacent().ok_or(EINVAL)?;
+            if first & (pages.npages() as u64).wrapping_sub(1) != 0 {
+                return Err(EINVAL);
+            }
+        }
+        if self.banks.has_page_of(pages) {
+            let explicit = self.state.lock().msi.mode() == Mode::Explicit;
+            if !explicit || memory.readable || pages.npages() << PAGE_SHIFT != PAGE_SIZE {
+                return Err(EINVAL);
+            }
+        }
+        Ok(())
+    }
+
+    /// `VFIO_IOMMU_UNMAP_DMA`; tells in `size` how many bytes were unmapped.
+    ///
+    /// # Errors
+    ///
+    /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags, no bytes), `EOVERFLOW` (wraps),
+    /// `EINVAL` (does not fit windows, cuts what is mapped in one). What is not mapped, or the
+    /// kernel's, is no error.
+    pub(super) fn unmap_dma(&self, arg: UserArg) -> Result {
+        const MIN: usize = offset_of_end!(DmaUnmap, size);
+
+        let mut unmap: DmaUnmap = arg.read_min(MIN)?;
+        let all = unmap.flags & uapi::VFIO_DMA_UNMAP_FLAG_ALL != 0;
+        let unknown = unmap.flags & !uapi::VFIO_DMA_UNMAP_FLAG_ALL != 0;
+        if (unmap.argsz as usize) < MIN || unknown {
+            return Err(EINVAL);
+        }
+        let range = match (all, unmap.iova, unmap.size) {
+            (true, 0, 0) => IovaRange::ALL,
+            (true, ..) | (false, _, 0) => return Err(EINVAL),
+            (false, iova, size) => IovaRange::from_size(iova, size).map_err(|_| EOVERFLOW)?,
+        };
+        unmap.size = self.unmap(range)?;
+        arg.write_prefix(&unmap, MIN)
+    }
+
+    fn unmap(&self, range: IovaRange) -> Result<u64> {
+        let mut state = self.state.lock();
+        let Some(windows) = state.geometry.windows() else {
+            return Ok(0);
+        };
+        let range = windows.unmapped_by(range).ok_or(EINVAL)?;
+        let Some(range) = self.without_kernels(&state, &windows, range) else {
+            return Ok(0);
+        };
+        state.unmapping = state.unmapping.saturating_add(1);
+        drop(state);
+        let unmapped = self.space.unmap_range(range);
+        let mut state = self.state.lock();
+        state.unmapping = state.unmapping.saturating_sub(1);
+        unmapped
+    }
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! type2: an I/O address space as Freescale's PAMU has it, one aperture cut into windows.
+//!
+//! The windows are a rule about what may be mapped where; what is mapped is in a [`Type1`], whose
+//! bookkeeping, accounting, pinning and groups these are. So it works over any IOMMU. In the order
+//! of their states: nothing is set; the aperture is; it is cut into windows; something is mapped, and
+//! then nothing of this can be changed.
+//!
+//! | file          | has                                                     |
+//! |---------------|---------------------------------------------------------|
+//! | `window.rs`   | the rule; pure                                          |
+//! | `budget.rs`   | how many windows there can be in all containers         |
+//! | `attr.rs`     | `VFIO_IOMMU_PAMU_GET_ATTR` and `SET_ATTR`               |
+//! | `map.rs`      | `VFIO_IOMMU_MAP_DMA` and `UNMAP_DMA`                    |
+//! | `bank.rs`     | where MSI registers are                                 |
+//! | `msi.rs`      | windows for them, in three ways                         |
+//!
+//! Lock: `Pamu::state`, then `Type1::maps`. Whoever takes a window does so under both, so that
+//! the geometry is the same when it is taken as when it was looked at. Nothing is pinned under it.
+
+mod attr;
+mod bank;
+mod budget;
+mod map;
+mod msi;
+pub(crate) mod window;
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+};
+use vfio_kernel::{
+    argsz::UserArg,
+    iommu::{
+        DmaOwner,
+        Group,
+        Sharing, //
+    },
+    params,
+    shared_page::PageMap,
+    uapi,
+};
+
+use self::{
+    bank::BankProvider,
+    budget::Entries,
+    msi::Msi,
+    window::Geometry, //
+};
+use super::{
+    type1::{
+        Type1,
+        Version, //
+    },
+    Backend, //
+};
+use crate::uapi::container_nr as nr;
+
+/// See the module's documentation.
+#[pin_data]
+pub(super) struct Pamu {
+    space: Arc<Type1>,
+    /// Whether a window must be one piece of memory, as PAMU needs it.
+    strict: bool,
+    banks: KBox<dyn BankProvider>,
+    #[pin]
+    state: Mutex<State>,
+}
+
+struct State {
+    geometry: Geometry,
+    /// What the windows take of the budget.
+    entries: Entries,
+    msi: Msi,
+    /// How many threads unmap something.
+    unmapping: usize,
+}
+
+impl Pamu {
+    /// An empty address space without an aperture.
+    pub(super) fn new() -> Result<Arc<Self>> {
+        let space = Type1::new(Version::V2)?;
+        let banks = bank::provider()?;
+        let state = State {
+            geometry: Geometry::Unset,
+            entries: Entries::none(),
+            msi: Msi::new(),
+            unmapping: 0,
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                space,
+                strict: params::pamu_strict(),
+                banks,
+                state <- new_mutex!(state, "Pamu::state"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Whether nothing is mapped, so that the geometry may change.
+    fn is_idle(&self, state: &State) -> bool {
+        state.unmapping == 0 && self.space.is_empty()
+    }
+}
+
+/// The extensions that do not depend on a group.
+pub(super) fn check_extension(extension: u32) -> bool {
+    matches!(extension, uapi::VFIO_PAMU_IOMMU)
+}
+
+impl Backend for Pamu {
+    fn check_extension(&self, extension: u32) -> bool {
+        match extension {
+            uapi::VFIO_DMA_CC_IOMMU => self.space.check_extension(extension),
+            _ => check_extension(extension),
+        }
+    }
+
+    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result {
+        let regions = owner.group().resv_regions()?;
+        let state = self.state.lock();
+        let geometry = state.geometry;
+        self.space.attach(
+            owner,
+            sharing,
+            geometry.aperture().map(|aperture| aperture.range()),
+            // Of a window that is in use, no address may be reserved.
+            |range| {
+                let windows = geometry.windows();
+                windows
+                    .and_then(|windows| windows.at(range.start()))
+                    .unwrap_or(range)
+            },
+        )?;
+        self.banks.joined(&regions);
+        Ok(())
+    }
+
+    fn detach_group(&self, group: &Group) {
+        self.hide_banks(Some(group.id()));
+        self.space.detach(group);
+    }
+
+    fn release(&self) {
+        self.hide_banks(None);
+        self.space.unmap_all();
+        let mut state = self.state.lock();
+        state.geometry = Geometry::Unset;
+        state.entries = Entries::none();
+    }
+
+    fn ioctl(&self, cmd: u32, arg: UserArg) -> Result<isize> {
+        match cmd {
+            nr::IOMMU_GET_INFO => self.space.get_info(arg, false),
+            nr::IOMMU_MAP_DMA => self.map_dma(arg),
+            nr::IOMMU_UNMAP_DMA => self.unmap_dma(arg),
+            nr::PAMU_GET_ATTR => self.get_attr(arg),
+            nr::PAMU_SET_ATTR => self.set_attr(arg),
+            nr::PAMU_GET_MSI_BANK_COUNT => return Ok(self.banks.count() as isize),
+            nr::PAMU_MSI_BANK_MAP => self.bank_map(arg),
+            nr::PAMU_MSI_BANK_UNMAP => self.bank_unmap(arg),
+            _ => Err(ENOTTY),
+        }
+        .map(|()| 0)
+    }
+
+    fn msi_on(&self) -> Result {
+        self.map_implicit()
+    }
+
+    fn msi_off(&self) {
+        self.unmap_implicit();
+    }
+
+    fn msi_bank(&self, group: &Group, index: u32) -> Result<Arc<PageMap>> {
+        self.show_bank(group.id(), index)
+    }
+}
