@@ -22,6 +22,7 @@ pub mod group;
 pub mod iommufd;
 pub mod irq;
 pub mod kvm;
+pub mod pamu;
 pub mod region;
 pub mod sys;
 pub mod sysfs;

@@ -14,6 +14,7 @@ pub mod merge;
 pub mod modules;
 pub mod nobody;
 pub mod order;
+pub mod pamu;
 pub mod pin;
 pub mod process;
 pub mod qmp;
