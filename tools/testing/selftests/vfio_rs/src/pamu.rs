@@ -10,7 +10,7 @@ use vfio_client::{Container, DmaBuf, Edu};
 use crate::modules::{Set, parameter};
 use crate::qmp::Qmp;
 use crate::setup::{Bound, EDU, Opened, PAGE};
-use crate::{Context, Result, ensure, skip};
+use crate::{Context, Result, bail, ensure, skip};
 
 /// 1 MiB.
 pub const MIB: u64 = 1 << 20;
@@ -87,6 +87,25 @@ pub fn cut(container: &Container, size: u64, windows: u32) -> Result<()> {
         .set_geometry(0, size - 1)
         .context("set the geometry")?;
     container.set_windows(windows).context("set the windows")
+}
+
+/// edu with eight windows of 1 MiB, and 4 MiB of memory.
+///
+/// # Errors
+/// Skip, or the step that failed.
+pub fn eight() -> Result<(Opened, DmaBuf)> {
+    Ok((open_with(8 * MIB, 8)?, DmaBuf::new(4 * MIB as usize)?))
+}
+
+/// What a thread returned.
+///
+/// # Errors
+/// That, or that it panicked.
+pub fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    match thread.join() {
+        Ok(result) => result,
+        Err(_) => bail!("a thread panicked"),
+    }
 }
 
 /// Maps all of `buf`.
