@@ -252,6 +252,16 @@ pub fn open_edu() -> Result<Opened> {
     EDU.open()
 }
 
+/// All edu devices whose DMA can be translated. QEMU's AMD-Vi takes the bus of those behind a bridge for bus 0.
+///
+/// # Errors
+/// If sysfs cannot be read.
+pub fn all_edus() -> Result<Vec<PciDevice>> {
+    let mut edus = sysfs::find_all(EDU.id.0, EDU.id.1)?;
+    edus.retain(|d| !is_amd_iommu() || d.address.starts_with("0000:00:"));
+    Ok(edus)
+}
+
 /// The kinds that this machine has.
 #[must_use]
 pub fn present_kinds() -> Vec<Kind> {

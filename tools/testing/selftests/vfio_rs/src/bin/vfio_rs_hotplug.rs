@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
-use vfio_client::sysfs::{self, PciDevice};
+use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf, Edu, Event};
 use vfio_rs_selftests::process;
 use vfio_rs_selftests::qmp::Plugged;
 use vfio_rs_selftests::setup::{
-    Bound, E1000E, EDU, GLANCE, IOVA, Opened, PAGE, PATIENCE, is_rust_stack, slowness,
+    Bound, E1000E, EDU, GLANCE, IOVA, Opened, PAGE, PATIENCE, all_edus, is_rust_stack, slowness,
 };
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
@@ -55,7 +55,7 @@ fn copies(device: &Device, buf: &DmaBuf, seed: u8) -> Outcome {
 /// later may land in a group of its own. Not behind a conventional bridge: with VT-d the last to leave the bus takes the others'
 /// DMA along.
 fn in_use() -> Result<(Opened, DmaBuf, PciDevice)> {
-    for first in sysfs::find_all(EDU.id.0, EDU.id.1)? {
+    for first in all_edus()? {
         let members = first.group_members();
         let ports = members.iter().filter(|m| m.is_bridge()).count();
         let mut others = members.iter();

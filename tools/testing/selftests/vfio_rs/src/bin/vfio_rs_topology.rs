@@ -4,7 +4,7 @@
 use vfio_client::sysfs::{self, PciDevice};
 use vfio_client::uapi::*;
 use vfio_client::{Container, Device, DmaBuf, Edu, Group};
-use vfio_rs_selftests::setup::{Bound, EDU, IOVA, Kind, PAGE};
+use vfio_rs_selftests::setup::{Bound, EDU, IOVA, Kind, PAGE, all_edus};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 use nix::errno::Errno;
@@ -12,7 +12,7 @@ use nix::errno::Errno;
 /// Pairs of edu devices in a group: behind a conventional bridge, in a slot, behind ports that do not isolate.
 fn pairs() -> Result<Vec<[PciDevice; 2]>> {
     let mut pairs = Vec::new();
-    for device in sysfs::find_all(EDU.id.0, EDU.id.1)? {
+    for device in all_edus()? {
         let mut edus = device.group_members();
         edus.retain(|d| d.id() == Some(EDU.id));
         if let [first, second, ..] = &edus[..]
@@ -29,7 +29,7 @@ fn pairs() -> Result<Vec<[PciDevice; 2]>> {
 
 /// An edu device in a group with a port that it is behind.
 fn behind_a_port() -> Result<(PciDevice, PciDevice)> {
-    for device in sysfs::find_all(EDU.id.0, EDU.id.1)? {
+    for device in all_edus()? {
         let members = device.group_members();
         let port = members
             .into_iter()
