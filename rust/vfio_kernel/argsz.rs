@@ -59,10 +59,21 @@ impl UserArg {
     /// # Errors
     ///
     /// `EFAULT` if the user's memory is not there.
+    #[inline]
     pub fn read_min<T: FromBytes + IntoBytes>(self, min: usize) -> Result<T> {
         let mut value = T::new_zeroed();
         let bytes = value.as_mut_bytes().get_mut(..min).ok_or(EINVAL)?;
-        self.slice(0, min).reader().read_slice(bytes)?;
+        // SAFETY: `bytes` may be written; any address may be asked for.
+        let left = unsafe {
+            bindings::_copy_from_user(
+                bytes.as_mut_ptr().cast(),
+                core::ptr::without_provenance(self.0),
+                bytes.len(),
+            )
+        };
+        if left != 0 {
+            return Err(EFAULT);
+        }
         Ok(value)
     }
 
@@ -71,9 +82,21 @@ impl UserArg {
     /// # Errors
     ///
     /// `EFAULT` if the user's memory is not there.
+    #[inline]
     pub fn write_prefix<T: IntoBytes + Immutable>(self, value: &T, len: usize) -> Result {
         let bytes = value.as_bytes();
         let bytes = bytes.get(..len).unwrap_or(bytes);
-        self.slice(0, bytes.len()).writer().write_slice(bytes)
+        // SAFETY: `bytes` may be read; any address may be asked for.
+        let left = unsafe {
+            bindings::_copy_to_user(
+                core::ptr::without_provenance_mut(self.0),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+            )
+        };
+        if left != 0 {
+            return Err(EFAULT);
+        }
+        Ok(())
     }
 }

@@ -3,8 +3,8 @@
 //! Pinned user memory, `pin_user_pages_fast()` of `mm/gup.c`.
 
 use core::mem::{
-    replace,
     size_of,
+    ManuallyDrop,
     MaybeUninit, //
 };
 use kernel::{
@@ -69,23 +69,29 @@ impl PinnedPages {
     }
 
     /// How many pages these are.
+    #[inline]
     pub fn npages(&self) -> usize {
         self.runs.npages()
     }
 
     /// The frames of the pages, in order.
+    #[inline]
     pub(crate) fn frames(&self) -> Cursor<'_> {
         self.runs.cursor()
     }
 
     /// Whether they are dirty when they are unpinned.
+    #[inline]
     pub(crate) fn writable(&self) -> bool {
         self.writable
     }
 
     /// The frames themselves, which the caller unpins by [`unpin_runs`].
-    pub(crate) fn into_runs(mut self) -> Runs {
-        replace(&mut self.runs, Runs::new())
+    #[inline]
+    pub(crate) fn into_runs(self) -> Runs {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: Read once, as `this` is not dropped.
+        unsafe { core::ptr::read(&this.runs) }
     }
 
     /// The first frame, if the pages are adjacent frames.

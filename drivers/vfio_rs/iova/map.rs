@@ -93,6 +93,20 @@ impl<T: Starts> Map<T> {
         self.tree.remove(&range.last())
     }
 
+    /// Takes exactly `range` out if it `leaves`, as [`take_while`](Self::take_while).
+    #[inline]
+    pub(crate) fn take_exact(
+        &mut self,
+        range: IovaRange,
+        leaves: impl FnOnce(&mut T) -> bool,
+    ) -> Option<Slot<T>> {
+        let mut found = self.tree.find_mut(&range.last())?;
+        if found.get().start() != range.start() || !leaves(found.get_mut()) {
+            return None;
+        }
+        Some(Slot(found.remove_node().into_reservation()))
+    }
+
     /// Takes ranges out, from the first that has an address in `range` on, as long as `leaves` says so
     /// of each. It may take what is in the value, which is dropped. Returns memory for another range,
     /// if any went.

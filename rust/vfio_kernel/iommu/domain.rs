@@ -161,6 +161,7 @@ impl Domain {
 
     /// Maps the next `npages` of `frames`, which are pinned, from `iova` on; on failure nothing is
     /// mapped. May sleep.
+    #[inline]
     pub(super) fn map(
         &self,
         iova: u64,
@@ -182,6 +183,7 @@ impl Domain {
     }
 
     /// Maps run by run and page by page. Adds what was mapped to `done`.
+    #[inline(never)]
     fn map_pages(
         &self,
         iova: u64,
@@ -230,6 +232,7 @@ impl Domain {
     }
 
     /// Maps as many runs by each call as fit its list. Adds what was mapped to `done`.
+    #[inline(never)]
     fn map_batches(
         &self,
         iova: u64,

@@ -120,6 +120,12 @@ impl IoMapping {
         self.runs.npages()
     }
 
+    /// Whether [`shorten`](Self::shorten) ends it as a whole.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        window(self.iova(), self.size()) == self.size()
+    }
+
     /// A bit for the owner's use, as there is room for one; `false` at first.
     #[inline]
     pub fn mark(&self) -> bool {

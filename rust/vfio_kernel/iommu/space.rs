@@ -100,6 +100,7 @@ impl IoSpace {
     }
 
     /// Maps the next `len` bytes of `frames` at `iova` in all domains, or in none.
+    #[inline]
     fn map_window(&self, iova: u64, frames: &mut Cursor<'_>, len: usize, prot: Prot) -> Result {
         let domains = self.domains.read();
         let start = *frames;

@@ -2,6 +2,10 @@
 
 //! `VFIO_IOMMU_MAP_DMA`: pins user memory and lets devices reach it.
 
+use core::mem::{
+    forget,
+    replace, //
+};
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
@@ -94,7 +98,8 @@ impl Type1 {
         let result = match filled {
             Ok(filled) => {
                 if let Some(entry) = maps.ranges.get_mut(range) {
-                    *entry = filled;
+                    // It was busy: nothing is in it.
+                    forget(replace(entry, filled));
                 }
                 Ok(())
             }
@@ -176,7 +181,7 @@ impl Type1 {
             .map_err(|_| EOVERFLOW)?;
         let npages = size >> PAGE_SHIFT;
         let mut over_limit = false;
-        let pinned = match LockedVm::charge(tenant.clone(), npages) {
+        let pinned = match LockedVm::charge(tenant, npages) {
             Ok(locked) => {
                 PinnedPages::pin(vaddr, npages, prot.writable()).map(|pages| (locked, pages))
             }
@@ -190,7 +195,7 @@ impl Type1 {
                 check(&pages)?;
                 IoMapping::new(locked, range.start(), pages, prot).map(Entry::Pages)
             }
-            Err(why) => self.fill_mixed(range, vaddr, size, prot, tenant, check, (why, over_limit)),
+            Err(why) => self.fill_mixed(range, vaddr, size, prot, check, (why, over_limit)),
         }
     }
 }

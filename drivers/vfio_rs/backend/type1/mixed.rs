@@ -127,7 +127,6 @@ impl Type1 {
     ///
     /// `why`, with which pinning all of it failed, if no device is there either, with a log line if
     /// it was the limit of locked memory; else as for pinned memory.
-    #[allow(clippy::too_many_arguments)]
     #[cold]
     pub(super) fn fill_mixed(
         &self,
@@ -135,7 +134,6 @@ impl Type1 {
         vaddr: usize,
         size: usize,
         prot: Prot,
-        tenant: Arc<Tenant>,
         check: &dyn Fn(&PinnedPages) -> Result,
         (why, over_limit): (Error, bool),
     ) -> Result<Entry> {
@@ -145,6 +143,7 @@ impl Type1 {
             }
             return Err(why);
         };
+        let tenant = self.maps.lock().tenant(&self.space)?;
         let mut locked = LockedVm::charge(tenant, memory >> PAGE_SHIFT).inspect_err(|err| {
             if *err == ENOMEM {
                 locked_vm::warn(memory >> PAGE_SHIFT);

@@ -25,8 +25,11 @@ use super::{
     Version, //
 };
 use crate::{
-    iova::IovaRange,
-    uapi::offset_of_end, //
+    iova::{
+        IovaRange,
+        Slot, //
+    },
+    uapi::offset_of_end,
 };
 
 type DmaUnmap = uapi::vfio_iommu_type1_dma_unmap_header;
@@ -93,6 +96,13 @@ impl Type1 {
     }
 
     fn unmap(&self, iova: u64, size: u64, all: bool, bitmap: Option<UserBitmap>) -> Result<u64> {
+        if bitmap.is_none() && !all {
+            // A mapping is aligned, so the errors below cannot be.
+            let exactly = IovaRange::from_size(iova, size);
+            if exactly.is_ok_and(|range| self.drop_exact(range)) {
+                return Ok(size);
+            }
+        }
         let (maps, range) = self.claim(iova, size, all)?;
         if bitmap.is_some_and(|bitmap| !maps.dirty || !bitmap.fits(&maps)) {
             return Err(EINVAL);
@@ -216,13 +226,53 @@ impl Type1 {
             true
         });
         let all = all?;
+        maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(no_vaddr);
+        self.keep_spare(maps, spare);
+        maps.begin_leaving(all);
+        Some(all)
+    }
+
+    /// Keeps memory of a range for the next one, if there is none yet.
+    #[inline]
+    fn keep_spare(&self, maps: &mut Maps, spare: Option<Slot<Entry>>) {
         if maps.spare.is_none() {
             maps.spare = spare;
             self.has_spare.store(true, Relaxed);
         }
-        maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(no_vaddr);
-        maps.begin_leaving(all);
-        Some(all)
+    }
+
+    /// Drops the mapping that is exactly `range`, as most users ask for: no other can be in the range,
+    /// and none is cut. Returns `false` if it must be done in some other way.
+    #[inline]
+    fn drop_exact(&self, range: IovaRange) -> bool {
+        let mut guard = self.maps.lock();
+        let maps = &mut *guard;
+        if !maps.may_leave() {
+            return false;
+        }
+        let mut left = None;
+        let spare = maps.ranges.take_exact(range, |entry| {
+            let whole = match entry {
+                Entry::Pages(io) => !io.mark() && io.is_short(),
+                Entry::Other(_) => false,
+            };
+            if whole {
+                left = Some(entry.take());
+            }
+            whole
+        });
+        if left.is_none() {
+            return false;
+        }
+        self.keep_spare(maps, spare);
+        maps.begin_leaving(range);
+        drop(guard);
+        drop(left);
+        let mut maps = self.maps.lock();
+        maps.avail = maps.avail.saturating_add(1);
+        maps.end_leaving(range);
+        maps::end_busy(&mut maps, &self.idle);
+        true
     }
 
     /// Drops one mapping, without the lock; returns its bytes. One that somebody is just making stays.

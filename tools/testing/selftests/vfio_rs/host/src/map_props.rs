@@ -83,7 +83,23 @@ proptest! {
                     let found_range = range(base, found);
                     let expected = number.map(|number| Numbered(found_range.start(), number));
                     prop_assert_eq!(map.get(found_range).copied(), expected);
-                    prop_assert_eq!(map.remove(found_range), expected);
+                    let mut taken = None;
+                    let mut take = |range, leaves| {
+                        let spare = map.take_exact(range, |value| {
+                            taken = Some(*value);
+                            leaves
+                        });
+                        (spare.is_some(), taken.take())
+                    };
+                    if wanted != found_range {
+                        prop_assert_eq!(take(wanted, true), (false, None));
+                    }
+                    prop_assert_eq!(take(found_range, false), (false, expected));
+                    if id % 2 == 0 {
+                        prop_assert_eq!(take(found_range, true), (true, expected));
+                    } else {
+                        prop_assert_eq!(map.remove(found_range), expected);
+                    }
                     model[found.0 as usize..=found.1 as usize].fill(None);
                 }
                 // It loses its first address.

@@ -29,6 +29,12 @@ pub struct Cursor<'a, K, V> {
     rest: btree_map::Range<'a, K, V>,
 }
 
+/// A node of a tree.
+pub struct OccupiedEntry<'a, K, V> {
+    key: K,
+    tree: &'a mut RBTree<K, V>,
+}
+
 /// A place in a tree whose values may be changed and that nodes may be taken out of.
 pub struct CursorMut<'a, K, V> {
     key: K,
@@ -152,6 +158,35 @@ impl<K: Copy + Ord, V> RBTree<K, V> {
     pub fn cursor_lower_bound_mut(&mut self, key: &K) -> Option<CursorMut<'_, K, V>> {
         let key = *self.0.range(key..).next()?.0;
         Some(CursorMut { key, tree: self })
+    }
+}
+
+impl<K: Copy + Ord, V> RBTree<K, V> {
+    /// The node that has the key.
+    pub fn find_mut(&mut self, key: &K) -> Option<OccupiedEntry<'_, K, V>> {
+        let (key, _) = self.0.get_key_value(key)?;
+        Some(OccupiedEntry {
+            key: *key,
+            tree: self,
+        })
+    }
+}
+
+// PANIC: An entry is one of the tree.
+impl<K: Copy + Ord, V> OccupiedEntry<'_, K, V> {
+    /// Its value.
+    pub fn get(&self) -> &V {
+        self.tree.0.get(&self.key).unwrap()
+    }
+
+    /// Its value, to be changed.
+    pub fn get_mut(&mut self) -> &mut V {
+        self.tree.0.get_mut(&self.key).unwrap()
+    }
+
+    /// Takes it out.
+    pub fn remove_node(self) -> RBTreeNode<K, V> {
+        self.tree.remove_node(&self.key).unwrap()
     }
 }
 
