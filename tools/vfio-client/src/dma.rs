@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Memory for a device to read and write.
 
+use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{
+    MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+};
 
 /// Page-aligned anonymous memory, zeroed, private to this process; given back when dropped.
 ///
@@ -62,6 +66,15 @@ impl DmaBuf {
         Ok(unsafe { madvise(self.base.cast(), self.len, advice) }?)
     }
 
+    /// Has every page that is there already in the page tables as well.
+    ///
+    /// # Errors
+    /// errno of madvise(2).
+    pub fn populate(&self) -> io::Result<()> {
+        // SAFETY: ours, and this advice changes no contents.
+        Ok(unsafe { madvise(self.base.cast(), self.len, MmapAdvise::MADV_POPULATE_READ) }?)
+    }
+
     /// Forbids all access from byte `from`, the start of a page, to the end. Nothing there may be touched afterwards.
     ///
     /// # Errors
@@ -79,6 +92,95 @@ impl DmaBuf {
                 ProtFlags::PROT_NONE,
             )
         }?)
+    }
+
+    /// `len` bytes of which the first `file_len` are a file without a name; behind it are none.
+    ///
+    /// # Errors
+    /// errno of memfd_create(2), ftruncate(2) or mmap(2).
+    pub fn of_file(len: usize, file_len: u64) -> io::Result<Self> {
+        let file = File::from(memfd_create(c"DmaBuf", MFdFlags::MFD_CLOEXEC)?);
+        file.set_len(file_len)?;
+        let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let base = unsafe { mmap(None, size, prot, MapFlags::MAP_SHARED, &file, 0) }?;
+        Ok(Self {
+            base: base.cast(),
+            len,
+        })
+    }
+
+    /// `len` bytes in which a file of `file_len` bytes, in huge pages of 2 MiB, is again and again.
+    ///
+    /// # Errors
+    /// errno of memfd_create(2), ftruncate(2) or mmap(2): ENOMEM without so many huge pages.
+    pub fn of_huge_file(len: usize, file_len: u64) -> io::Result<Self> {
+        const HUGE: usize = 2 << 20;
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
+        let file = File::from(memfd_create(c"DmaBuf", flags)?);
+        file.set_len(file_len)?;
+        // Only the addresses; what is too much is never touched.
+        let buf = Self::with_flags(
+            len + HUGE,
+            ProtFlags::PROT_NONE,
+            MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
+        )?;
+        let head = (buf.addr() as usize).next_multiple_of(HUGE) - buf.addr() as usize;
+        // SAFETY: `buf` is longer by `HUGE`.
+        let base = unsafe { buf.base.byte_add(head) };
+        let mut at = 0;
+        while at < len {
+            // SAFETY: as above.
+            let addr = unsafe { base.byte_add(at) }.addr();
+            let size = NonZeroUsize::new((file_len as usize).min(len - at));
+            let size = size.ok_or(io::ErrorKind::InvalidInput)?;
+            let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+            let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+            // SAFETY: replaces a part of `buf`.
+            unsafe { mmap(Some(addr), size, prot, flags, &file, 0) }?;
+            at += size.get();
+        }
+        // The ends go back, what is between them is kept.
+        std::mem::forget(buf);
+        let all = Self { base, len };
+        for (from, len) in [
+            (base.as_ptr().wrapping_sub(head), head),
+            (base.as_ptr().wrapping_add(len), HUGE - head),
+        ] {
+            let Some(from) = NonNull::new(from).filter(|_| len != 0) else {
+                continue;
+            };
+            // SAFETY: the ends of what was mapped above.
+            unsafe { munmap(from.cast(), len) }?;
+        }
+        Ok(all)
+    }
+
+    /// Puts a new page with protection `prot` in the place of the one at byte `at`, or no page at all. Until it is a page
+    /// that can be read and written again, nothing there may be touched.
+    ///
+    /// # Errors
+    /// errno of mmap(2) or munmap(2).
+    ///
+    /// # Panics
+    /// If it is beyond the end.
+    pub fn replace_page(&self, at: usize, prot: Option<ProtFlags>) -> io::Result<()> {
+        const PAGE: usize = 4096;
+        assert!(at % PAGE == 0 && at + PAGE <= self.len);
+        // SAFETY: in the mapping, checked above.
+        let page = unsafe { self.base.byte_add(at) };
+        let size = NonZeroUsize::MIN.saturating_add(PAGE - 1);
+        match prot {
+            Some(prot) => {
+                let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+                // SAFETY: replaces a page of ours.
+                unsafe { mmap_anonymous(Some(page.addr()), size, prot, flags) }?;
+            }
+            // SAFETY: a page of ours.
+            None => unsafe { munmap(page.cast(), PAGE) }?,
+        }
+        Ok(())
     }
 
     /// Address in this process.

@@ -22,7 +22,7 @@ use crate::Outcome;
 use crate::check::Skip;
 use crate::leaks::{self, Baseline};
 use crate::process::{self, Child};
-use crate::setup::slowness;
+use crate::setup::{number, slowness};
 
 /// A test: its name and what to run.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +33,8 @@ pub struct Test {
     pub run: fn() -> Outcome,
 }
 
-/// Longest run of one test on the release kernel.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest run of one test on the release kernel, in seconds, unless `VFIO_RS_TIMEOUT` says otherwise.
+const TIMEOUT: u64 = 60;
 
 /// Runs kselftests of the VFIO interface and prints KTAP. Needs root and a device to bind to vfio-pci.
 #[derive(Debug, Parser)]
@@ -52,6 +52,11 @@ enum Verdict {
     Passed,
     Skipped(String),
     Failed(String),
+}
+
+/// Longest run of one test here.
+fn timeout() -> Duration {
+    Duration::from_secs(number("VFIO_RS_TIMEOUT", TIMEOUT).unwrap_or(TIMEOUT)) * slowness()
 }
 
 /// Runs `tests` as the command line asks.
@@ -128,10 +133,7 @@ fn guarded(what: &str, step: fn() -> Result<()>) -> Result<()> {
             1
         }
     })?;
-    match child
-        .wait(TIMEOUT * slowness())
-        .with_context(|| what.to_owned())?
-    {
+    match child.wait(timeout()).with_context(|| what.to_owned())? {
         WaitStatus::Exited(_, 0) => Ok(()),
         status => anyhow::bail!("{what}: {status:?}"),
     }
@@ -172,7 +174,7 @@ fn in_child(test: &Test) -> Result<Verdict> {
     match status? {
         None => Ok(Verdict::Failed(format!(
             "not ended after {:?}, killed",
-            TIMEOUT * slowness()
+            timeout()
         ))),
         Some(WaitStatus::Exited(_, 0)) => Ok(verdict(&read_now(&mut File::from(report))?)),
         Some(WaitStatus::Exited(..)) => Ok(Verdict::Failed("panicked, see above".to_owned())),
@@ -191,7 +193,7 @@ fn verdict(report: &str) -> Verdict {
 
 /// Passes the child's output on as diagnostics until the child ends; `None` if it had to be killed.
 fn relay(child: &mut Child, output: OwnedFd) -> Result<Option<WaitStatus>> {
-    let end = Instant::now() + TIMEOUT * slowness();
+    let end = Instant::now() + timeout();
     let mut output = File::from(output);
     let mut line = String::new();
     loop {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Child processes: the harness runs each test in one, and tests about kill and fork make their own.
 
+use std::ffi::{c_int, c_void};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
@@ -103,6 +105,41 @@ impl Drop for Child {
             let _ = self.wait(Duration::from_secs(10));
         }
     }
+}
+
+/// Runs `body` in a process that has this one's memory, but dies alone; meanwhile `during` with its number. Then waits for
+/// it. `body` tells whether it succeeded, and must neither allocate nor unwind: the heap is this process's.
+///
+/// # Errors
+/// errno of clone(2), or what `during` says.
+pub fn twin<F: Fn() -> bool>(
+    body: &F,
+    during: impl FnOnce(Pid) -> Result<()>,
+) -> Result<WaitStatus> {
+    extern "C" fn main<F: Fn() -> bool>(body: *mut c_void) -> c_int {
+        // SAFETY: `twin` passes one that outlives this process.
+        c_int::from(!unsafe { &*body.cast::<F>() }())
+    }
+    let mut stack = vec![0u128; 16 << 10];
+    let top = stack.as_mut_ptr_range().end.cast();
+    let body = std::ptr::from_ref(body).cast_mut().cast();
+    let flags = libc::CLONE_VM | libc::SIGCHLD;
+    // SAFETY: the stack is the process's alone and aligned; it and `body` live until the process has ended, see below.
+    let pid = Errno::result(unsafe { libc::clone(main::<F>, top, flags, body) })?;
+    let pid = Pid::from_raw(pid);
+    let outcome = during(pid);
+    if outcome.is_err() {
+        let _ = kill(pid, Signal::SIGKILL);
+    }
+    let status = loop {
+        match waitpid(pid, None) {
+            Err(Errno::EINTR) => continue,
+            // It is no child of ours: cannot be.
+            Err(e) => panic!("waiting for {pid}: {e}"),
+            Ok(status) => break status,
+        }
+    };
+    outcome.map(|()| status)
 }
 
 /// One-way signal between parent and child: a pipe and a byte.

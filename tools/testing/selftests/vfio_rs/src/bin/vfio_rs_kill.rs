@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 //! SIGKILL in the middle of a large map: everything is given back, and nobody is left waiting.
 //!
-//! `VFIO_RS_KILL_MIB` and `VFIO_RS_KILL_ROUNDS` make it larger: 2048 and 200 is the full size, which takes minutes.
+//! `VFIO_RS_KILL_MIB` and `VFIO_RS_KILL_ROUNDS` make it larger: 2048 and 200 is the full size. Most rounds of that map memory
+//! that is there already, or each would first have half a million page faults; a test so takes some ten minutes, which
+//! `VFIO_RS_TIMEOUT` has to grant.
 
-use std::ffi::{c_int, c_void};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::sys::wait::WaitStatus;
 use vfio_client::uapi::*;
-use vfio_client::{Container, DmaBuf, counters};
+use vfio_client::{DmaBuf, counters};
 use vfio_rs_selftests::process::{self, Latch};
 use vfio_rs_selftests::setup::{EDU, PATIENCE, number, open_edu, slowness};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, same, suite};
 
 /// Where the map goes: above what an IOMMU of a PC reserves.
 const AT: u64 = 4 << 30;
+const BOTH: u32 = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
 
 /// Bytes to map, and how often.
 fn size() -> Result<(usize, u64)> {
@@ -27,22 +28,62 @@ fn size() -> Result<(usize, u64)> {
     Ok((mib << 20, number("VFIO_RS_KILL_ROUNDS", rounds)?))
 }
 
-/// Memory that is not there yet, so that the map has to fault in each page: long enough to be hit.
-fn untouched(len: usize) -> Result<DmaBuf> {
-    let buf = DmaBuf::new(len)?;
-    buf.advise_huge(false)?;
-    Ok(buf)
+/// Long enough for `len` bytes to be mapped.
+fn patience(len: usize) -> Duration {
+    PATIENCE * slowness() * (1 + (len >> 28) as u32)
 }
 
-/// How long the map takes when nobody disturbs it.
-fn undisturbed(len: usize) -> Result<Duration> {
-    let edu = open_edu()?;
-    let buf = untouched(len)?;
-    let start = Instant::now();
-    edu.container.map_buf(&buf, AT)?;
-    let took = start.elapsed();
-    edu.container.unmap_all()?;
-    Ok(took)
+/// Memory to map.
+enum Memory {
+    /// Not there yet: the map has to fault in each page, which is long enough to be hit.
+    Untouched(usize),
+    /// There, in small pages: so much of it that mapping it takes long enough all the same.
+    There(DmaBuf),
+}
+
+impl Memory {
+    /// All kinds of memory of `len` bytes that are worth a try.
+    fn kinds(len: usize) -> Result<Vec<Self>> {
+        let mut all = vec![Self::Untouched(len)];
+        if len >= 1 << 30 {
+            let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+            let there = DmaBuf::with_flags(len, both, MapFlags::MAP_SHARED)?;
+            (0..len).step_by(4096).for_each(|at| there.set(at, 1));
+            all.push(Self::There(there));
+        }
+        Ok(all)
+    }
+
+    /// Which of `count` kinds is the turn of `round`: what takes long is rare.
+    fn turn(round: u64, count: usize) -> usize {
+        (round % 16 != 0) as usize * (count - 1)
+    }
+
+    /// Its address, and what keeps it there.
+    fn get(&self) -> Result<(u64, Option<DmaBuf>)> {
+        match self {
+            Self::Untouched(len) => {
+                let buf = DmaBuf::new(*len)?;
+                buf.advise_huge(false)?;
+                Ok((buf.addr(), Some(buf)))
+            }
+            Self::There(buf) => {
+                buf.populate()?;
+                Ok((buf.addr(), None))
+            }
+        }
+    }
+
+    /// How long the map takes when nobody disturbs it.
+    fn undisturbed(&self, len: usize) -> Result<Duration> {
+        let edu = open_edu()?;
+        let (addr, _buf) = self.get()?;
+        let start = Instant::now();
+        edu.container.map(BOTH, addr, AT, len as u64)?;
+        let took = start.elapsed();
+        edu.container.unmap_all()?;
+        Ok(took)
+    }
 }
 
 /// Sleeps for some part of `whole`.
@@ -60,86 +101,65 @@ fn pinned_again(want: i64) -> Outcome {
 /// The whole process goes: files, memory, and the map in progress.
 fn with_all_it_has() -> Outcome {
     let (len, rounds) = size()?;
-    let took = undisturbed(len)?;
+    let kinds = Memory::kinds(len)?;
+    let took = kinds.iter().map(|kind| kind.undisturbed(len));
+    let took = took.collect::<Result<Vec<_>>>()?;
     let mut rng = Rng::with_seed(3);
     let before = counters::pinned_pages()?;
     let mut hit = 0;
     for round in 0..rounds {
         let (started, done) = (Latch::new()?, Latch::new()?);
+        let turn = Memory::turn(round, kinds.len());
         let mut child = process::spawn(|| {
             let map = || -> Outcome {
                 let edu = open_edu()?;
-                let buf = untouched(len)?;
+                let (addr, _buf) = kinds[turn].get()?;
                 started.open()?;
-                edu.container.map_buf(&buf, AT)?;
+                edu.container.map(BOTH, addr, AT, len as u64)?;
                 done.open()?;
-                std::thread::sleep(PATIENCE * slowness());
-                Ok(())
+                loop {
+                    std::thread::park();
+                }
             };
             i32::from(map().is_err())
         })?;
-        started.wait(PATIENCE * slowness())?;
-        sleep_part(&mut rng, took);
+        started.wait(patience(len))?;
+        sleep_part(&mut rng, took[turn]);
         let status = child.kill()?;
         let killed = matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _));
         ensure!(killed, "round {round}: {status:?}");
         hit += u64::from(done.wait(Duration::ZERO).is_err());
         pinned_again(before).with_context(|| format!("round {round}"))?;
     }
-    println!("# {hit} of {rounds} in the middle of the map, which takes {took:?}");
+    println!("# {hit} of {rounds} in the middle of the map, which takes {took:.1?}");
     ensure!(hit > 0, "no round was in time");
     Ok(())
-}
-
-/// What a process that shares this one's memory maps.
-struct Shared<'a> {
-    container: &'a Container,
-    buf: &'a DmaBuf,
-    started: &'a Latch,
-}
-
-/// What that process runs. No allocation and no unwinding here: the memory is the parent's.
-extern "C" fn mapper(shared: *mut c_void) -> c_int {
-    // SAFETY: `clone_mapper` passes one that outlives this process.
-    let shared = unsafe { &*shared.cast::<Shared<'_>>() };
-    let mapped = shared.started.open().is_ok() && shared.container.map_buf(shared.buf, AT).is_ok();
-    c_int::from(!mapped)
-}
-
-/// Starts a process that has this one's memory, but dies alone, and has it map. The caller keeps `shared` and `stack` until
-/// it has waited for the process.
-fn clone_mapper(shared: &Shared<'_>, stack: &mut [u128]) -> Result<Pid> {
-    let flags = libc::CLONE_VM | libc::SIGCHLD;
-    let top = stack.as_mut_ptr_range().end.cast();
-    let shared = std::ptr::from_ref(shared).cast_mut().cast();
-    // SAFETY: the stack is the process's alone and aligned, and what it looks at lives long enough, see above.
-    let pid = unsafe { libc::clone(mapper, top, flags, shared) };
-    Ok(Pid::from_raw(Errno::result(pid)?))
 }
 
 /// The address space of the process stays, with its container: what was half done must be undone in both.
 fn without_its_memory() -> Outcome {
     let (len, rounds) = size()?;
-    let took = undisturbed(len)?;
+    let kinds = Memory::kinds(len)?;
+    let took = kinds.iter().map(|kind| kind.undisturbed(len));
+    let took = took.collect::<Result<Vec<_>>>()?;
     let (container, _group) = EDU.bind()?.attach(VFIO_TYPE1v2_IOMMU)?;
     let limit = container.iommu_info()?.dma_avail;
     let before = counters::pinned_pages()?;
     let mut rng = Rng::with_seed(4);
-    let mut stack = vec![0u128; 16 << 10];
     let mut hit = 0;
     for round in 0..rounds {
-        let buf = untouched(len)?;
+        let turn = Memory::turn(round, kinds.len());
+        let (addr, _buf) = kinds[turn].get()?;
         let started = Latch::new()?;
-        let shared = Shared {
-            container: &container,
-            buf: &buf,
-            started: &started,
+        let map = || {
+            let map = || container.map(BOTH, addr, AT, len as u64);
+            started.open().is_ok() && map().is_ok()
         };
-        let pid = clone_mapper(&shared, &mut stack)?;
-        started.wait(PATIENCE * slowness())?;
-        sleep_part(&mut rng, took);
-        kill(pid, Signal::SIGKILL)?;
-        let status = waitpid(pid, None)?;
+        let status = process::twin(&map, |pid| {
+            started.wait(patience(len))?;
+            sleep_part(&mut rng, took[turn]);
+            Ok(kill(pid, Signal::SIGKILL)?)
+        })?;
         // Either all of it is there or nothing.
         let there = container.unmap_all()?;
         ensure!(
@@ -156,7 +176,7 @@ fn without_its_memory() -> Outcome {
         container.map_buf(&page, AT)?;
         same("unmapped", container.unmap(AT, 4096)?, 4096)?;
     }
-    println!("# {hit} of {rounds} in the middle of the map, which takes {took:?}");
+    println!("# {hit} of {rounds} in the middle of the map, which takes {took:.1?}");
     ensure!(hit > 0, "no round was in time");
     Ok(())
 }
@@ -164,6 +184,7 @@ fn without_its_memory() -> Outcome {
 /// The map is there; the process goes while it unmaps.
 fn while_unmapping() -> Outcome {
     let (len, rounds) = size()?;
+    let kinds = Memory::kinds(len)?;
     let before = counters::pinned_pages()?;
     let mut rng = Rng::with_seed(5);
     for round in 0..rounds.min(20) {
@@ -171,16 +192,16 @@ fn while_unmapping() -> Outcome {
         let mut child = process::spawn(|| {
             let body = || -> Outcome {
                 let edu = open_edu()?;
-                let buf = DmaBuf::new(len)?;
+                let (addr, _buf) = kinds[kinds.len() - 1].get()?;
                 loop {
-                    edu.container.map_buf(&buf, AT)?;
+                    edu.container.map(BOTH, addr, AT, len as u64)?;
                     mapped.open()?;
                     edu.container.unmap_all()?;
                 }
             };
             i32::from(body().is_err())
         })?;
-        mapped.wait(PATIENCE * slowness())?;
+        mapped.wait(patience(len))?;
         sleep_part(&mut rng, Duration::from_millis(20));
         child.kill()?;
         pinned_again(before).with_context(|| format!("round {round}"))?;
