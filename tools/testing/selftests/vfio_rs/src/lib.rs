@@ -5,6 +5,7 @@
 //! The C stack is the oracle: every test passes on it unchanged, so an errno here is what Linux returns.
 
 pub mod check;
+pub mod faults;
 pub mod harness;
 pub mod irq;
 pub mod kmsg;
@@ -21,6 +22,7 @@ pub mod qmp;
 pub mod race;
 pub mod reset;
 pub mod setup;
+pub mod space;
 pub mod sriov;
 pub mod translation;
 

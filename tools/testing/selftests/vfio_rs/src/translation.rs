@@ -37,6 +37,15 @@ pub struct Target {
     pub write: bool,
 }
 
+impl Target {
+    /// Page `pfn`, for reading and writing.
+    #[must_use]
+    pub fn both(pfn: u64) -> Self {
+        let (read, write) = (true, true);
+        Self { pfn, read, write }
+    }
+}
+
 /// Numbers of I/O pages and what they lead to.
 pub type Pages = BTreeMap<u64, Target>;
 
@@ -89,6 +98,18 @@ pub fn entries(device: &PciDevice) -> Result<Vec<Entry>> {
         });
     }
     Ok(all)
+}
+
+/// Where the device's page table begins: devices that share a domain have one and the same.
+///
+/// # Errors
+/// As [`entries`].
+pub fn root(device: &PciDevice) -> Result<u64> {
+    let path = file(device);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let root = text.split_once("@0x").context("no page table")?.1;
+    let digits = root.split_whitespace().next().unwrap_or_default();
+    u64::from_str_radix(digits, 16).with_context(|| digits.to_owned())
 }
 
 /// How many of `size` bytes from `iova` on the device can reach.
