@@ -12,6 +12,7 @@ pub mod kmsg;
 pub mod leaks;
 pub mod machine;
 pub mod merge;
+pub mod model;
 pub mod modules;
 pub mod nobody;
 pub mod order;

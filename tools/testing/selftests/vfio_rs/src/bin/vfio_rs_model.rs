@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A random mapper against a model: maps, exact unmaps, unmaps of any range, failures of each kind. After each step the
-//! result, the locked memory, the mappings left and what the IOMMU translates must be the model's.
+//! A random mapper against a model: maps of memory and of a BAR, exact unmaps, unmaps of any range, failures of each kind, a
+//! second group that comes and goes. After each step the result, the locked memory, the mappings left and what the IOMMU
+//! translates, for each group, must be the model's.
 //!
 //! `VFIO_RS_SEED` chooses another run, `VFIO_RS_STEPS` a longer one.
 
@@ -10,11 +11,15 @@ use std::fs;
 use fastrand::Rng;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags};
+use vfio_client::config::COMMAND_MEMORY;
+use vfio_client::region::Mapping;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{Container, Device, DmaBuf, Edu, Group, counters};
-use vfio_rs_selftests::setup::{EDU, PAGE, number, read_trimmed, slowness};
-use vfio_rs_selftests::translation::{self, Pages, Target};
+use vfio_rs_selftests::faults::Faults;
+use vfio_rs_selftests::model::{Mapped, Model};
+use vfio_rs_selftests::setup::{Bound, E1000E, EDU, IGB, PAGE, number, read_trimmed, slowness};
+use vfio_rs_selftests::translation::{self, Pages};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, same, suite};
 
 const LIMIT_FILE: &str = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit";
@@ -32,74 +37,6 @@ const HUGE: u64 = 512;
 const HUGE_AT: u64 = 0x2200;
 const READ: u32 = VFIO_DMA_MAP_FLAG_READ;
 const WRITE: u32 = VFIO_DMA_MAP_FLAG_WRITE;
-
-/// A mapping of the model.
-#[derive(Debug, Clone, Copy)]
-struct Mapped {
-    pages: u64,
-    vaddr: u64,
-    flags: u32,
-}
-
-/// What should be mapped, by first I/O page.
-#[derive(Debug, Default)]
-struct Model {
-    v1: bool,
-    maps: BTreeMap<u64, Mapped>,
-}
-
-impl Model {
-    /// First page of each mapping that has a page in `[first, first + pages)`, in order.
-    fn overlapping(&self, first: u64, pages: u64) -> Vec<u64> {
-        let inside = |(at, m): &(&u64, &Mapped)| **at < first + pages && first < **at + m.pages;
-        self.maps.iter().filter(inside).map(|(at, _)| *at).collect()
-    }
-
-    /// What the kernel must answer to a map.
-    fn map(&mut self, first: u64, map: Mapped, bad_memory: bool) -> Result<(), Errno> {
-        if !self.overlapping(first, map.pages).is_empty() {
-            return Err(Errno::EEXIST);
-        }
-        if self.maps.len() >= LIMIT as usize {
-            return Err(Errno::ENOSPC);
-        }
-        if bad_memory {
-            return Err(Errno::EFAULT);
-        }
-        self.maps.insert(first, map);
-        Ok(())
-    }
-
-    /// What the kernel must answer to an unmap: how many pages went.
-    fn unmap(&mut self, first: u64, pages: u64) -> Result<u64, Errno> {
-        let found = self.overlapping(first, pages);
-        let whole = |at: u64| at >= first && at + self.maps[&at].pages <= first + pages;
-        if !self.v1 && !found.iter().all(|at| whole(*at)) {
-            return Err(Errno::EINVAL);
-        }
-        // type1: a mapping that starts before the range stays, and all behind it; one that starts inside goes whole.
-        if found.first().is_some_and(|at| *at < first) {
-            return Ok(0);
-        }
-        let gone = found.iter().filter_map(|at| self.maps.remove(at));
-        Ok(gone.map(|map| map.pages).sum())
-    }
-
-    fn pages(&self) -> u64 {
-        self.maps.values().map(|map| map.pages).sum()
-    }
-
-    fn translation(&self) -> Result<Pages> {
-        let mut all = Pages::new();
-        for (first, map) in &self.maps {
-            for (at, pfn) in (*first..).zip(translation::physical_pages(map.vaddr, map.pages)?) {
-                let (read, write) = (map.flags & READ != 0, map.flags & WRITE != 0);
-                all.insert(at, Target { pfn, read, write });
-            }
-        }
-        Ok(all)
-    }
-}
 
 /// Memory to map: small pages with a hole at the end, and one huge page where there are any.
 struct Memory {
@@ -126,11 +63,78 @@ impl Memory {
     }
 }
 
+/// A BAR to map.
+struct Bar {
+    user: Mapping,
+    pages: u64,
+    pfn: u64,
+    _owner: (Group, Device),
+}
+
+impl Bar {
+    /// That of a network card, which joins `container`; `None` without one.
+    fn new(container: &Container) -> Result<Option<Self>> {
+        if IGB.find().is_err() {
+            return Ok(None);
+        }
+        let bound = IGB.bind()?;
+        let group = bound.open_group()?;
+        group.set_container(container)?;
+        let device = group.device(&bound.pci.address)?;
+        device.config()?.update_command(0, COMMAND_MEMORY)?;
+        let region = device.region(VFIO_PCI_BAR0_REGION_INDEX)?;
+        Ok(Some(Self {
+            user: device.mmap(&region, 0, region.size as usize)?,
+            pages: region.size / PAGE,
+            pfn: bound.pci.resource(0)?.0 / PAGE,
+            _owner: (group, device),
+        }))
+    }
+}
+
+/// A second group.
+struct Other {
+    bound: Bound,
+    group: Group,
+    joined: bool,
+    /// Whether it may leave.
+    stays: bool,
+}
+
+impl Other {
+    /// One that may come and go; `None` if the machine has no second device.
+    fn new() -> Result<Option<Self>> {
+        if E1000E.find().is_err() {
+            return Ok(None);
+        }
+        let bound = E1000E.bind()?;
+        Ok(Some(Self {
+            group: bound.open_group()?,
+            bound,
+            joined: false,
+            stays: false,
+        }))
+    }
+
+    /// One that is there, in a domain of its own.
+    fn apart(container: &Container, first: &PciDevice) -> Result<Self> {
+        let bound = E1000E.bind()?;
+        Ok(Self {
+            group: Faults::new()?.attach_apart(&bound, container, first)?,
+            bound,
+            joined: true,
+            stays: true,
+        })
+    }
+}
+
 /// The container under test and what it should hold.
 struct Run {
     rng: Rng,
     model: Model,
     memory: Memory,
+    bar: Option<Bar>,
+    other: Option<Other>,
     device: Device,
     container: Container,
     _group: Group,
@@ -142,16 +146,23 @@ struct Run {
 }
 
 impl Run {
-    fn new(kind: u32, seed: u64) -> Result<Self> {
+    fn new(kind: u32, seed: u64, apart: bool) -> Result<Self> {
         let bound = EDU.bind()?;
         let (container, group) = bound.attach(kind)?;
+        let other = match apart {
+            true => Some(Other::apart(&container, &bound.pci)?),
+            false => Other::new()?,
+        };
         Ok(Self {
             rng: Rng::with_seed(seed),
             model: Model {
                 v1: kind == VFIO_TYPE1_IOMMU,
+                limit: LIMIT,
                 ..Default::default()
             },
             memory: Memory::new()?,
+            bar: Bar::new(&container)?,
+            other,
             device: group.device(&bound.pci.address)?,
             container,
             _group: group,
@@ -171,7 +182,9 @@ impl Run {
     /// One step, described.
     fn step(&mut self) -> Result<String> {
         match self.rng.u8(..100) {
-            0..45 => self.map(),
+            0..35 => self.map(),
+            35..43 => self.map_bar(),
+            43..45 => self.come_or_go(),
             45..50 => self.map_huge(),
             50..65 => self.unmap_one(),
             65..90 => {
@@ -190,8 +203,39 @@ impl Run {
             pages,
             vaddr: self.memory.small.addr() + from * PAGE,
             flags: [READ, WRITE, READ | WRITE][self.rng.usize(..3)],
+            bar: None,
         };
         self.do_map(first, map, from + pages > HOLE)
+    }
+
+    /// A part of the BAR.
+    fn map_bar(&mut self) -> Result<String> {
+        let (first, pages) = self.range();
+        let Some(bar) = &self.bar else {
+            return self.map();
+        };
+        let pages = pages.min(bar.pages);
+        let from = self.rng.u64(..=bar.pages - pages);
+        let map = Mapped {
+            pages,
+            vaddr: bar.user.addr() + from * PAGE,
+            flags: [READ, WRITE, READ | WRITE][self.rng.usize(..3)],
+            bar: Some(bar.pfn + from),
+        };
+        self.do_map(first, map, false)
+    }
+
+    /// The second group leaves, or comes back and gets all that is mapped.
+    fn come_or_go(&mut self) -> Result<String> {
+        let Some(other) = self.other.as_mut().filter(|other| !other.stays) else {
+            return self.map();
+        };
+        let (what, got) = match other.joined {
+            true => ("leave", other.group.unset_container()),
+            false => ("join", other.group.set_container(&self.container)),
+        };
+        other.joined = !other.joined;
+        self.answer(what.to_owned(), got.map_err(errno_of), Ok(()))
     }
 
     fn map_huge(&mut self) -> Result<String> {
@@ -205,6 +249,7 @@ impl Run {
             pages: HUGE - skip,
             vaddr: self.memory.huge_at + skip * PAGE,
             flags: READ | WRITE,
+            bar: None,
         };
         self.do_map(HUGE_AT + skip, map, false)
     }
@@ -316,7 +361,7 @@ impl Run {
 
     /// Everything that can be seen from outside must be the model's.
     fn compare(&self, with_dma: bool) -> Outcome {
-        let pages = self.model.pages();
+        let pages = self.model.locked();
         same("locked pages", counters::locked_kib()? * 1024 / PAGE, pages)?;
         let left = LIMIT - self.model.maps.len() as u32;
         same(
@@ -325,7 +370,16 @@ impl Run {
             Some(left),
         )?;
         match self.shown {
-            true => differences(&translation::pages(&self.pci)?, &self.model.translation()?),
+            true => {
+                let want = self.model.translation()?;
+                let other = self.other.iter().filter(|other| other.joined);
+                std::iter::once(&self.pci)
+                    .chain(other.map(|other| &other.bound.pci))
+                    .try_for_each(|device| {
+                        differences(&translation::pages(device)?, &want)
+                            .with_context(|| device.address.clone())
+                    })
+            }
             false if with_dma => self.compare_by_dma(),
             false => Ok(()),
         }
@@ -382,11 +436,11 @@ fn differences(got: &Pages, want: &Pages) -> Outcome {
     Ok(())
 }
 
-fn random(kind: u32) -> Outcome {
+fn random(kind: u32, apart: bool) -> Outcome {
     let seed = number("VFIO_RS_SEED", 7)?;
     let steps = number("VFIO_RS_STEPS", if slowness() > 1 { 120 } else { 600 })?;
     println!("# seed {seed}, {steps} steps");
-    let mut run = Run::new(kind, seed)?;
+    let mut run = Run::new(kind, seed, apart)?;
     println!(
         "# compared by {}",
         if run.shown { "page tables" } else { "DMA" }
@@ -411,20 +465,30 @@ fn random(kind: u32) -> Outcome {
     Ok(())
 }
 
-fn with_limit(kind: u32) -> Outcome {
+fn with_limit(kind: u32, apart: bool) -> Outcome {
     let old = read_trimmed(LIMIT_FILE)?;
     fs::write(LIMIT_FILE, LIMIT.to_string())?;
-    let outcome = random(kind);
+    let outcome = random(kind, apart);
     fs::write(LIMIT_FILE, old)?;
     outcome
 }
 
 fn type1v2_is_its_model() -> Outcome {
-    with_limit(VFIO_TYPE1v2_IOMMU)
+    with_limit(VFIO_TYPE1v2_IOMMU, false)
 }
 
 fn type1_is_its_model() -> Outcome {
-    with_limit(VFIO_TYPE1_IOMMU)
+    with_limit(VFIO_TYPE1_IOMMU, false)
 }
 
-suite!(type1v2_is_its_model, type1_is_its_model);
+/// The second group has a domain of its own: where faults can be injected.
+fn two_domains_are_the_model() -> Outcome {
+    Faults::new()?;
+    with_limit(VFIO_TYPE1v2_IOMMU, true)
+}
+
+suite!(
+    type1v2_is_its_model,
+    type1_is_its_model,
+    two_domains_are_the_model,
+);
