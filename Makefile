@@ -9,7 +9,7 @@ LLVM ?= $(if $(shell grep -s '^CONFIG_CC_IS_CLANG=y' $(KDIR)/include/config/auto
 kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
 
 .DEFAULT_GOAL := modules
-.PHONY: modules modules_install clean demo test test-upstream test-qemu test-dpdk bench check fmt kernel kernel-debug setup distclean help
+.PHONY: modules modules_install clean demo test test-upstream test-qemu test-dpdk bench check miri fmt kernel kernel-debug setup distclean help
 
 modules: $(KDIR)/include/config/auto.conf
 	+$(kbuild) modules
@@ -41,6 +41,9 @@ bench: setup
 
 check:
 	@scripts/check
+
+miri:
+	@scripts/miri
 
 fmt:
 	cargo fmt --manifest-path tools/Cargo.toml --all
@@ -77,5 +80,6 @@ help:
 	@echo '  scripts/vm --help     run anything in the VM'
 	@echo 'For work on the project:'
 	@echo '  make check            style and hygiene, under a minute;  make fmt formats'
+	@echo '  make miri             tests of pure code under Miri, if a nightly Rust is there'
 	@echo '  make setup            install what is missing, nothing else'
 	@echo '  make distclean        remove everything kept outside the checkout'

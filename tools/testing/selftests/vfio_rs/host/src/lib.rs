@@ -32,6 +32,7 @@ mod iova_props;
 mod map_props;
 mod roles_props;
 mod runs_props;
+mod store_props;
 mod window_props;
 
 /// Settings of all tests against random input.
