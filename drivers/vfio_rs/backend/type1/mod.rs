@@ -139,7 +139,11 @@ impl Backend for Type1 {
     }
 
     fn show(&self, out: &SeqFile) {
-        self.print(out);
+        let kind = match self.version {
+            Version::V1 => "type1",
+            Version::V2 => "type1v2",
+        };
+        self.print(kind, out);
     }
 
     fn ioctl(&self, cmd: u32, arg: UserArg) -> Result<isize> {

@@ -9,24 +9,20 @@ use kernel::seq_file::{
 
 use super::{
     maps::Entry,
-    Type1,
-    Version, //
+    Type1, //
 };
 
 /// Mappings that are shown of one container.
 const SHOWN: usize = 1024;
 
 impl Type1 {
-    /// Prints the mappings in order, with the lock held: that is memory being written, no more.
-    pub(super) fn print(&self, out: &SeqFile) {
+    /// Prints a line about the address space, a `kind` of which it is, and the mappings in order, with
+    /// the lock held: that is memory being written, no more.
+    pub(in crate::backend) fn print(&self, kind: &str, out: &SeqFile) {
         let maps = self.maps.lock();
-        let version = match self.version {
-            Version::V1 => "type1",
-            Version::V2 => "type1v2",
-        };
         let groups = maps.members.len();
         let avail = maps.avail;
-        seq_print!(out, "{version}, groups {groups}, mappings left {avail}\n");
+        seq_print!(out, "{kind}, groups {groups}, mappings left {avail}\n");
         for (count, (range, entry)) in maps.ranges.iter().enumerate() {
             if count == SHOWN {
                 seq_print!(out, "  and more\n");

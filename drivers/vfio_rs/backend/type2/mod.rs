@@ -29,6 +29,7 @@ pub(crate) mod window;
 use kernel::{
     new_mutex,
     prelude::*,
+    seq_file::SeqFile,
     sync::{
         Arc,
         Mutex, //
@@ -153,6 +154,10 @@ impl Backend for Pamu {
         let mut state = self.state.lock();
         state.geometry = Geometry::Unset;
         state.entries = Entries::none();
+    }
+
+    fn show(&self, out: &SeqFile) {
+        self.space.print("type2", out);
     }
 
     fn ioctl(&self, cmd: u32, arg: UserArg) -> Result<isize> {

@@ -31,7 +31,9 @@ fn geometries_that_cannot_be() -> Outcome {
         ("more than there is", 0, max.wrapping_mul(2).wrapping_sub(1)),
     ];
     for (what, start, last) in wrong {
-        if start == 0 && last == max - 1 {
+        // Some IOMMUs translate all there is.
+        let at_end = start == u64::MAX - 0xfff && max == 1 << 63;
+        if at_end || (start == 0 && last == max - 1) {
             continue;
         }
         errno(what, container.set_geometry(start, last), Errno::EINVAL)?;
