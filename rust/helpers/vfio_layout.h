@@ -8,6 +8,7 @@
 #define _VFIO_RS_LAYOUT_H
 
 #include <linux/cdev.h>
+#include <linux/dma-buf.h>
 #include <linux/device/class.h>
 #include <linux/fs.h>
 #include <linux/iommu.h>
@@ -21,6 +22,11 @@
 #include <linux/scatterlist.h>
 
 enum vfio_rs_layout {
+	VFIO_RS_AT_dma_buf_ops = offsetof(struct dma_buf, ops),
+	VFIO_RS_AT_dma_buf_priv = offsetof(struct dma_buf, priv),
+	VFIO_RS_AT_dma_buf_attachment_dmabuf = offsetof(struct dma_buf_attachment, dmabuf),
+	VFIO_RS_AT_dma_buf_attachment_peer2peer =
+		offsetof(struct dma_buf_attachment, peer2peer),
 	VFIO_RS_AT_pci_bus_self = offsetof(struct pci_bus, self),
 	VFIO_RS_AT_pci_bus_number = offsetof(struct pci_bus, number),
 	VFIO_RS_AT_pci_slot_bus = offsetof(struct pci_slot, bus),
@@ -69,6 +75,8 @@ enum vfio_rs_layout {
 	VFIO_RS_AT_scatterlist_length = offsetof(struct scatterlist, length),
 	VFIO_RS_SIZE_cdev = sizeof(struct cdev),
 	VFIO_RS_SIZE_class = sizeof(struct class),
+	VFIO_RS_SIZE_dma_buf_ops = sizeof(struct dma_buf_ops),
+	VFIO_RS_SIZE_phys_vec = sizeof(struct phys_vec),
 	VFIO_RS_SIZE_device = sizeof(struct device),
 	VFIO_RS_SIZE_file_operations = sizeof(struct file_operations),
 	VFIO_RS_SIZE_file_system_type = sizeof(struct file_system_type),

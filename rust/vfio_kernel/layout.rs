@@ -29,6 +29,10 @@ macro_rules! same_size {
 }
 
 same_offset! {
+    dma_buf.ops = vfio_rs_layout_VFIO_RS_AT_dma_buf_ops;
+    dma_buf.priv_ = vfio_rs_layout_VFIO_RS_AT_dma_buf_priv;
+    dma_buf_attachment.dmabuf = vfio_rs_layout_VFIO_RS_AT_dma_buf_attachment_dmabuf;
+    dma_buf_attachment.peer2peer = vfio_rs_layout_VFIO_RS_AT_dma_buf_attachment_peer2peer;
     pci_bus.self_ = vfio_rs_layout_VFIO_RS_AT_pci_bus_self;
     pci_bus.number = vfio_rs_layout_VFIO_RS_AT_pci_bus_number;
     pci_slot.bus = vfio_rs_layout_VFIO_RS_AT_pci_slot_bus;
@@ -80,6 +84,8 @@ same_offset! {
 same_size! {
     cdev = vfio_rs_layout_VFIO_RS_SIZE_cdev;
     class = vfio_rs_layout_VFIO_RS_SIZE_class;
+    dma_buf_ops = vfio_rs_layout_VFIO_RS_SIZE_dma_buf_ops;
+    phys_vec = vfio_rs_layout_VFIO_RS_SIZE_phys_vec;
     device = vfio_rs_layout_VFIO_RS_SIZE_device;
     file_operations = vfio_rs_layout_VFIO_RS_SIZE_file_operations;
     file_system_type = vfio_rs_layout_VFIO_RS_SIZE_file_system_type;

@@ -13,6 +13,7 @@ pub mod argsz;
 pub mod chardev;
 pub mod completion;
 pub mod debugfs;
+pub mod dma_buf;
 pub mod eventfd;
 pub mod fops;
 pub mod iommu;

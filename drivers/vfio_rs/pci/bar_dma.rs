@@ -8,7 +8,10 @@
 //! have, so here it is done at once. When the device is closed its maps are cut off for good: they
 //! keep their place in the address space, where DMA then fails, until the user unmaps them.
 //!
-//! Lock: `BarDma::maps`, inside `Open::memory`, outside of `DeviceMapping::on`.
+//! Parts of BARs that are exported as dma-bufs (`export.rs`) go and come back with them.
+//!
+//! Locks: `BarDma::maps`, inside `Open::memory`, outside of `DeviceMapping::on`; `BarDma::exports`,
+//! inside `Open::memory`, outside of the dma-bufs' own.
 
 use kernel::{
     new_mutex,
@@ -19,6 +22,7 @@ use kernel::{
     },
 };
 use vfio_kernel::{
+    dma_buf::BarExport,
     iommu::{
         DeviceMapping,
         DeviceMemory,
@@ -30,17 +34,23 @@ use vfio_kernel::{
 
 use super::Open;
 
-/// All maps of a device's BARs in I/O address spaces.
+/// All maps of a device's BARs in I/O address spaces, and all dma-bufs of them.
 #[pin_data]
 pub(super) struct BarDma {
     #[pin]
     maps: Mutex<KVec<Arc<DeviceMapping>>>,
+    /// What drivers of other devices may map.
+    #[pin]
+    exports: Mutex<KVec<Arc<BarExport>>>,
 }
 
 impl BarDma {
     pub(super) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
-            pin_init!(Self { maps <- new_mutex!(KVec::new(), "BarDma::maps") }),
+            pin_init!(Self {
+                maps <- new_mutex!(KVec::new(), "BarDma::maps"),
+                exports <- new_mutex!(KVec::new(), "BarDma::exports"),
+            }),
             GFP_KERNEL,
         )
     }
@@ -49,6 +59,9 @@ impl BarDma {
     pub(super) fn revoke(&self) {
         for map in self.maps.lock().iter() {
             map.switch_off();
+        }
+        for export in self.exports.lock().iter() {
+            export.revoke();
         }
     }
 
@@ -60,6 +73,9 @@ impl BarDma {
                 pr_warn!("{name}: BAR is not mapped for other devices again\n");
             }
         }
+        for export in self.exports.lock().iter() {
+            export.restore();
+        }
     }
 
     /// Cuts all devices off for good. May sleep.
@@ -69,6 +85,21 @@ impl BarDma {
             map.switch_off();
         }
         maps.clear();
+        drop(maps);
+        let mut exports = self.exports.lock();
+        for export in exports.iter() {
+            export.revoke();
+        }
+        exports.clear();
+    }
+
+    /// Adds what is to be revoked with the rest. Those that nobody has any more are left out from
+    /// then on.
+    pub(super) fn add_export(&self, export: &Arc<BarExport>) -> Result {
+        let mut exports = self.exports.lock();
+        exports.retain(|export| export.is_open());
+        exports.push(export.clone(), GFP_KERNEL)?;
+        Ok(())
     }
 
     fn remove(&self, gone: &Arc<DeviceMapping>) {

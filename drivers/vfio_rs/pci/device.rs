@@ -176,6 +176,7 @@ impl Driver for Device {
         if !allowed {
             return Err(EINVAL);
         }
+        pci.init_p2pdma()?;
         let function = Function::of(&pci, &shared.physfns)?;
         let mapping = MAPPINGS.new_mapping()?;
         let bar_dma = BarDma::new()?;

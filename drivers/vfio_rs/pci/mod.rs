@@ -20,11 +20,12 @@
 //! | `bar.rs`      | BARs as the kernel reaches them, and how they are cached    |
 //! | `map.rs`      | BARs in user address spaces                                 |
 //! | `bar_dma.rs`  | BARs in I/O address spaces, for other devices               |
+//! | `export.rs`   | BARs as dma-bufs, for drivers of other devices              |
 //! | `irq/`        | interrupts to eventfds                                      |
 //! | `ioeventfd.rs`| writes to BARs by eventfds                                  |
 //!
 //! Locks, outermost first: `DevSet::members`, `Open::irqs` or `Open::ioeventfds`, `Open::config`,
-//! `Open::memory`, `BarDma::maps`; `Device::users` and `Device::signals` are leaves. `memory` is also
+//! `Open::memory`, `BarDma::maps` or `BarDma::exports`; `Device::users` and `Device::signals` are leaves. `memory` is also
 //! taken for reading by page faults, so no user
 //! memory is touched under it.
 
@@ -35,6 +36,7 @@ mod config_io;
 mod denylist;
 mod dev_set;
 mod device;
+mod export;
 mod ioeventfd;
 mod irq;
 mod map;

@@ -10,8 +10,10 @@
 use kernel::prelude::*;
 use vfio_kernel::{
     argsz::UserArg,
+    dma_buf,
     uapi, //
 };
+use zerocopy::IntoBytes;
 
 use super::{
     low_power,
@@ -46,6 +48,13 @@ struct Feature {
 
 /// All features, in any order.
 const FEATURES: &[Feature] = &[
+    Feature {
+        number: uapi::VFIO_DEVICE_FEATURE_DMA_BUF,
+        op: GET,
+        size: DMA_BUF_SIZE,
+        present: |_| dma_buf::works(),
+        run: export_dma_buf,
+    },
     Feature {
         number: uapi::VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
         // Not to be read: it may be the token of the user before.
@@ -83,6 +92,26 @@ const FEATURES: &[Feature] = &[
         run: viability::feature,
     },
 ];
+
+/// The part of `struct vfio_device_feature_dma_buf` before the ranges.
+const DMA_BUF_SIZE: usize = size_of::<[u32; 4]>();
+
+/// `VFIO_DEVICE_FEATURE_DMA_BUF`: the data says what to export, the result is a descriptor.
+fn export_dma_buf(open: &Open, data: UserArg, _room: usize) -> Result<isize> {
+    let [bar, open_flags, flags, count]: [u32; 4] = data.read_min(DMA_BUF_SIZE)?;
+    if count == 0 || flags != 0 {
+        return Err(EINVAL);
+    }
+    open.check_bar(bar)?;
+    // Charged to the user; the room that he says he has does not tell how much this may be.
+    let gfp = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+    let mut parts = KVec::from_elem([0u64; 2], count as usize, gfp)?;
+    let bytes = parts.as_mut_bytes();
+    data.slice(DMA_BUF_SIZE, bytes.len())
+        .reader()
+        .read_slice(bytes)?;
+    Ok(open.export_bar(bar, open_flags, &parts)? as isize)
+}
 
 /// For what every device has.
 fn always(_: &Open) -> bool {

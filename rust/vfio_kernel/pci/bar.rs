@@ -65,6 +65,11 @@ impl PciDevice {
         self.resource(bar).map_or(0, |(_, len, _)| len)
     }
 
+    /// Where a BAR is, by the CPU's addresses; 0 if there is none.
+    pub fn bar_start(&self, bar: u32) -> u64 {
+        self.resource(bar).map_or(0, |(start, ..)| start)
+    }
+
     /// Whether a BAR is memory, not I/O ports.
     pub fn bar_is_memory(&self, bar: u32) -> bool {
         self.resource(bar)

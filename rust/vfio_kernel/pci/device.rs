@@ -35,7 +35,7 @@ impl PciDevice {
         Self(unsafe { NonNull::new_unchecked(ptr.cast::<pci::Device>()).as_ref() }.into())
     }
 
-    pub(super) fn as_ptr(&self) -> *mut bindings::pci_dev {
+    pub(crate) fn as_ptr(&self) -> *mut bindings::pci_dev {
         core::ptr::from_ref::<pci::Device>(&self.0)
             .cast_mut()
             .cast()

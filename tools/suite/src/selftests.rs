@@ -52,6 +52,7 @@ done"##;
 const DEVICE_ONLY: &[&str] = &[
     "vfio_rs_bar_io",
     "vfio_rs_bar_map",
+    "vfio_rs_dma_buf",
     "vfio_rs_intx",
     "vfio_rs_ioeventfd",
     "vfio_rs_kvm",

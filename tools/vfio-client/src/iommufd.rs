@@ -39,6 +39,18 @@ struct IoasMap {
     iova: u64,
 }
 
+/// `struct iommu_ioas_map_file`
+#[repr(C)]
+struct IoasMapFile {
+    size: u32,
+    flags: u32,
+    ioas_id: u32,
+    fd: i32,
+    start: u64,
+    length: u64,
+    iova: u64,
+}
+
 /// `struct iommu_ioas_unmap`
 #[repr(C)]
 struct IoasUnmap {
@@ -71,6 +83,8 @@ struct Attach {
 unsafe impl Plain for IoasAlloc {}
 // SAFETY: as above.
 unsafe impl Plain for IoasMap {}
+// SAFETY: as above.
+unsafe impl Plain for IoasMapFile {}
 // SAFETY: as above.
 unsafe impl Plain for IoasUnmap {}
 // SAFETY: as above.
@@ -119,6 +133,29 @@ impl Ioas {
             iova,
         };
         sys::with_struct(&self.file, nr::IOAS_MAP, &mut map).map(drop)
+    }
+
+    /// IOMMU_IOAS_MAP_FILE: as [`Ioas::map`], `size` bytes at `start` of a file.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn map_file(
+        &self,
+        file: &impl AsRawFd,
+        start: u64,
+        iova: u64,
+        size: u64,
+    ) -> io::Result<()> {
+        let mut map = IoasMapFile {
+            size: size_of::<IoasMapFile>() as u32,
+            flags: MAP_FIXED_IOVA | MAP_WRITEABLE | MAP_READABLE,
+            ioas_id: self.id,
+            fd: file.as_raw_fd(),
+            start,
+            length: size,
+            iova,
+        };
+        sys::with_struct(&self.file, nr::IOAS_MAP_FILE, &mut map).map(drop)
     }
 
     /// IOMMU_IOAS_UNMAP; returns how many bytes were unmapped.

@@ -63,6 +63,7 @@ pub mod iommufd {
     pub const IOAS_ALLOC: u32 = io(0x81);
     pub const IOAS_MAP: u32 = io(0x85);
     pub const IOAS_UNMAP: u32 = io(0x86);
+    pub const IOAS_MAP_FILE: u32 = io(0x8f);
 }
 
 /// A number that no kind of VFIO descriptor serves.

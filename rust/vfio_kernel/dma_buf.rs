@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Parts of BARs as dma-bufs, `include/linux/dma-buf.h`: memory that drivers of other devices map for
+//! their DMA, and give up again when told.
+//!
+//! Locks: the dma-buf's own, taken by importers before they call here; then `BarExport::state`.
+//! `BarExport::buf` is a leaf.
+
+use core::ptr::NonNull;
+use kernel::{
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result, //
+    },
+    new_condvar, new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow,
+        CondVar,
+        Mutex, //
+    },
+};
+use vfio_bindings as bindings;
+
+use crate::pci::PciDevice;
+
+/// Whether the kernel has what is needed.
+pub fn works() -> bool {
+    // SAFETY: No preconditions.
+    unsafe { bindings::vfio_rs_dma_buf_works() }
+}
+
+impl PciDevice {
+    /// Gets ready for [`BarExport`], until the driver is unbound. To be called while it is bound.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; none where there will be no exports.
+    pub fn init_p2pdma(&self) -> Result {
+        // SAFETY: The device is alive and being bound.
+        match to_result(unsafe { bindings::vfio_rs_p2pdma_init(self.as_ptr()) }) {
+            Err(EOPNOTSUPP) => Ok(()),
+            ret => ret,
+        }
+    }
+}
+
+/// Parts of a BAR as a dma-buf. Nobody can use it before [`restore`](Self::restore). The device's driver
+/// must [`revoke`](Self::revoke) it before it is unbound.
+#[pin_data]
+pub struct BarExport {
+    /// The dma-buf, until it is released.
+    #[pin]
+    buf: Mutex<Option<Buf>>,
+    #[pin]
+    state: Mutex<State>,
+    /// The last map is gone.
+    #[pin]
+    unmapped: CondVar,
+    provider: NonNull<c_void>,
+    ranges: Ranges,
+    size: usize,
+}
+
+/// Parts of a BAR, by physical address.
+pub struct Ranges(KVec<bindings::phys_vec>);
+
+// SAFETY: Numbers.
+unsafe impl Send for Ranges {}
+// SAFETY: Never written once they are exported.
+unsafe impl Sync for Ranges {}
+
+struct State {
+    /// May not be used. Changes with the dma-buf's lock held.
+    revoked: bool,
+    /// Maps that importers have.
+    maps: usize,
+}
+
+/// A dma-buf that is not released yet.
+#[derive(Clone, Copy)]
+struct Buf(NonNull<bindings::dma_buf>);
+
+// SAFETY: A dma-buf may be used by any thread.
+unsafe impl Send for Buf {}
+
+// SAFETY: The provider belongs to the PCI core and is only passed on.
+unsafe impl Send for BarExport {}
+// SAFETY: As above; the rest locks itself.
+unsafe impl Sync for BarExport {}
+
+impl Ranges {
+    /// Room for `count` parts.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, also for more than the kernel allocates at once.
+    pub fn new(count: usize) -> Result<Self> {
+        // Charged to the user, who may keep many.
+        let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+        Ok(Self(KVec::with_capacity(count, flags)?))
+    }
+
+    /// Adds `len` bytes at physical address `start`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no room.
+    pub fn push(&mut self, start: u64, len: usize) -> Result {
+        let range = bindings::phys_vec { paddr: start, len };
+        self.0.push_within_capacity(range).map_err(|_| ENOMEM)
+    }
+
+    fn size(&self) -> Result<usize> {
+        self.0
+            .iter()
+            .try_fold(0usize, |sum, range| sum.checked_add(range.len))
+            .ok_or(EINVAL)
+    }
+}
+
+/// An importer's device reaches BARs by the bus, or not at all: maps by the CPU are not offered.
+static OPS: Ops = Ops(bindings::dma_buf_ops {
+    attach: Some(attach),
+    map_dma_buf: Some(map),
+    unmap_dma_buf: Some(unmap),
+    release: Some(release),
+    ..pin_init::zeroed()
+});
+
+struct Ops(bindings::dma_buf_ops);
+
+// SAFETY: Never written.
+unsafe impl Sync for Ops {}
+
+impl BarExport {
+    /// Makes a dma-buf of `ranges`, which lie in `bar`; `flags` are those of its file.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the BAR is no memory, `ENOMEM`, what the dma-buf core says.
+    pub fn new(
+        dev: &PciDevice,
+        bar: u32,
+        ranges: Ranges,
+        flags: u32,
+    ) -> Result<(Arc<Self>, Fresh)> {
+        // SAFETY: The device is alive, and `init_p2pdma` was called when it was bound.
+        let provider = unsafe { bindings::vfio_rs_p2pdma_provider(dev.as_ptr(), bar as c_int) };
+        let provider = NonNull::new(provider).ok_or(EINVAL)?;
+        let size = ranges.size()?;
+        let export = Arc::pin_init(
+            pin_init!(Self {
+                buf <- new_mutex!(None, "BarExport::buf"),
+                state <- new_mutex!(State { revoked: true, maps: 0 }, "BarExport::state"),
+                unmapped <- new_condvar!("BarExport::unmapped"),
+                provider,
+                ranges,
+                size,
+            }),
+            GFP_KERNEL,
+        )?;
+        let owned = export.clone().into_raw();
+        // SAFETY: The operations live forever, and `release` takes the reference back.
+        let buf = from_err_ptr(unsafe {
+            bindings::vfio_rs_dma_buf_export(&OPS.0, size, flags as c_int, owned.cast_mut().cast())
+        })
+        .inspect_err(|_| {
+            // SAFETY: From `into_raw` above; nobody took it over.
+            drop(unsafe { Arc::from_raw(owned) });
+        })?;
+        let buf = Buf(NonNull::new(buf).ok_or(ENOMEM)?);
+        *export.buf.lock() = Some(buf);
+        Ok((export, Fresh { buf, flags }))
+    }
+
+    /// Whether the dma-buf is still there.
+    pub fn is_open(&self) -> bool {
+        self.buf.lock().is_some()
+    }
+
+    /// A reference to the dma-buf, if it is there.
+    fn get(&self) -> Option<Reference> {
+        let buf = self.buf.lock();
+        let found = (*buf)?;
+        // SAFETY: Not freed before `release` has taken it out, which takes the lock.
+        unsafe { bindings::vfio_rs_dma_buf_get_active(found.0.as_ptr()) }
+            .then_some(Reference(found))
+    }
+
+    /// Has all importers give up their maps, and lets nobody map again. When it returns no device
+    /// reaches the memory. May sleep.
+    pub fn revoke(&self) {
+        let Some(buf) = self.get() else {
+            return;
+        };
+        {
+            let buf = buf.lock();
+            if core::mem::replace(&mut self.state.lock().revoked, true) {
+                return;
+            }
+            buf.invalidate();
+        }
+        let mut state = self.state.lock();
+        while state.maps != 0 {
+            self.unmapped.wait(&mut state);
+        }
+    }
+
+    /// Lets importers map again. May sleep.
+    pub fn restore(&self) {
+        let Some(buf) = self.get() else {
+            return;
+        };
+        let buf = buf.lock();
+        if core::mem::replace(&mut self.state.lock().revoked, false) {
+            buf.invalidate();
+        }
+    }
+
+    /// `ENODEV` if it may not be used.
+    fn check(&self) -> Result {
+        match self.state.lock().revoked {
+            true => Err(ENODEV),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A dma-buf without a descriptor; released when dropped.
+pub struct Fresh {
+    buf: Buf,
+    flags: u32,
+}
+
+impl Fresh {
+    /// Gives it a descriptor of the current process, which owns it then.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENOMEM`.
+    pub fn install(self) -> Result<i32> {
+        // SAFETY: The reference is ours; if the call is successful the descriptor has it.
+        let fd = unsafe { bindings::vfio_rs_dma_buf_fd(self.buf.0.as_ptr(), self.flags as c_int) };
+        to_result(fd)?;
+        core::mem::forget(self);
+        Ok(fd)
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        // SAFETY: The reference is ours.
+        unsafe { bindings::vfio_rs_dma_buf_put(self.buf.0.as_ptr()) }
+    }
+}
+
+/// A reference to a dma-buf.
+struct Reference(Buf);
+
+impl Reference {
+    fn lock(&self) -> Locked<'_> {
+        // SAFETY: `self` holds a reference.
+        unsafe { bindings::vfio_rs_dma_buf_lock(self.0 .0.as_ptr()) };
+        Locked(self)
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        // SAFETY: From `BarExport::get`.
+        unsafe { bindings::vfio_rs_dma_buf_put(self.0 .0.as_ptr()) }
+    }
+}
+
+/// A dma-buf whose lock is held.
+struct Locked<'a>(&'a Reference);
+
+impl Locked<'_> {
+    /// Tells importers that their maps are not valid any more.
+    fn invalidate(&self) {
+        // SAFETY: There is a reference, and the lock is held.
+        unsafe { bindings::vfio_rs_dma_buf_invalidate(self.0 .0 .0.as_ptr()) }
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Locked by `Reference::lock`.
+        unsafe { bindings::vfio_rs_dma_buf_unlock(self.0 .0 .0.as_ptr()) }
+    }
+}
+
+/// The export behind a dma-buf.
+///
+/// # Safety
+///
+/// `buf` must be one that [`BarExport::new`] made and is not released while the borrow lives.
+unsafe fn export<'a>(buf: *mut bindings::dma_buf) -> ArcBorrow<'a, BarExport> {
+    // SAFETY: By the contract of this function, `priv` is a reference that `release` takes back.
+    unsafe { ArcBorrow::from_raw((*buf).priv_.cast_const().cast()) }
+}
+
+/// `attach`.
+///
+/// # Safety
+///
+/// Called by the dma-buf core, with a dma-buf of ours.
+unsafe extern "C" fn attach(
+    buf: *mut bindings::dma_buf,
+    attachment: *mut bindings::dma_buf_attachment,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: By the contract of this function.
+        if !unsafe { (*attachment).peer2peer } {
+            return Err(EOPNOTSUPP);
+        }
+        // SAFETY: As above.
+        unsafe { export(buf) }.check()?;
+        // SAFETY: As above. Revoking waits for importers, who must be known to give up.
+        if !unsafe { bindings::vfio_rs_dma_buf_revocable(attachment) } {
+            return Err(EOPNOTSUPP);
+        }
+        Ok(0)
+    })
+}
+
+/// `map_dma_buf`.
+///
+/// # Safety
+///
+/// Called by the dma-buf core with its lock held, with an attachment to a dma-buf of ours.
+unsafe extern "C" fn map(
+    attachment: *mut bindings::dma_buf_attachment,
+    dir: bindings::dma_data_direction,
+) -> *mut bindings::sg_table {
+    // SAFETY: By the contract of this function.
+    let export = unsafe { export((*attachment).dmabuf) };
+    if let Err(err) = export.check() {
+        return err.to_ptr();
+    }
+    let ranges = export.ranges.0.as_ptr().cast_mut();
+    let (count, size) = (export.ranges.0.len(), export.size);
+    let provider = export.provider.as_ptr();
+    // SAFETY: As above. The ranges are read only; the provider is there, as the memory is not revoked
+    // and cannot be while the lock is held.
+    let table =
+        unsafe { bindings::vfio_rs_dma_buf_map(attachment, provider, ranges, count, size, dir) };
+    match from_err_ptr(table) {
+        Ok(table) => {
+            let mut state = export.state.lock();
+            state.maps = state.maps.saturating_add(1);
+            table
+        }
+        Err(err) => err.to_ptr(),
+    }
+}
+
+/// `unmap_dma_buf`.
+///
+/// # Safety
+///
+/// Called by the dma-buf core with its lock held, with what [`map`] returned.
+unsafe extern "C" fn unmap(
+    attachment: *mut bindings::dma_buf_attachment,
+    table: *mut bindings::sg_table,
+    dir: bindings::dma_data_direction,
+) {
+    // SAFETY: By the contract of this function.
+    let export = unsafe {
+        bindings::vfio_rs_dma_buf_unmap(attachment, table, dir);
+        export((*attachment).dmabuf)
+    };
+    let mut state = export.state.lock();
+    state.maps = state.maps.saturating_sub(1);
+    if state.maps == 0 {
+        export.unmapped.notify_all();
+    }
+}
+
+/// `release`.
+///
+/// # Safety
+///
+/// Called by the dma-buf core, once, with a dma-buf of ours that nobody has any more.
+unsafe extern "C" fn release(buf: *mut bindings::dma_buf) {
+    // SAFETY: By the contract of this function; `BarExport::new` left the reference there.
+    let export = unsafe { Arc::<BarExport>::from_raw((*buf).priv_.cast_const().cast()) };
+    *export.buf.lock() = None;
+}
+
+/// Where the memory of an attachment is, for iommufd: see `rust/helpers/vfio_dma_buf.c`.
+///
+/// # Safety
+///
+/// `attachment` must be one to any dma-buf, with its lock held, `phys` valid for writes.
+#[no_mangle]
+unsafe extern "C" fn vfio_rs_dma_buf_phys(
+    attachment: *mut bindings::dma_buf_attachment,
+    phys: *mut bindings::phys_vec,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: By the contract of this function.
+        let buf = unsafe { (*attachment).dmabuf };
+        // SAFETY: As above.
+        if !core::ptr::eq(unsafe { (*buf).ops }, &OPS.0) {
+            return Err(EOPNOTSUPP);
+        }
+        // SAFETY: It is one of ours.
+        let export = unsafe { export(buf) };
+        export.check()?;
+        let [range] = &export.ranges.0[..] else {
+            return Err(EOPNOTSUPP);
+        };
+        // SAFETY: As above.
+        unsafe {
+            phys.write(bindings::phys_vec {
+                paddr: range.paddr,
+                len: range.len,
+            })
+        };
+        Ok(0)
+    })
+}
