@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod process;
+mod programs;
 mod report;
 mod runner;
 mod selftests;
@@ -20,7 +21,7 @@ use clap::Parser;
 
 use crate::report::Report;
 use crate::runner::Runner;
-use crate::stages::STAGES;
+use crate::stages::{ON_DEMAND, STAGES};
 
 /// Runs the project's tests, on this machine and in virtual machines.
 #[derive(Debug, Parser)]
@@ -59,10 +60,11 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let mut runner = Runner::new(&args.top, &args.logs, args.filter.as_deref(), Report::new());
-    for stage in STAGES
-        .iter()
-        .filter(|s| args.only.is_empty() || args.only.contains(&s.name.into()))
-    {
+    let is_wanted = |name: &str| match &args.only[..] {
+        [] => name != ON_DEMAND,
+        only => only.iter().any(|o| o == name),
+    };
+    for stage in STAGES.iter().filter(|s| is_wanted(s.name)) {
         runner.run(stage);
     }
     if runner.report.finish() {

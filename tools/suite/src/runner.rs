@@ -10,6 +10,7 @@ use std::thread;
 use anyhow::{Context, Result};
 
 use crate::process;
+use crate::programs::Programs;
 use crate::report::Report;
 use crate::selftests::{Event, MACHINES, Plan};
 use crate::stages::{Job, Kernel, Need, Stage};
@@ -108,7 +109,7 @@ impl<'a> Runner<'a> {
                 let command: Vec<_> = vm.iter().map(String::as_str).chain(["dmesg"]).collect();
                 self.simple(&command, &mut log, &mut read_tap)
             }
-            Job::Selftests(kernel, iommu) => self.selftests(stage, kernel, iommu),
+            Job::Selftests(kernel, iommu, choice) => self.selftests(stage, kernel, iommu, choice),
         }
     }
 
@@ -124,8 +125,20 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs the kselftests in several virtual machines at a time.
-    fn selftests(&mut self, stage: &Stage, kernel: Kernel, iommu: &str) -> Result<()> {
-        let plan = Plan::new(self.top, &self.logs.join(stage.name), iommu, self.filter)?;
+    fn selftests(
+        &mut self,
+        stage: &Stage,
+        kernel: Kernel,
+        iommu: &str,
+        choice: Programs,
+    ) -> Result<()> {
+        let plan = Plan::new(
+            self.top,
+            &self.logs.join(stage.name),
+            iommu,
+            choice,
+            self.filter,
+        )?;
         let mut machines: [(Tap, Progress); MACHINES] = Default::default();
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {

@@ -10,6 +10,7 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result};
 
 use crate::process;
+use crate::programs::Programs;
 
 /// The other drivers of the devices, for tests of who may have a device. Behind AMD-Vi their
 /// interrupts do not arrive, and nvme would wait for them.
@@ -48,26 +49,6 @@ for t in "$@"; do
     echo "# exit $?"
 done"##;
 
-/// Programs about the devices alone run behind VT-d only: the kind of IOMMU makes no difference to them.
-const DEVICE_ONLY: &[&str] = &[
-    "vfio_rs_bar_io",
-    "vfio_rs_bar_map",
-    "vfio_rs_dma_buf",
-    "vfio_rs_intx",
-    "vfio_rs_ioeventfd",
-    "vfio_rs_kvm",
-    "vfio_rs_nointxmask",
-    "vfio_rs_params",
-    "vfio_rs_power",
-    "vfio_rs_regions",
-    "vfio_rs_rom",
-    "vfio_rs_set_irqs",
-    "vfio_rs_sriov",
-    "vfio_rs_vga",
-    "vfio_rs_vf_token",
-    "vfio_rs_wc",
-];
-
 /// Begins what `scripts/vm` says of a failure of the machine; the log comes first.
 const CAUSE: &str = "vm: ";
 const LOG: &str = "vm: kernel log:";
@@ -100,11 +81,17 @@ pub struct Plan {
 
 impl Plan {
     /// For the project in `top`, with `logs` as a folder of the stage's own. `filter` names programs
-    /// by a part of their name, or else tests of any of them; `iommu` is the kind of it.
+    /// by a part of their name, or else tests of any of them; `iommu` is the kind of it, `choice` what is run of all.
     ///
     /// # Errors
     /// If the programs cannot be listed or the folder not be made.
-    pub fn new(top: &Path, logs: &Path, iommu: &str, filter: Option<&str>) -> Result<Self> {
+    pub fn new(
+        top: &Path,
+        logs: &Path,
+        iommu: &str,
+        choice: Programs,
+        filter: Option<&str>,
+    ) -> Result<Self> {
         let queue = logs.join("queue");
         if queue.exists() {
             fs::remove_dir_all(&queue)?;
@@ -114,9 +101,7 @@ impl Plan {
             File::create(log(logs, number))?; // a machine appends to it
         }
         let mut programs = names(&top.join("tools/testing/selftests/vfio_rs/src/bin"))?;
-        if !iommu.starts_with("intel") {
-            programs.retain(|name| !DEVICE_ONLY.contains(&name.as_str()));
-        }
+        programs.retain(|name| choice.contain(name));
         let mut filter = filter.unwrap_or_default();
         if programs.iter().any(|name| name.contains(filter)) {
             programs.retain(|name| name.contains(filter));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The stages of the test run, in order, and what each needs built.
 
+use crate::programs::Programs;
+
 /// A kernel that the scripts build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
@@ -52,8 +54,8 @@ pub enum Job {
     KUnit,
     /// A script that prints TAP and builds what it needs: a client that is not the project's.
     Client(&'static [&'static str]),
-    /// The kselftests, behind this IOMMU (as `scripts/vm --iommu` names it).
-    Selftests(Kernel, &'static str),
+    /// These kselftests, behind this IOMMU (as `scripts/vm --iommu` names it).
+    Selftests(Kernel, &'static str, Programs),
 }
 
 /// A stage.
@@ -66,6 +68,12 @@ pub struct Stage {
     /// What it runs.
     pub job: Job,
 }
+
+/// The stage that does not run when none is named.
+pub const ON_DEMAND: &str = "debug-rest";
+
+/// The other stages have IOMMUs that cannot enforce coherency.
+const SNOOPING: &str = "intel,snoop-control=on";
 
 /// All stages, in the order in which they run.
 pub const STAGES: &[Stage] = &[
@@ -82,18 +90,18 @@ pub const STAGES: &[Stage] = &[
     Stage {
         name: "intel",
         what: "kselftests, release kernel, VT-d",
-        job: Job::Selftests(Kernel::Release, "intel"),
+        job: Job::Selftests(Kernel::Release, "intel", Programs::All),
     },
     Stage {
         name: "virtio",
         what: "kselftests that meet the IOMMU, release kernel, virtio-iommu",
-        job: Job::Selftests(Kernel::Release, "virtio"),
+        job: Job::Selftests(Kernel::Release, "virtio", Programs::Iommu),
     },
     Stage {
         name: "amd",
         what: "kselftests that edu can serve, release kernel, AMD-Vi",
         // Without pt=off QEMU's AMD-Vi does not see a device move from no translation to some.
-        job: Job::Selftests(Kernel::Release, "amd,pt=off"),
+        job: Job::Selftests(Kernel::Release, "amd,pt=off", Programs::Iommu),
     },
     Stage {
         name: "upstream",
@@ -104,11 +112,6 @@ pub const STAGES: &[Stage] = &[
         name: "dpdk",
         what: "DPDK forwards packets between two cards",
         job: Job::Client(&["scripts/test-dpdk"]),
-    },
-    Stage {
-        name: "qemu",
-        what: "QEMU gives devices to a nested guest",
-        job: Job::Client(&["scripts/test-qemu", "--brief"]),
     },
     Stage {
         name: "bench",
@@ -122,9 +125,13 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         name: "debug-intel",
-        what: "kselftests, debug kernel, VT-d",
-        // The other stages have IOMMUs that cannot.
-        job: Job::Selftests(Kernel::Debug, "intel,snoop-control=on"),
+        what: "kselftests of shared, ending and failing things, debug kernel, VT-d",
+        job: Job::Selftests(Kernel::Debug, SNOOPING, Programs::Lifetimes),
+    },
+    Stage {
+        name: ON_DEMAND,
+        what: "the other kselftests, debug kernel, VT-d (only when asked for)",
+        job: Job::Selftests(Kernel::Debug, SNOOPING, Programs::Answers),
     },
 ];
 
@@ -143,7 +150,7 @@ impl Stage {
                 Need::Modules(Kernel::Release),
             ],
             Job::KUnit => vec![Need::Kernel(Kernel::Debug), Need::Modules(Kernel::Debug)],
-            Job::Selftests(kernel, _) => {
+            Job::Selftests(kernel, ..) => {
                 vec![Need::Kernel(kernel), Need::Modules(kernel), Need::Programs]
             }
         }

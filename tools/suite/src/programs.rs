@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Which kselftest programs a stage runs: all of them everywhere would take hours.
+
+/// A choice of programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Programs {
+    /// All.
+    All,
+    /// Those that meet the IOMMU: its kind makes no difference to the others.
+    Iommu,
+    /// Those where things are shared, end, fail in the middle or race: what the kernel's checkers watch.
+    Lifetimes,
+    /// Those whose point is an answer, which is the same without checkers.
+    Answers,
+}
+
+/// About the devices alone.
+const DEVICE_ONLY: &[&str] = &[
+    "bar_io",
+    "bar_map",
+    "dma_buf",
+    "intx",
+    "ioeventfd",
+    "kvm",
+    "nointxmask",
+    "params",
+    "power",
+    "regions",
+    "rom",
+    "set_irqs",
+    "sriov",
+    "vga",
+    "vf_token",
+    "wc",
+];
+
+const LIFETIMES: &[&str] = &[
+    "debugfs",
+    "dirty",
+    "dma_buf",
+    "domains",
+    "faults",
+    "hostile",
+    "intx",
+    "kill",
+    "kvm",
+    "load",
+    "map",
+    "merge_life",
+    "merge_race",
+    "model",
+    "order",
+    "pamu",
+    "pamu_msi",
+    "race",
+    "unbind",
+    "unmap",
+    "vaddr",
+    "wc",
+];
+
+impl Programs {
+    /// Whether the program `name` is one of them.
+    pub fn contain(self, name: &str) -> bool {
+        let is_in = |list: &[&str]| {
+            let short = name.strip_prefix("vfio_rs_").unwrap_or(name);
+            list.contains(&short)
+        };
+        match self {
+            Self::All => true,
+            Self::Iommu => !is_in(DEVICE_ONLY),
+            Self::Lifetimes => is_in(LIFETIMES),
+            Self::Answers => !is_in(LIFETIMES),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_choices_make_all() {
+        for name in ["vfio_rs_kill", "vfio_rs_names", "kill"] {
+            assert!(Programs::All.contain(name));
+            assert_ne!(
+                Programs::Lifetimes.contain(name),
+                Programs::Answers.contain(name)
+            );
+        }
+        assert!(Programs::Iommu.contain("vfio_rs_map"));
+        assert!(!Programs::Iommu.contain("vfio_rs_rom"));
+    }
+}
