@@ -124,6 +124,10 @@ impl Plugged {
                 .filter(|d| !before.contains(d) && d.group().is_some())
                 .collect();
         }
+        // They are there before drivers may have them; this waits for the lock under which they come.
+        for function in &plugged.functions {
+            std::fs::write(function.path().join("rescan"), "1")?;
+        }
         Ok(plugged)
     }
 

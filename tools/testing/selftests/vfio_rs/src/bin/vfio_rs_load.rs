@@ -52,6 +52,13 @@ fn work(bound: Bound, working: &Latch) -> Outcome {
     let calls = || device.read32(&bar, 0).ok() == Some(first);
     let mapped = || map.read32(0) == first;
     let mut asked = Ok(None);
+    // Says which answer was wrong.
+    let said = |what: &str, right: bool| {
+        if !right {
+            println!("{what}: wrong");
+        }
+        right
+    };
     let right = race_while(
         || {
             asked = working
@@ -59,7 +66,13 @@ fn work(bound: Bound, working: &Latch) -> Outcome {
                 .and_then(|()| Ok(request.wait(PATIENCE * slowness())?));
             std::thread::sleep(AFTER);
         },
-        &[&maps, &interrupts, &configuration, &calls, &mapped],
+        &[
+            &|| said("DMA map", maps()),
+            &|| said("interrupt", interrupts()),
+            &|| said("configuration space", configuration()),
+            &|| said("BAR by a call", calls()),
+            &|| said("BAR by a map", mapped()),
+        ],
     );
     ensure!(right, "an answer was wrong");
     ensure!(asked?.is_some(), "the user was not asked to let go");
