@@ -157,7 +157,8 @@ fn none_on_the_root_bus() -> Outcome {
 fn bridged() -> Result<Vec<PciDevice>> {
     for device in sysfs::find_all(EDU.id.0, EDU.id.1)? {
         let mut members = device.group_members();
-        members.retain(|d| !d.is_bridge());
+        let bus = |d: &PciDevice| d.address.rsplit_once(':').map(|(bus, _)| bus.to_owned());
+        members.retain(|d| !d.is_bridge() && bus(d) == bus(&device));
         if !device.address.starts_with("0000:00:") && members.len() > 1 {
             return Ok(members);
         }
