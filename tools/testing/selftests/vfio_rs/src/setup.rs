@@ -82,6 +82,15 @@ pub fn slowness() -> u32 {
     }
 }
 
+/// Whether the machine has page attribute tables, without which no memory is write-combining.
+///
+/// # Errors
+/// errno of reading the kernel's command line.
+pub fn has_pat() -> Result<bool> {
+    let arguments = read_trimmed("/proc/cmdline")?;
+    Ok(!arguments.split_whitespace().any(|word| word == "nopat"))
+}
+
 /// Whether the stack under test is the one in Rust.
 #[must_use]
 pub fn is_rust_stack() -> bool {

@@ -4,12 +4,11 @@
 use nix::errno::Errno;
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::region::Region;
-use vfio_rs_selftests::setup::{IVSHMEM, PAGE, read_trimmed};
+use vfio_rs_selftests::setup::{IVSHMEM, PAGE, has_pat};
 use vfio_rs_selftests::{Outcome, errno, same, skip, suite};
 
 fn no_write_combining() -> Outcome {
-    let arguments = read_trimmed("/proc/cmdline")?;
-    if !arguments.split_whitespace().any(|word| word == "nopat") {
+    if has_pat()? {
         skip!("the machine has page attribute tables");
     }
     let opened = IVSHMEM.open()?;
