@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! type2: what must be refused, and in what way.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use nix::errno::Errno;
 use vfio_client::pamu::*;
@@ -234,49 +234,56 @@ fn aperture_over_the_doorbell() -> Outcome {
 fn geometry_while_others_map() -> Outcome {
     let (opened, buf) = eight()?;
     let container = &opened.container;
-    let done = AtomicBool::new(false);
-    let changed = std::thread::scope(|scope| -> Result<u32> {
-        let mapper = scope.spawn(|| {
-            let mut mapped = 0u64;
-            let body = || -> Outcome {
-                for round in 0..3000 / u64::from(slowness()) {
-                    // The start of a window of either geometry, or of one.
-                    let iova = round % 4 * MIB;
-                    match container.map(RW, buf.addr(), iova, MIB / 4) {
-                        Ok(()) => {
-                            mapped += 1;
-                            let size = container.unmap(iova, MIB / 4)?;
-                            ensure!(size == MIB / 4, "{size:#x} bytes unmapped");
-                        }
-                        Err(e) => {
-                            let known = [Errno::ENODEV, Errno::EINVAL];
-                            let got = e.raw_os_error().map(Errno::from_raw);
-                            ensure!(got.is_some_and(|e| known.contains(&e)), "map: {e}");
-                        }
-                    }
+    let (over, changed) = (AtomicBool::new(false), AtomicU64::new(0));
+    // Until either has had its turns, however they are scheduled.
+    let mapping = || -> Outcome {
+        let (mut round, mut mapped) = (0, 0);
+        let rounds = 3000 / u64::from(slowness());
+        while !over.load(Relaxed) && (round < rounds || mapped < 10 || changed.load(Relaxed) < 10) {
+            // The start of a window of either geometry, or of one.
+            let iova = round % 4 * MIB;
+            match container.map(RW, buf.addr(), iova, MIB / 4) {
+                Ok(()) => {
+                    mapped += 1;
+                    let size = container.unmap(iova, MIB / 4)?;
+                    ensure!(size == MIB / 4, "{size:#x} bytes unmapped");
                 }
-                Ok(())
-            }();
-            done.store(true, Relaxed);
-            body.map(|()| mapped)
-        });
-        let mut changed = 0;
-        while !done.load(Relaxed) {
+                Err(e) => {
+                    let known = [Errno::ENODEV, Errno::EINVAL];
+                    let got = e.raw_os_error().map(Errno::from_raw);
+                    ensure!(got.is_some_and(|e| known.contains(&e)), "map: {e}");
+                    std::thread::yield_now();
+                }
+            }
+            round += 1;
+        }
+        Ok(())
+    };
+    let changing = || -> Outcome {
+        while !over.load(Relaxed) {
             for count in [4, 8] {
                 let set = container
                     .set_geometry(0, 8 * MIB - 1)
                     .and_then(|()| container.set_windows(count));
                 match set {
-                    Ok(()) => changed += 1,
+                    Ok(()) => {
+                        changed.fetch_add(1, Relaxed);
+                    }
                     result => errno("set", result, Errno::EBUSY)?,
                 }
             }
         }
-        let mapped = joined(mapper)?;
-        ensure!(mapped > 0, "nothing was ever mapped");
-        Ok(changed)
+        Ok(())
+    };
+    let ending = |outcome| {
+        over.store(true, Relaxed);
+        outcome
+    };
+    std::thread::scope(|scope| -> Outcome {
+        let mapper = scope.spawn(|| ending(mapping()));
+        ending(changing())?;
+        joined(mapper)
     })?;
-    ensure!(changed > 0, "the geometry never changed");
     same("left", container.unmap_all()?, 0)?;
     same("locked", counters::locked_kib()?, 0)
 }
