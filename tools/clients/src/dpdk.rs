@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! DPDK's testpmd forwards between igb and e1000e, which are on one wire.
+//! DPDK's testpmd forwards between igb, or a virtual function of it, and e1000e, which are on one wire.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::report::Report;
 use crate::system::{device, limit};
-use crate::{Interrupts, program};
+use crate::{Interrupts, program, vf};
 
 const TESTPMD: &str = "dpdk-testpmd";
 const PROMPT: &str = "testpmd> ";
@@ -35,6 +35,14 @@ pub struct Options {
     /// Also a run without huge pages.
     #[arg(long)]
     no_huge: bool,
+    /// Also a run with a virtual function of igb, which the kernel drives.
+    #[arg(long)]
+    vf: bool,
+}
+
+/// Addresses of the ports.
+fn ports() -> Result<[String; 2]> {
+    Ok([device(PORTS[0])?.address, device(PORTS[1])?.address])
 }
 
 /// Runs all that `options` ask for.
@@ -61,12 +69,18 @@ pub fn run(options: &Options, report: &mut Report) {
     for &interrupts in &options.interrupts {
         let name = interrupts.name();
         report.step(&format!("{name}: forwards, stops, starts again"), || {
-            forward(interrupts, &["--in-memory"])
+            forward(&ports()?, interrupts, &["--in-memory"])
         });
     }
     if options.no_huge {
         report.step("no huge pages: forwards, stops, starts again", || {
-            forward(Interrupts::Msix, &["--no-huge", "-m", "96"])
+            forward(&ports()?, Interrupts::Msix, &["--no-huge", "-m", "96"])
+        });
+    }
+    if options.vf {
+        report.step("virtual function: forwards, stops, starts again", || {
+            let ports = [vf::of(PORTS[0])?.address, device(PORTS[1])?.address];
+            forward(&ports, Interrupts::Msix, &["--in-memory"])
         });
     }
 }
@@ -81,18 +95,14 @@ struct Testpmd {
 }
 
 impl Testpmd {
-    fn start(interrupts: Interrupts, more: &[&str]) -> Result<Self> {
+    fn start(ports: &[String; 2], interrupts: Interrupts, more: &[&str]) -> Result<Self> {
         let mut words = vec!["-l", "0-1", "-n", "1", "--iova-mode=va"];
         words.extend(match interrupts {
             Interrupts::Msix => ["--vfio-intr=msix"],
             Interrupts::Msi => ["--vfio-intr=msi"],
             Interrupts::Intx => ["--vfio-intr=legacy"],
         });
-        let addresses = PORTS
-            .iter()
-            .map(|id| Ok(device(id)?.address))
-            .collect::<Result<Vec<_>>>()?;
-        addresses.iter().for_each(|a| words.extend(["-a", a]));
+        ports.iter().for_each(|a| words.extend(["-a", a]));
         words.extend(more);
         words.extend(["--", "-i", "--total-num-mbufs=4096", "--no-mlockall"]);
         // Both streams in one, and each line at once.
@@ -154,6 +164,21 @@ impl Testpmd {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
+    /// Has each port send to the other's address: a virtual function gets only what is meant for it.
+    fn address_each_other(&mut self) -> Result<()> {
+        for (port, other) in [("0", "1"), ("1", "0")] {
+            let said = self.command(&format!("show port info {other}"), "Promiscuous", 1)?;
+            let address = said
+                .split_once("MAC address: ")
+                .and_then(|(_, rest)| rest.split_whitespace().next())
+                .with_context(|| format!("no address in:\n{said}"))?
+                .to_owned();
+            writeln!(self.input, "set eth-peer {port} {address}")?;
+        }
+        self.command("set fwd mac", "packet forwarding mode", 1)
+            .map(drop)
+    }
+
     /// A counter of each port.
     fn counters(&mut self, name: &str) -> Result<Vec<u64>> {
         let text = self.command("show port stats all", "Tx-bps", PORTS.len())?;
@@ -198,9 +223,9 @@ impl Drop for Testpmd {
     }
 }
 
-fn forward(interrupts: Interrupts, more: &[&str]) -> Result<String> {
-    let mut testpmd = Testpmd::start(interrupts, more)?;
-    testpmd.command("set fwd io", "packet forwarding mode", 1)?;
+fn forward(ports: &[String; 2], interrupts: Interrupts, more: &[&str]) -> Result<String> {
+    let mut testpmd = Testpmd::start(ports, interrupts, more)?;
+    testpmd.address_each_other()?;
     let first = testpmd.traffic()?;
     testpmd.command("port stop all", "\nDone", 1)?;
     testpmd.command("port start all", "\nDone", 1)?;

@@ -18,7 +18,7 @@ const FOLDER: u32 = 0o040_755;
 /// Name of the port that carries the shell.
 pub const PORT: &str = "shell";
 /// Drivers of the devices, as modprobe knows them.
-const DRIVERS: [&str; 3] = ["nvme", "igb", "e1000e"];
+const DRIVERS: [&str; 4] = ["nvme", "igb", "igbvf", "e1000e"];
 const GUEST_SH: &str = include_str!("guest.sh");
 
 /// The first process: makes a system, then becomes the shell behind the port.

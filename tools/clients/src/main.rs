@@ -16,6 +16,7 @@ mod qemu;
 mod qmp;
 mod report;
 mod system;
+mod vf;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -13,11 +13,15 @@ use crate::guest::{BOOT, Guest, HOTPLUGGED, Machine};
 use crate::peer::{PORT, Peer};
 use crate::report::Report;
 use crate::system::{command, device};
+use crate::vf;
 
 /// PCI device numbers as sysfs prints them.
 const IGB: &str = "0x10c9";
 const E1000E: &str = "0x10d3";
 const EDU: &str = "0x11e8";
+const IGBVF: &str = "0x10ca";
+/// Name of igb's virtual function among the devices.
+const VF: &str = "vf0";
 /// The peer's addresses, and the guest's: a network for each of its cards.
 const PEER: [&str; 2] = ["10.9.1.1", "10.9.2.1"];
 const OWN: [&str; 2] = ["10.9.1.2", "10.9.2.2"];
@@ -36,7 +40,7 @@ pub struct Options {
     /// Kinds of interrupts, one guest each.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "msix")]
     interrupts: Vec<Interrupts>,
-    /// Devices, by QEMU id in this machine.
+    /// Devices, by QEMU id in this machine; vf0 is a virtual function of igb0, which the kernel drives then.
     #[arg(long, value_delimiter = ',', default_value = "igb0,e1000e0,nvme0,edu9")]
     devices: Vec<String>,
     /// The guest's memory.
@@ -65,6 +69,13 @@ enum Then {
     Reboot,
 }
 
+fn pci(id: &str) -> Result<PciDevice> {
+    match id {
+        VF => vf::of("igb0"),
+        _ => device(id),
+    }
+}
+
 /// Runs all that `options` ask for.
 pub fn run(options: &Options, report: &mut Report) {
     let mut peer = None;
@@ -73,7 +84,7 @@ pub fn run(options: &Options, report: &mut Report) {
             command(&["modprobe", "kvm-amd"])?;
         }
         for id in &options.devices {
-            device(id)?
+            pci(id)?
                 .bind_vfio()
                 .with_context(|| format!("{id} to vfio-pci"))?;
         }
@@ -163,7 +174,7 @@ impl Session<'_> {
             .options
             .devices
             .iter()
-            .map(|id| Ok((id.as_str(), device(id)?)))
+            .map(|id| Ok((id.as_str(), pci(id)?)))
             .collect::<Result<Vec<(&str, PciDevice)>>>()?;
         Guest::start(&Machine {
             kernel: &self.options.kernel,
@@ -198,7 +209,7 @@ impl Session<'_> {
         if self.has("nvme0") {
             good &= report.step(&self.name(&format!("nvme{when}")), || self.disk(guest));
         }
-        for (id, number, net) in [("igb0", IGB, 0), ("e1000e0", E1000E, 1)] {
+        for (id, number, net) in [("igb0", IGB, 0), (VF, IGBVF, 0), ("e1000e0", E1000E, 1)] {
             if self.has(id) {
                 let name = self.name(&format!("{id}{when}"));
                 good &= report.step(&name, || self.network(guest, id, number, net));

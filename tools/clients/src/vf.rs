@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A virtual function whose physical function the virtual machine itself drives.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use vfio_client::sysfs::PciDevice;
+
+use crate::system::{command, device, limit, until};
+
+/// The one virtual function of igb with QEMU id `id`, bound to vfio-pci; igb itself is up, as a virtual
+/// function has no link otherwise.
+pub fn of(id: &str) -> Result<PciDevice> {
+    command(&["modprobe", "igb"])?;
+    let pf = device(id)?;
+    pf.bind_to("igb").with_context(|| format!("{id} to igb"))?;
+    until("igb's interface", limit(20), || {
+        Ok(!pf.netdevs().is_empty())
+    })?;
+    let interface = pf.netdevs().remove(0);
+    command(&["busybox", "ip", "link", "set", &interface, "up"])?;
+    let link = pf.path().join("virtfn0");
+    if !link.exists() {
+        fs::write(pf.path().join("sriov_numvfs"), "1").context("sriov_numvfs")?;
+    }
+    let target = fs::read_link(link).context("no virtual function")?;
+    let name = target.file_name().and_then(|name| name.to_str());
+    let vf = PciDevice::at(name.context("name of the virtual function")?);
+    vf.bind_vfio().context("virtual function to vfio-pci")?;
+    Ok(vf)
+}
