@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A driver of QEMU's edu device in the guest, where Linux has none: its registers by sysfs, DMA from and
-//! to memory of this process.
+//! to memory of this process; then its interrupts, by the guest's own VFIO, without an IOMMU.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt;
 use std::ptr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use vfio_client::DmaBuf;
+use vfio_client::irq::IrqData;
+use vfio_client::sysfs::PciDevice;
+use vfio_client::uapi::*;
+use vfio_client::{Container, DmaBuf, Edu, Event, Group};
 
 use crate::system::until;
 
@@ -85,6 +88,44 @@ fn physical(page: u64) -> Result<u64> {
     let frame = u64::from_le_bytes(entry) & ((1 << 55) - 1);
     ensure!(frame != 0, "no frame number in pagemap");
     Ok(frame * PAGE as u64)
+}
+
+/// Checks that it interrupts: by MSI, or by INTx where the guest allows no MSI.
+///
+/// The guest's kernel has to allow VFIO without an IOMMU.
+pub fn interrupts(address: &str) -> Result<String> {
+    let pci = PciDevice::at(address);
+    pci.bind_vfio().context("edu to the guest's vfio-pci")?;
+    let number = pci.group().context("no group in the guest")?;
+    let container = Container::open()?;
+    let group = Group::open_bare(number).context("the guest's group")?;
+    group.set_container(&container).context("SET_CONTAINER")?;
+    container.set_iommu(VFIO_NOIOMMU_IOMMU)?;
+    let device = group.device(address).context("GET_DEVICE_FD")?;
+    let (edu, event) = (Edu::new(&device)?, Event::new()?);
+    let (kind, index) = if fs::read_to_string("/proc/cmdline")?.contains("pci=nomsi") {
+        ("IO-APIC", VFIO_PCI_INTX_IRQ_INDEX)
+    } else {
+        ("PCI-MSI", VFIO_PCI_MSI_IRQ_INDEX)
+    };
+    device
+        .enable_irqs(index, &[event.as_raw_fd()])
+        .context(kind)?;
+    let table = fs::read_to_string("/proc/interrupts")?;
+    let line = table.lines().find(|line| line.contains("vfio"));
+    let line = line.context("no interrupt in the guest")?.to_owned();
+    ensure!(line.contains(kind), "not {kind}: {line}");
+    for count in 1..=3 {
+        edu.raise_irq(count)?;
+        let told = event.wait(Duration::from_secs(20))?;
+        ensure!(told == Some(1), "{kind} {count}: {told:?} instead of one");
+        edu.ack_irq(count)?;
+        if index == VFIO_PCI_INTX_IRQ_INDEX {
+            device.set_irqs(index, VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, IrqData::None)?;
+        }
+    }
+    device.disable_irqs(index)?;
+    Ok(format!("edu: three interrupts, {}", line.trim()))
 }
 
 /// Checks identity, arithmetic, and a page sent to the device and back.

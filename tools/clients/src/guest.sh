@@ -4,20 +4,16 @@
 
 until_true() { until eval "$1"; do usleep 20000; done; }
 
-# load MEBIBYTES [OPTIONS]: that much data that nowhere repeats itself at the same place of a block, and the
-# drivers, in order; OPTIONS go to e1000e.
+# load MEBIBYTES: that much data that nowhere repeats itself at the same place of a block, and the drivers, in order.
 load() {
 	size=$1
-	shift
 	dd if=/dev/urandom of=/random bs=1M count=1 2>/dev/null
 	for i in $(seq "$size"); do echo "$i" && cat /random; done | head -c "${size}m" >/data
 	echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore
 	for m in /modules/*.ko; do
-		case $m in
-		*e1000e.ko) insmod "$m" "$@" || return ;;
-		*) insmod "$m" || return ;;
-		esac
+		insmod "$m" || return
 	done
+	echo 1 >/sys/module/vfio/parameters/enable_unsafe_noiommu_mode
 }
 
 # interface DEVICE-ID: name of the network interface of that kind of card.

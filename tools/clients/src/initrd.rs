@@ -18,7 +18,7 @@ const FOLDER: u32 = 0o040_755;
 /// Name of the port that carries the shell.
 pub const PORT: &str = "shell";
 /// Drivers of the devices, as modprobe knows them.
-const DRIVERS: [&str; 4] = ["nvme", "igb", "igbvf", "e1000e"];
+const DRIVERS: [&str; 5] = ["nvme", "igb", "igbvf", "e1000e", "vfio-pci"];
 const GUEST_SH: &str = include_str!("guest.sh");
 
 /// The first process: makes a system, then becomes the shell behind the port.
@@ -63,7 +63,7 @@ pub fn write(path: &Path) -> Result<()> {
             add(word, Path::new(word))?;
         }
     }
-    let mut order = 0;
+    let mut modules = Vec::new();
     for driver in DRIVERS {
         let insmods = command(&["modprobe", "--show-depends", driver])?;
         for file in insmods
@@ -71,13 +71,14 @@ pub fn write(path: &Path) -> Result<()> {
             .filter_map(|l| l.trim().strip_prefix("insmod "))
         {
             let file = file.split_whitespace().next().unwrap_or(file);
-            let name = Path::new(file).file_name().unwrap_or_default();
-            add(
-                &format!("modules/{order:02}-{}", name.to_string_lossy()),
-                Path::new(file),
-            )?;
-            order += 1;
+            if !modules.contains(&file.to_owned()) {
+                modules.push(file.to_owned());
+            }
         }
+    }
+    for (order, file) in modules.iter().map(Path::new).enumerate() {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        add(&format!("modules/{order:02}-{name}"), file)?;
     }
     files.insert("init".to_owned(), init().into_bytes());
     files.insert("guest.sh".to_owned(), GUEST_SH.into());

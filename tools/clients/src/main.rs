@@ -38,7 +38,7 @@ enum Client {
     Qemu(qemu::Options),
     /// DPDK's testpmd between igb and e1000e.
     Dpdk(dpdk::Options),
-    /// In the guest: drives the edu device at this address through sysfs.
+    /// In the guest: drives the edu device at this address.
     GuestEdu {
         /// PCI address.
         address: String,
@@ -81,9 +81,9 @@ fn main() -> ExitCode {
         Client::Qemu(options) => qemu::run(&options, &mut report),
         Client::Dpdk(options) => dpdk::run(&options, &mut report),
         Client::GuestEdu { address } => {
-            return match edu::drive(&address) {
-                Ok(said) => {
-                    println!("{said}");
+            return match edu::drive(&address).and_then(|d| Ok((d, edu::interrupts(&address)?))) {
+                Ok((driven, interrupts)) => {
+                    println!("{driven}\n{interrupts}");
                     ExitCode::SUCCESS
                 }
                 Err(e) => {

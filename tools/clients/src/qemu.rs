@@ -37,7 +37,7 @@ pub struct Options {
     /// QEMU's accelerator: kvm or tcg.
     #[arg(long, default_value = "kvm")]
     accel: String,
-    /// Kinds of interrupts, one guest each.
+    /// Kinds of interrupts, one guest each: MSI-X, which leaves MSI to edu, or INTx.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "msix")]
     interrupts: Vec<Interrupts>,
     /// Devices, by QEMU id in this machine; vf0 is a virtual function of igb0, which the kernel drives then.
@@ -182,7 +182,7 @@ impl Session<'_> {
             memory: &self.options.memory,
             append: match self.interrupts {
                 Interrupts::Intx => "pci=nomsi",
-                Interrupts::Msix | Interrupts::Msi => "",
+                _ => "",
             },
             devices: &devices,
         })
@@ -190,13 +190,9 @@ impl Session<'_> {
 
     /// What is done after each boot; tells whether all of it passed.
     fn boot(&mut self, report: &mut Report, guest: &mut Guest, when: &str) -> bool {
-        let options = match self.interrupts {
-            Interrupts::Msi => "IntMode=1",
-            Interrupts::Msix | Interrupts::Intx => "",
-        };
         let mut good = report.step(&self.name(&format!("drivers load{when}")), || {
             let size = self.options.mebibytes;
-            guest.run(&format!("load {size} {options}"), BOOT)
+            guest.run(&format!("load {size}"), BOOT)
         });
         if self.has("edu9") {
             good &= report.step(&self.name(&format!("edu{when}")), || {
@@ -212,7 +208,7 @@ impl Session<'_> {
         for (id, number, net) in [("igb0", IGB, 0), (VF, IGBVF, 0), ("e1000e0", E1000E, 1)] {
             if self.has(id) {
                 let name = self.name(&format!("{id}{when}"));
-                good &= report.step(&name, || self.network(guest, id, number, net));
+                good &= report.step(&name, || self.network(guest, number, net));
             }
         }
         good
@@ -225,23 +221,24 @@ impl Session<'_> {
         let said = guest.run("disk 100", 600)?;
         let sum = said.lines().find_map(|l| l.strip_prefix("sum "));
         self.sum = Some(sum.context("no checksum")?.to_owned());
-        let kind = match self.interrupts {
-            Interrupts::Msix | Interrupts::Msi => "PCI-MSIX",
-            Interrupts::Intx => "IO-APIC",
-        };
+        let kind = self.kind();
         Ok(said + "\n" + &guest.run(&format!("interrupts nvme {kind}"), 120)?)
     }
 
-    fn network(&self, guest: &mut Guest, id: &str, number: &str, net: usize) -> Result<String> {
+    /// How the guest's kernel calls such interrupts.
+    fn kind(&self) -> &'static str {
+        match self.interrupts {
+            Interrupts::Intx => "IO-APIC",
+            _ => "PCI-MSIX",
+        }
+    }
+
+    fn network(&self, guest: &mut Guest, number: &str, net: usize) -> Result<String> {
         let before = self.peer.counters()?;
         let (own, peer) = (OWN[net], PEER[net]);
         let said = guest.run(&format!("network {number} {own} {peer} {PORT}"), 600)?;
         self.peer.moved(before, SENT)?;
-        let kind = match (self.interrupts, id) {
-            (Interrupts::Intx, _) => "IO-APIC",
-            (Interrupts::Msi, "e1000e0") => "PCI-MSI-",
-            _ => "PCI-MSIX",
-        };
+        let kind = self.kind();
         let interrupts = format!("interrupts \"$(interface {number})\" {kind}");
         Ok(said + "\n" + &guest.run(&interrupts, 120)?)
     }
@@ -256,7 +253,7 @@ impl Session<'_> {
             guest.run(&format!("until_true '[ -z \"$(address {IGB})\" ]'"), 30)
         }) && report.step(&self.name("igb0 plugged in again"), || {
             guest.plug(id, &device(id)?)?;
-            self.network(guest, id, IGB, 0)
+            self.network(guest, IGB, 0)
         })
     }
 }
