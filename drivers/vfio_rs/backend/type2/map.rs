@@ -10,7 +10,13 @@ use kernel::{
         PAGE_SIZE, //
     },
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Relaxed,
+            Release, //
+        },
+        Arc, //
+    },
 };
 use vfio_kernel::{
     argsz::UserArg,
@@ -90,35 +96,39 @@ impl Pamu {
             prot: Prot::new(readable, writable),
             readable,
         };
-        let (windows, parts, tenant) = self.reserve(range, memory.vaddr)?;
-        if parts.count == 1 {
-            let filled = self.fill(range, memory, tenant);
-            return self.space.settle(range, filled);
-        }
-        self.fill_windows(&windows, parts, memory, tenant)
-    }
-
-    /// Takes the windows that `range` is about, empty and busy.
-    fn reserve(&self, range: IovaRange, vaddr: u64) -> Result<(Windows, Parts, Arc<Tenant>)> {
         let state = self.state.lock();
         let windows = state.geometry.windows().ok_or(ENODEV)?;
         let parts = windows.parts(range).ok_or(EINVAL)?;
         if self.is_kernels(&state, &windows, parts) {
             return Err(EBUSY);
         }
+        if parts.count == 1 {
+            let window = windows.window(parts.first).ok_or(EINVAL)?;
+            let tenant = self.space.reserve(range, window, memory.vaddr)?;
+            drop(state);
+            let filled = self.fill(range, memory, tenant);
+            return self.space.settle(range, filled);
+        }
+        let tenant = self.reserve_windows(&windows, parts, memory.vaddr)?;
+        drop(state);
+        self.fill_windows(&windows, parts, memory, tenant)
+    }
+
+    /// Takes several windows, empty and busy, or none. Holds `state`.
+    fn reserve_windows(&self, windows: &Windows, parts: Parts, vaddr: u64) -> Result<Arc<Tenant>> {
         let mut tenant = Err(EINVAL);
         for index in parts.indices() {
-            let (range, window) = place(&windows, index, parts.bytes)?;
+            let (range, window) = place(windows, index, parts.bytes)?;
             tenant = self.space.reserve(range, window, vaddr);
             if let Err(err) = &tenant {
                 for done in parts.first..index {
-                    let (range, _) = place(&windows, done, parts.bytes)?;
+                    let (range, _) = place(windows, done, parts.bytes)?;
                     let _ = self.space.settle(range, Err(*err));
                 }
                 break;
             }
         }
-        Ok((windows, parts, tenant?))
+        tenant
     }
 
     /// Fills several windows that are busy, or none.
@@ -211,7 +221,7 @@ impl Pamu {
     }
 
     fn unmap(&self, range: IovaRange) -> Result<u64> {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         let Some(windows) = state.geometry.windows() else {
             return Ok(0);
         };
@@ -219,11 +229,11 @@ impl Pamu {
         let Some(range) = self.without_kernels(&state, &windows, range) else {
             return Ok(0);
         };
-        state.unmapping = state.unmapping.saturating_add(1);
+        // Whoever sees no unmap under the lock sees what the last one did.
+        self.unmapping.fetch_add(1, Relaxed);
         drop(state);
         let unmapped = self.space.unmap_range(range);
-        let mut state = self.state.lock();
-        state.unmapping = state.unmapping.saturating_sub(1);
+        self.unmapping.fetch_sub(1, Release);
         unmapped
     }
 }

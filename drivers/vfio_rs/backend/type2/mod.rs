@@ -31,6 +31,10 @@ use kernel::{
     prelude::*,
     seq_file::SeqFile,
     sync::{
+        atomic::{
+            Acquire,
+            Atomic, //
+        },
         Arc,
         Mutex, //
     },
@@ -71,6 +75,8 @@ pub(super) struct Pamu {
     banks: KBox<dyn BankProvider>,
     #[pin]
     state: Mutex<State>,
+    /// How many threads unmap something: more only under `state`, fewer at any time.
+    unmapping: Atomic<usize>,
 }
 
 struct State {
@@ -78,8 +84,6 @@ struct State {
     /// What the windows take of the budget.
     entries: Entries,
     msi: Msi,
-    /// How many threads unmap something.
-    unmapping: usize,
 }
 
 impl Pamu {
@@ -91,7 +95,6 @@ impl Pamu {
             geometry: Geometry::Unset,
             entries: Entries::none(),
             msi: Msi::new(),
-            unmapping: 0,
         };
         Arc::pin_init(
             pin_init!(Self {
@@ -99,14 +102,15 @@ impl Pamu {
                 strict: params::pamu_strict(),
                 banks,
                 state <- new_mutex!(state, "Pamu::state"),
+                unmapping: Atomic::new(0),
             }),
             GFP_KERNEL,
         )
     }
 
     /// Whether nothing is mapped, so that the geometry may change.
-    fn is_idle(&self, state: &State) -> bool {
-        state.unmapping == 0 && self.space.is_empty()
+    fn is_idle(&self, _state: &State) -> bool {
+        self.unmapping.load(Acquire) == 0 && self.space.is_empty()
     }
 }
 

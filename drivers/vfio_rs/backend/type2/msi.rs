@@ -99,16 +99,19 @@ impl Msi {
 impl Pamu {
     /// How many banks there are to map.
     fn mappable(&self) -> u32 {
-        match self.banks.fixed() {
-            Some(_) => 0,
-            None => self.banks.count(),
+        match self.banks.count() {
+            0 => 0,
+            _ if self.banks.fixed().is_some() => 0,
+            count => count,
         }
     }
 
     /// The windows that are kept for the banks.
     fn implicit(&self, state: &State, windows: &Windows) -> Option<Parts> {
-        let kept = state.msi.mode == Mode::Implicit && self.mappable() != 0;
-        windows.last(self.mappable()).filter(|_| kept)
+        match (state.msi.mode, self.mappable()) {
+            (Mode::Explicit, _) | (_, 0) => None,
+            (Mode::Implicit, count) => windows.last(count),
+        }
     }
 
     /// The address of the first bank, if it is known.
@@ -122,6 +125,9 @@ impl Pamu {
 
     /// Whether a window of `parts` is none of the user's business.
     pub(super) fn is_kernels(&self, state: &State, windows: &Windows, parts: Parts) -> bool {
+        if self.banks.count() == 0 {
+            return false;
+        }
         let fixed = self.banks.fixed().and_then(|base| windows.index(base));
         fixed.is_some_and(|index| parts.indices().contains(&index))
             || self
