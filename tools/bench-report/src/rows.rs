@@ -10,6 +10,8 @@ pub enum Target {
     Min(f64),
     /// At most this part of what C needs.
     OfC(f64),
+    /// At most what ours needs for another row.
+    OfRow(&'static str),
 }
 
 /// A row.
@@ -62,6 +64,32 @@ pub const ROWS: &[Row] = &[
     row("unmap_huge", "unmap it, per 4 KiB", Target::Max(1.0)),
     row("map_page", "map one page", Target::Max(2300.0)),
     row("unmap_page", "unmap one page", Target::Max(1700.0)),
+    row(
+        "type2_map_small",
+        "type2: map 256 MiB, small pages, per page",
+        Target::OfRow("map_small"),
+    ),
+    row(
+        "type2_unmap_small",
+        "unmap it, per page",
+        Target::OfRow("unmap_small"),
+    ),
+    row(
+        "type2_map_huge",
+        "type2: map 256 MiB, huge pages, per 4 KiB",
+        Target::OfRow("map_huge"),
+    ),
+    row(
+        "type2_unmap_huge",
+        "unmap it, per 4 KiB",
+        Target::OfRow("unmap_huge"),
+    ),
+    row("type2_map_page", "type2: map one page", Target::Max(2900.0)),
+    row(
+        "type2_unmap_page",
+        "type2: unmap one page",
+        Target::Max(2900.0),
+    ),
     row("map_bar", "map an own BAR of 16 MiB", Target::OfC(0.1)),
     row("unmap_bar", "unmap it", Target::OfC(1.0)),
     row(

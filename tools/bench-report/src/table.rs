@@ -22,7 +22,11 @@ pub fn rows(record: &Record) -> Table {
             _ => "-".to_owned(),
         });
         cells.push(wanted(row));
-        cells.push(verdict(row, ours, c).to_owned());
+        let of = match row.target {
+            Target::OfRow(name) => record.value(Stack::Ours, name),
+            _ => c,
+        };
+        cells.push(verdict(row, ours, of).to_owned());
         table.add_row(cells);
     }
     table
@@ -74,19 +78,25 @@ fn wanted(row: &Row) -> String {
         Target::Min(least) => format!(">= {least}"),
         Target::OfC(1.0) => "<= C".to_owned(),
         Target::OfC(part) => format!("<= {part} of C"),
+        Target::OfRow(_) => "<= type1".to_owned(),
     }
 }
 
-fn verdict(row: &Row, ours: Option<f64>, c: Option<f64>) -> &'static str {
+/// `of` is what it is a part of.
+fn verdict(row: &Row, ours: Option<f64>, of: Option<f64>) -> &'static str {
     let Some(ours) = ours else { return "absent" };
     let met = match row.target {
         Target::Max(most) => ours <= most,
         Target::Min(least) => ours >= least,
-        Target::OfC(part) => match c {
-            // As many digits as the ratio is printed with.
-            Some(c) => ours <= c * (part + 0.005),
-            None => return "",
-        },
+        Target::OfC(_) | Target::OfRow(_) => {
+            let Some(of) = of else { return "" };
+            match row.target {
+                // As many digits as the ratio is printed with.
+                Target::OfC(part) => ours <= of * (part + 0.005),
+                // And as values are kept with.
+                _ => ours <= of * 1.005 + 0.01,
+            }
+        }
     };
     match met {
         true => "met",

@@ -6,6 +6,7 @@ use std::io;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use vfio_client::iommufd::{self, Ioas};
+use vfio_client::pamu::VFIO_PAMU_IOMMU;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::{
     VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_TYPE1v2_IOMMU as TYPE1V2,
@@ -17,11 +18,20 @@ use vfio_client::{Container, Device, Group};
 pub enum Interface {
     /// `/dev/vfio/vfio`, type1v2.
     Type1,
+    /// `/dev/vfio/vfio`, type2: windows of [`WINDOW`] bytes from [`APERTURE`] on.
+    Pamu,
     /// `/dev/iommu` through type1's ioctls.
     IommufdCompat,
     /// `/dev/iommu` through its own ioctls.
     Iommufd,
 }
+
+/// First address of type2's aperture.
+pub const APERTURE: u64 = 1 << 30;
+/// Bytes of one of its windows.
+pub const WINDOW: u64 = 256 << 20;
+/// How many there are.
+const WINDOWS: u32 = 4;
 
 /// What a space is made of.
 #[derive(Debug)]
@@ -55,20 +65,35 @@ impl Space {
                     kind: Kind::Ioas(ioas),
                 });
             }
-            Interface::Type1 => vfio_client::container::NODE,
+            Interface::Type1 | Interface::Pamu => vfio_client::container::NODE,
             Interface::IommufdCompat => iommufd::NODE,
         };
         let container = Container::open_at(node).context("open the container")?;
         let group =
             Group::open(pci.group().context("no IOMMU group")?).context("open the group")?;
         group.set_container(&container).context("SET_CONTAINER")?;
-        container.set_iommu(TYPE1V2).context("SET_IOMMU")?;
+        if interface == Interface::Pamu {
+            container.set_iommu(VFIO_PAMU_IOMMU).context("SET_IOMMU")?;
+            let last = APERTURE + u64::from(WINDOWS) * WINDOW - 1;
+            container.set_geometry(APERTURE, last).context("geometry")?;
+            container.set_windows(WINDOWS).context("windows")?;
+        } else {
+            container.set_iommu(TYPE1V2).context("SET_IOMMU")?;
+        }
         let device = group.device(&pci.address).context("GET_DEVICE_FD")?;
         Ok(Self {
             device,
             _group: Some(group),
             kind: Kind::Container(container),
         })
+    }
+
+    /// Whether the stack has type2.
+    ///
+    /// # Errors
+    /// If there is no container to ask.
+    pub fn has_windows() -> io::Result<bool> {
+        Ok(Container::open()?.check_extension(VFIO_PAMU_IOMMU)? != 0)
     }
 
     /// Maps `size` bytes at `vaddr` for reading and writing.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Memory into an address space and out of it.
+//! Memory into an address space and out of it, and the same memory by windows.
 
 use anyhow::{Context, Result, ensure};
 use vfio_client::DmaBuf;
@@ -8,14 +8,15 @@ use crate::Devices;
 use crate::clock::Clock;
 use crate::memory::{self, PAGE};
 use crate::sheet::Sheet;
-use crate::space::{Interface, Space};
+use crate::space::{APERTURE, Interface, Space, WINDOW};
 
 /// Bytes of the large mappings.
 const LARGE: usize = 256 << 20;
 /// Pages of them.
 const PAGES: f64 = (LARGE / PAGE) as f64;
-/// Where mappings go: aligned to any page size, and no IOMMU reserves it.
-const IOVA: u64 = 1 << 30;
+/// Where mappings go: aligned to any page size, no IOMMU reserves it, and a window begins there.
+const IOVA: u64 = APERTURE;
+const _: () = assert!(LARGE as u64 == WINDOW);
 /// How often what takes less than a tick of the clock is done, to have a round without one.
 const TRIES: u32 = 5;
 /// How often what takes many ticks is done: mapping for the second time is dear on C, as it makes pages active.
@@ -34,23 +35,66 @@ const BAR_INDEX: u32 = 2;
 pub fn all(sheet: &mut Sheet<'_>, interface: Interface, devices: &Devices) -> Result<()> {
     let clock = Clock::new();
     let space = Space::open(interface, &devices.edu)?;
-    sheet.measure(["map_small", "unmap_small"], || {
+    // On another device, so that both are there at a time and get the same memory.
+    let windows = match &devices.testdev {
+        Some(pci) if interface == Interface::Type1 && Space::has_windows()? => {
+            Some(Space::open(Interface::Pamu, pci)?)
+        }
+        _ => None,
+    };
+    let spaces = Spaces { space, windows };
+    spaces.measure(sheet, clock, "small", ROUNDS_LARGE, || {
         let buf = memory::small(LARGE)?;
-        per_page(clock, &space, buf.addr(), ROUNDS_LARGE)
-    });
+        let start = buf.addr();
+        Ok((buf, start))
+    })?;
     sheet.measure(["map_scattered", "unmap_scattered"], || {
         let (buf, _other) = memory::scattered(LARGE)?;
-        per_page(clock, &space, buf.addr(), ROUNDS_LARGE)
+        per_page(clock, &spaces.space, buf.addr(), ROUNDS_LARGE)
     });
-    sheet.measure(["map_huge", "unmap_huge"], || {
-        let (_buf, start) = memory::huge(LARGE)?;
-        per_page(clock, &space, start, TRIES)
-    });
-    sheet.measure(["map_page", "unmap_page"], || single_page(clock, &space));
+    spaces.measure(sheet, clock, "huge", TRIES, || memory::huge(LARGE))?;
+    spaces.each(sheet, "page", |space| single_page(clock, space));
+    drop(spaces);
     sheet.measure(["map_bar", "unmap_bar"], || {
         own_bar(clock, interface, devices)
     });
     Ok(())
+}
+
+/// What is measured with the same memory.
+struct Spaces {
+    space: Space,
+    /// type2, if the stack has it.
+    windows: Option<Space>,
+}
+
+impl Spaces {
+    /// Measures rows named after `what` for each space.
+    fn each(&self, sheet: &mut Sheet<'_>, what: &str, step: impl Fn(&Space) -> Result<[f64; 2]>) {
+        let all = [("", Some(&self.space)), ("type2_", self.windows.as_ref())];
+        for (prefix, space) in all {
+            if let Some(space) = space {
+                let [map, unmap] = ["map", "unmap"].map(|verb| format!("{prefix}{verb}_{what}"));
+                sheet.measure([&map, &unmap], || step(space));
+            }
+        }
+    }
+
+    /// The same for `LARGE` bytes that `make` makes: memory, and its address.
+    fn measure(
+        &self,
+        sheet: &mut Sheet<'_>,
+        clock: Clock,
+        what: &str,
+        rounds: u32,
+        make: impl FnOnce() -> Result<(DmaBuf, u64)>,
+    ) -> Result<()> {
+        if sheet.wants(&[&format!("type2_unmap_{what}"), &format!("type2_map_{what}")]) {
+            let (_buf, vaddr) = make()?;
+            self.each(sheet, what, |space| per_page(clock, space, vaddr, rounds));
+        }
+        Ok(())
+    }
 }
 
 /// Maps `LARGE` bytes at `vaddr` by one call and unmaps them by one, per page; the best of `rounds`, after one that is not
