@@ -9,7 +9,7 @@ LLVM ?= $(if $(shell grep -s '^CONFIG_CC_IS_CLANG=y' $(KDIR)/include/config/auto
 kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
 
 .DEFAULT_GOAL := modules
-.PHONY: modules modules_install clean demo test test-upstream test-qemu test-dpdk bench check miri fmt kernel kernel-debug setup distclean help
+.PHONY: modules modules_install clean demo demo-type2 test test-upstream test-qemu test-dpdk bench check miri fmt kernel kernel-debug setup distclean help
 
 modules: $(KDIR)/include/config/auto.conf
 	+$(kbuild) modules
@@ -28,6 +28,9 @@ $(KDIR)/include/config/auto.conf:
 
 demo:
 	@scripts/demo
+
+demo-type2:
+	@scripts/demo type2
 
 test: setup
 	@scripts/suite $(if $(ONLY),--only $(ONLY))
@@ -70,6 +73,7 @@ help:
 	@echo '  make clean            remove what make built'
 	@echo 'In a virtual machine, with everything installed and built as needed:'
 	@echo '  make demo             see a device do DMA under the module'
+	@echo '  make demo-type2       see a device reach memory through windows: Documentation/type2.md'
 	@echo '  make test             all tests; make test ONLY=STAGE for one stage (scripts/suite --help)'
 	@echo '  make test-upstream    Linux'\''s own VFIO selftests, on C VFIO and on ours, side by side'
 	@echo '  make test-qemu        guests of QEMU with assigned devices, all kinds of interrupts'

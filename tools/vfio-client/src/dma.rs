@@ -52,6 +52,18 @@ impl DmaBuf {
         })
     }
 
+    /// `len` bytes of huge pages of 2 MiB, which the kernel must have set aside.
+    ///
+    /// # Errors
+    /// errno of mmap(2): ENOMEM without so many.
+    pub fn huge(len: usize) -> io::Result<Self> {
+        Self::with_flags(
+            len,
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            MapFlags::MAP_PRIVATE | MapFlags::MAP_HUGETLB,
+        )
+    }
+
     /// Asks for transparent huge pages, or for none.
     ///
     /// # Errors

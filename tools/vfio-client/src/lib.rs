@@ -6,7 +6,7 @@
 //! program makes, [`sys::raw`] sends any number with any argument.
 //!
 //! Around them: [`DmaBuf`] (page-aligned memory to map for a device), [`Event`] (eventfd with a timed wait), [`edu`] (driver
-//! of QEMU's teaching device), [`kvm`] (virtual machines to tell about groups), [`sysfs`] (find, bind and unbind devices) and [`counters`] (locked and pinned memory).
+//! of QEMU's teaching device), [`kvm`] (virtual machines to tell about groups), [`sysfs`] (find, bind and unbind devices), [`Setting`] (what the kernel is to do otherwise for a while) and [`counters`] (locked and pinned memory).
 //!
 //! The types close what they own when dropped, but impose no order: the kernel must survive every order.
 
@@ -24,6 +24,7 @@ pub mod irq;
 pub mod kvm;
 pub mod pamu;
 pub mod region;
+pub mod setting;
 pub mod sys;
 pub mod sysfs;
 pub mod uapi;
@@ -35,3 +36,4 @@ pub use dma::DmaBuf;
 pub use edu::Edu;
 pub use event::Event;
 pub use group::Group;
+pub use setting::Setting;

@@ -2,12 +2,12 @@
 //! Modules and their parameters.
 
 use std::ffi::CString;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
+use vfio_client::Setting;
 
 use crate::check::errno;
 use crate::setup::{is_rust_stack, read_trimmed};
@@ -76,8 +76,7 @@ pub fn parameter(module: &str, name: &str) -> Result<String> {
 /// A parameter with a value of the test's. Dropping this restores the one before.
 #[derive(Debug)]
 pub struct Set {
-    path: String,
-    before: String,
+    _setting: Setting,
 }
 
 impl Set {
@@ -86,16 +85,11 @@ impl Set {
     /// # Errors
     /// Skip, or what the write said.
     pub fn new(module: &str, name: &str, value: &str) -> Result<Self> {
-        let before = parameter(module, name)?;
-        let path = path(module, name);
-        fs::write(&path, value).with_context(|| path.clone())?;
-        Ok(Self { path, before })
-    }
-}
-
-impl Drop for Set {
-    fn drop(&mut self) {
-        let _ = fs::write(&self.path, &self.before);
+        parameter(module, name)?;
+        let setting = Setting::parameter(module, name, value);
+        Ok(Self {
+            _setting: setting.with_context(|| path(module, name))?,
+        })
     }
 }
 

@@ -2,70 +2,31 @@
 //! type2: geometry, windows, and what edu reaches through them.
 
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags};
 use vfio_client::pamu::*;
 use vfio_client::uapi::*;
-use vfio_client::{DmaBuf, Edu, counters};
+use vfio_client::{DmaBuf, Edu, Setting, counters};
 use vfio_rs_selftests::kmsg::Kmsg;
-use vfio_rs_selftests::pamu::{self, MIB, Wide, cut, map, memory, open, open_with, reaches};
-use vfio_rs_selftests::setup::{EDU, PAGE, PATIENCE, read_trimmed, slowness};
-use vfio_rs_selftests::{Outcome, Result, ensure, errno, order, same, skip, suite, translation};
+use vfio_rs_selftests::pamu::{self, MIB, Wide, map, memory, open, open_with, reaches};
+use vfio_rs_selftests::setup::{EDU, PAGE, PATIENCE, slowness};
+use vfio_rs_selftests::{Outcome, ensure, errno, order, same, skip, suite, translation};
+use vfio_rs_windows::{self as windows, Windows};
 
 const RW: u32 = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
 /// Bytes of a huge page.
 const HUGE: u64 = 2 * MIB;
 
-/// Has the kernel keep `bytes` in huge pages, and gives back what there was.
-struct HugePages(String);
-
-impl HugePages {
-    const COUNT: &str = "/proc/sys/vm/nr_hugepages";
-
-    fn new(bytes: u64) -> Result<Self> {
-        let before = Self(read_trimmed(Self::COUNT)?);
-        std::fs::write(Self::COUNT, (bytes / HUGE).to_string())?;
-        let got: u64 = read_trimmed(Self::COUNT)?.parse()?;
-        if got < bytes / HUGE {
-            skip!("only {got} huge pages to be had");
-        }
-        Ok(before)
-    }
-}
-
-impl Drop for HugePages {
-    fn drop(&mut self) {
-        let _ = std::fs::write(Self::COUNT, &self.0);
-    }
-}
-
-/// `bytes` of huge pages.
-fn huge(bytes: u64) -> Result<DmaBuf> {
-    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_HUGETLB;
-    Ok(DmaBuf::with_flags(bytes as usize, prot, flags)?)
-}
-
-/// The table of the document that this interface comes from.
+/// The table of the document that this interface comes from: what tools/windows shows.
 fn example_of_the_document() -> Outcome {
-    let _banks = pamu::banks(3)?;
+    let _banks = pamu::banks(windows::BANKS)?;
     let _wide = Wide::new()?;
-    let _huge = HugePages::new(256 * MIB)?;
     let opened = open()?;
     let container = &opened.container;
-    same("banks", container.msi_banks()?, 3)?;
-    cut(container, 512 * MIB, 8)?;
-    container.set_msi_mode(1)?;
-    let ram = huge(256 * MIB)?;
-    for window in 0..4 {
-        let offset = window * 64 * MIB;
-        container.map(RW, ram.addr() + offset, offset, 64 * MIB)?;
-    }
-    for bank in 0..3 {
-        container.map_bank(bank, 0x1000_0000 + u64::from(bank) * 0x400_0000)?;
-    }
+    same("banks", container.msi_banks()?, windows::BANKS as i32)?;
+    let example = Windows::set_up(container)?;
+    let all = 256 * MIB + 3 * PAGE;
     if translation::is_shown(&opened.bound.pci) {
         let reached = translation::reachable(&opened.bound.pci, 0, 512 * MIB)?;
-        same("bytes reached", reached, 256 * MIB + 3 * PAGE)?;
+        same("bytes reached", reached, all)?;
         let entries = translation::entries(&opened.bound.pci)?;
         let least = entries
             .iter()
@@ -75,31 +36,20 @@ fn example_of_the_document() -> Outcome {
         same("smallest entry of memory", least, Some(HUGE))?;
     }
     let edu = Edu::new(&opened.device)?;
-    let source = (&ram, 0);
-    for window in 0..4 {
-        let iova = (window + 1) * 64 * MIB - 4;
-        let reached = reaches(&edu, source, iova, (&ram, iova))?;
-        ensure!(reached, "{iova:#x} is not reached");
+    for window in 0..windows::RAM {
+        let word = 0xabcd_ef01 + window;
+        same("memory", example.into_memory(&edu, window, word)?, word)?;
     }
-    for bank in 0..3u32 {
-        let shown = opened.group.msi_fd(bank)?.map()?;
-        let iova = 0x1000_0000 + u64::from(bank) * 0x400_0000;
-        pamu::write_word(&edu, &ram, 0, iova + 0x140, 0x1000 + bank)?;
-        same("register", shown.get(0x140 / 4), 0x1000 + bank)?;
+    for bank in 0..windows::BANKS {
+        let got = example.into_bank(&edu, &opened.group, bank, 0x1000 + bank)?;
+        same("register", got, 0x1000 + bank)?;
     }
-    // The disabled window: nothing anywhere changes.
-    ram.put(4, &[7; 4]);
     let mut log = Kmsg::now()?;
-    pamu::write_word(&edu, &ram, 0, 0x1c00_0000, 0x3000)?;
+    same("changed", example.into_nothing(&edu)?, false)?;
     if translation::is_shown(&opened.bound.pci) {
         log.expect("fault addr 0x1c000000")?;
     }
-    same("beside", ram.copy(4, 4), vec![7; 4])?;
-    same(
-        "unmapped",
-        container.unmap(0, 512 * MIB)?,
-        256 * MIB + 3 * PAGE,
-    )
+    same("unmapped", example.unmap()?, all)
 }
 
 fn short_window() -> Outcome {
@@ -323,7 +273,9 @@ fn closed_in_any_order() -> Outcome {
 
 fn strict_mode() -> Outcome {
     let _strict = pamu::strict()?;
-    let _huge = HugePages::new(2 * HUGE)?;
+    let Ok(_huge) = Setting::huge_pages(2 * HUGE) else {
+        skip!("no huge pages to be had");
+    };
     let opened = open_with(8 * HUGE, 8)?;
     let container = &opened.container;
     let caps = container.pamu_get(VFIO_ATTR_LIMITS)?[2] as u32;
@@ -333,7 +285,7 @@ fn strict_mode() -> Outcome {
         container.pamu_get(VFIO_ATTR_LIMITS)?[0],
         1 << 36,
     )?;
-    let buf = huge(2 * HUGE)?;
+    let buf = DmaBuf::huge(2 * HUGE as usize)?;
     buf.set(0, 1);
     buf.set(HUGE as usize, 1);
     container.map(RW, buf.addr(), 0, HUGE)?;
