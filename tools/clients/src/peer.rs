@@ -33,6 +33,8 @@ impl Peer {
             Ok(!card.netdevs().is_empty())
         })?;
         let interface = card.netdevs().remove(0);
+        // A run before this one may have left its own.
+        command(&["busybox", "ip", "addr", "flush", "dev", &interface])?;
         for address in addresses {
             command(&["busybox", "ip", "addr", "add", address, "dev", &interface])?;
         }
