@@ -15,9 +15,12 @@ use kernel::{
         Mutex, //
     },
 };
-use vfio_kernel::pci::{
-    BusDriver,
-    PciDevice, //
+use vfio_kernel::{
+    iommu,
+    pci::{
+        BusDriver,
+        PciDevice, //
+    },
 };
 
 use super::viability::Holder;
@@ -36,6 +39,8 @@ struct Entry {
     pci: PciDevice,
     name: Name,
     holder: Holder,
+    /// Number of the device's group.
+    group: Option<i32>,
 }
 
 impl Drivers {
@@ -60,6 +65,7 @@ impl Drivers {
                 true => Holder::Safe,
                 false => Holder::Kernel,
             },
+            group: iommu::Group::of(pci.device()).map(|group| group.id()),
         };
         let mut all = self.all.lock();
         all.retain(|entry| entry.pci != *pci);
@@ -77,6 +83,13 @@ impl Drivers {
         let mut all = all.iter();
         let entry = all.find(|entry| core::ptr::eq(entry.pci.device(), dev))?;
         Some((entry.name, entry.holder))
+    }
+
+    /// Whether a driver that does DMA for the kernel has a device of group number `group`.
+    pub(super) fn kernel_has(&self, group: i32) -> bool {
+        let all = self.all.lock();
+        let mut kernels = all.iter().filter(|entry| entry.holder == Holder::Kernel);
+        kernels.any(|entry| entry.group == Some(group))
     }
 }
 

@@ -238,7 +238,32 @@ impl Group {
         }
         let state = self.state.lock();
         state.alive()?;
-        Ok(state.status())
+        Ok(self.status_by(&state))
+    }
+
+    /// What [`status`](Self::status) tells of a group that has joined none.
+    pub(super) fn status_by(&self, state: &State) -> Status {
+        let container_set = state.container.is_some();
+        let claimed = |group: &ARef<iommu::Group>| group.dma_owner_claimed();
+        Status {
+            viable: match container_set {
+                true => !state.cut_off,
+                false => {
+                    !state.iommu_group.as_ref().is_some_and(claimed) && self.check_drivers().is_ok()
+                }
+            },
+            container_set,
+            merged: false,
+        }
+    }
+
+    /// Refuses a group that a driver of the kernel has a device of without the IOMMU core knowing, see
+    /// `watch.rs`. One that comes later finds the group in a container, as `Group::state` is held.
+    pub(super) fn check_drivers(&self) -> Result {
+        match self.drivers.kernel_has(self.id) {
+            true => Err(EPERM),
+            false => Ok(()),
+        }
     }
 
     /// Keeps the user's DMA, and everybody else's, from memory, until the group leaves its
@@ -282,7 +307,9 @@ impl Group {
         state.check(Op::SetContainer)?;
         let iommu_group = state.alive()?;
         let container = container()?;
-        let attached = container.attach_group(iommu_group, self.fence, Sharing::Optional);
+        let attached = self.check_drivers();
+        let attached = attached
+            .and_then(|()| container.attach_group(iommu_group, self.fence, Sharing::Optional));
         let all = match attached {
             Ok(()) => state
                 .members
@@ -429,19 +456,6 @@ impl State {
     pub(super) fn check(&self, op: Op) -> Result {
         self.role()
             .check(op, self.users != 0 || self.members.in_use())
-    }
-
-    pub(super) fn status(&self) -> Status {
-        let container_set = self.container.is_some();
-        let claimed = |group: &ARef<iommu::Group>| group.dma_owner_claimed();
-        Status {
-            viable: match container_set {
-                true => !self.cut_off,
-                false => !self.iommu_group.as_ref().is_some_and(claimed),
-            },
-            container_set,
-            merged: false,
-        }
     }
 
     /// Takes the group and those that joined it out.

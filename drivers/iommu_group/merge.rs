@@ -153,6 +153,7 @@ impl Members {
 
 impl Member {
     fn attach(&self, container: &Container) -> Result {
+        self.group.check_drivers()?;
         container.attach_group(&self.iommu_group, self.group.fence(), self.sharing)
     }
 }
@@ -318,7 +319,7 @@ impl Group {
             let mut state = leader.state().lock();
             let shared = Shared {
                 container: state.container.clone(),
-                status: state.status(),
+                status: leader.status_by(&state),
             };
             if let Some(member) = state.members.find(self) {
                 return Some(f(shared, member));

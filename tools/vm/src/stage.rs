@@ -92,11 +92,12 @@ fn items(options: &Options, build: &Build) -> Result<Vec<Item>> {
         }
         return Ok(items);
     }
-    // In the debug kernel ours are among the kernel's.
-    if options.kernel == Kernel::Release || env::var_os("VFIO_RS_MODULES").is_some() {
-        let dir = cache::modules(options.kernel)?;
-        collect(&dir, &mut items)?;
+    let mut dir = cache::modules(options.kernel)?;
+    // In the debug kernel ours are among the kernel's, but for those that only tests need.
+    if options.kernel == Kernel::Debug && env::var_os("VFIO_RS_MODULES").is_none() {
+        dir.push("test_modules");
     }
+    collect(&dir, &mut items)?;
     if options.stack == Stack::Rust && !has(&items, "vfio_rs.ko") {
         bail!(
             "our modules are not built for the {0} kernel: run `scripts/modules {0}`",

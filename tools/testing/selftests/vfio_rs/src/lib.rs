@@ -23,6 +23,7 @@ pub mod qmp;
 pub mod race;
 pub mod reset;
 pub mod setup;
+pub mod shapes;
 pub mod space;
 pub mod sriov;
 pub mod translation;

@@ -61,6 +61,31 @@ impl Drop for VfioPci {
     }
 }
 
+/// One of the modules of `test_modules`, loaded. Dropping this unloads it.
+#[derive(Debug)]
+pub struct TestModule(&'static str);
+
+impl TestModule {
+    /// Loads `name` with `arguments`; skips where it is not installed, but in the project's machine, where it must be.
+    ///
+    /// # Errors
+    /// What modprobe said; skip.
+    pub fn load(name: &'static str, arguments: &[&str]) -> Result<Self> {
+        let found = modprobe(&["--dry-run", name]);
+        if found.is_err() && std::env::var_os("VFIO_RS_STACK").is_none() {
+            skip!("the module {name} of test_modules is not installed");
+        }
+        modprobe(&[&[name], arguments].concat())?;
+        Ok(Self(name))
+    }
+}
+
+impl Drop for TestModule {
+    fn drop(&mut self) {
+        let _ = modprobe(&["-r", self.0]);
+    }
+}
+
 /// The value of a parameter, as sysfs shows it; skips if there is no such parameter.
 ///
 /// # Errors

@@ -9,12 +9,14 @@ use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
-use vfio_client::{Device, DmaBuf, Edu, Event};
+use vfio_client::{DmaBuf, Event};
 use vfio_rs_selftests::process;
 use vfio_rs_selftests::qmp::Plugged;
 use vfio_rs_selftests::setup::{
-    Bound, E1000E, EDU, GLANCE, IOVA, Opened, PAGE, PATIENCE, all_edus, is_rust_stack, slowness,
+    Bound, EDU, GLANCE, IGB, IOVA, Opened, PATIENCE, all_edus, is_amd_iommu, is_rust_stack,
+    slowness,
 };
+use vfio_rs_selftests::shapes::copies;
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 /// Takes a device off its bus, as if it had been pulled out.
@@ -36,19 +38,6 @@ fn rescan(device: &PciDevice, group: u32) -> Outcome {
         std::thread::sleep(GLANCE / 10);
     }
     Ok(())
-}
-
-/// Copies bytes by the device within two pages at IOVA.
-fn copies(device: &Device, buf: &DmaBuf, seed: u8) -> Outcome {
-    let edu = Edu::new(device)?;
-    buf.fill_pattern(seed);
-    edu.fetch(IOVA, 128)?;
-    edu.store(IOVA + PAGE, 128)?;
-    same(
-        "what arrived",
-        buf.copy(PAGE as usize, 128),
-        buf.copy(0, 128),
-    )
 }
 
 /// An edu device in use, in a group with another, each behind a port of its own. Not in one slot: a function that is found
@@ -137,26 +126,34 @@ fn removal_waits_for_its_user_alone() -> Outcome {
     rescan(&other, opened.bound.group)
 }
 
-/// A device that is plugged in beside one in use belongs to the user's address space, and to no driver of the kernel.
+/// A device that is plugged in beside one in use belongs to the user's address space, and to no driver of the kernel for
+/// as long as he has the group.
 fn plugged_into_a_group_in_use() -> Outcome {
-    E1000E.load_host_driver()?;
+    IGB.load_host_driver()?;
     let (opened, buf, _other) = in_use()?;
     let count = opened.bound.pci.group_members().len();
-    let mut plugged = Plugged::at("noacs2", "e1000e", 1, E1000E.id)?;
+    let mut plugged = Plugged::at("noacs2", "igb", 1, IGB.id)?;
     let new = plugged.functions[0].clone();
     same("its group", new.group(), Some(opened.bound.group))?;
     copies(&opened.device, &buf, 6)?;
     std::thread::sleep(GLANCE);
     same("its driver", new.driver(), None)?;
     // Not even by name.
-    new.set_override(E1000E.driver)?;
-    let _ = new.probe();
+    new.set_override(IGB.driver)?;
+    errno("probe while in use", new.probe(), Errno::EINVAL)?;
     same("its driver then", new.driver(), None)?;
     if is_rust_stack() {
         let said = opened.group.viability()?;
         same("members", said.devices.len(), count + 1)?;
         same("the verdict", said.reason, vfio_client::viability::VIABLE)?;
     }
+    drop((opened, buf));
+    if !is_amd_iommu() {
+        new.probe().context("probe when free")?;
+        same("its driver when free", new.driver().as_deref(), IGB.driver)?;
+        new.release()?;
+    }
+    let (opened, buf, _other) = in_use()?;
     new.bind_vfio()?;
     let device = opened.group.device(&new.address)?;
     let config = device.config()?;

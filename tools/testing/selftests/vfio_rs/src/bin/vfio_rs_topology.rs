@@ -1,31 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Groups of several devices, as slots and bridges make them, and several groups at a time.
 
-use vfio_client::sysfs::{self, PciDevice};
+use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
-use vfio_client::{Container, Device, DmaBuf, Edu, Group};
-use vfio_rs_selftests::setup::{Bound, EDU, IOVA, Kind, PAGE, all_edus};
+use vfio_client::{Container, Group};
+use vfio_rs_selftests::setup::{Bound, EDU, Kind, PAGE, all_edus};
+use vfio_rs_selftests::shapes::{bind, copies, pairs, space};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 use nix::errno::Errno;
-
-/// Pairs of edu devices in a group: behind a conventional bridge, in a slot, behind ports that do not isolate.
-fn pairs() -> Result<Vec<[PciDevice; 2]>> {
-    let mut pairs = Vec::new();
-    for device in all_edus()? {
-        let mut edus = device.group_members();
-        edus.retain(|d| d.id() == Some(EDU.id));
-        if let [first, second, ..] = &edus[..]
-            && *first == device
-        {
-            pairs.push([first.clone(), second.clone()]);
-        }
-    }
-    if pairs.is_empty() {
-        skip!("no group with two edu devices");
-    }
-    Ok(pairs)
-}
 
 /// An edu device in a group with a port that it is behind.
 fn behind_a_port() -> Result<(PciDevice, PciDevice)> {
@@ -39,36 +22,6 @@ fn behind_a_port() -> Result<(PciDevice, PciDevice)> {
         }
     }
     skip!("no edu shares a group with a port of PCI Express")
-}
-
-/// Binds a device whose neighbours have no drivers that keep the group from being used.
-fn bind(device: &PciDevice) -> Result<Bound> {
-    for other in device.group_members() {
-        if !other.is_bridge() && other.driver().as_deref() != Some(sysfs::VFIO_PCI) {
-            other.release()?;
-        }
-    }
-    device.bind_vfio()?;
-    Bound::new(device.clone())
-}
-
-/// Copies bytes within `buf`, which is mapped at IOVA, by the device.
-fn copies(device: &Device, buf: &DmaBuf, seed: u8) -> Outcome {
-    let edu = Edu::new(device)?;
-    buf.fill_pattern(seed);
-    edu.fetch(IOVA, 128)?;
-    edu.store(IOVA + PAGE, 128)?;
-    same(
-        "what arrived",
-        buf.copy(PAGE as usize, 128),
-        buf.copy(0, 128),
-    )
-}
-
-fn space(container: &Container) -> Result<DmaBuf> {
-    let buf = DmaBuf::new(2 * PAGE as usize)?;
-    container.map_buf(&buf, IOVA)?;
-    Ok(buf)
 }
 
 fn both_of_a_group() -> Outcome {

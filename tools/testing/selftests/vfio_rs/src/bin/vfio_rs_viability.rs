@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A group of several devices: it is handed out only if the kernel's own drivers keep off all of it.
 
+use std::fs;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -77,35 +78,52 @@ fn neighbour_with_host_driver() -> Outcome {
     Ok(())
 }
 
-/// Writes the address to the host driver's file `bind`, which returns what the probe did.
-fn bind_by_hand(device: &PciDevice) -> std::io::Result<()> {
-    let driver = E1000E.driver.unwrap_or_default();
-    std::fs::write(
-        format!("/sys/bus/pci/drivers/{driver}/bind"),
-        &device.address,
-    )
+/// The host drivers of the neighbours in a shared group, by device; all are unbound.
+fn drivers_of(others: Vec<PciDevice>) -> Result<Vec<(PciDevice, String)>> {
+    let mut all = Vec::new();
+    for device in others {
+        // It may have none.
+        let _ = device.probe();
+        if let Some(driver) = device.driver() {
+            device.release()?;
+            all.push((device, driver));
+        }
+    }
+    if all.is_empty() {
+        skip!("no device of the shared group has a host driver");
+    }
+    Ok(all)
 }
 
 fn host_driver_is_denied_while_in_use() -> Outcome {
-    let (bound, other) = spoiled()?;
-    other.release()?;
+    let (bound, others) = shared()?;
+    let drivers = drivers_of(others)?;
     let (container, group) = bound.attach(VFIO_TYPE1v2_IOMMU)?;
     let device = group.device(&bound.pci.address)?;
-    let wanted = E1000E.driver;
-    other.set_override(wanted)?;
-    // Whatever the write returns, the driver must not have it.
-    let _ = other.probe();
-    same("driver while in use", other.driver(), None)?;
-    errno("bind by hand", bind_by_hand(&other), Errno::EBUSY)?;
-    same("driver then", other.driver(), None)?;
+    for (other, driver) in &drivers {
+        other.set_override(Some(driver))?;
+        // What the bus makes of the driver's EBUSY.
+        errno(driver, other.probe(), Errno::EINVAL)?;
+        same("driver while in use", other.driver(), None)?;
+        let by_hand = fs::write(
+            format!("/sys/bus/pci/drivers/{driver}/bind"),
+            &other.address,
+        );
+        errno("bind by hand", by_hand, Errno::EBUSY)?;
+        same("driver then", other.driver(), None)?;
+    }
     same(
         "status",
         group.status()?,
         VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET,
     )?;
     drop((device, group, container));
-    other.probe().context("probe when free")?;
-    same("has a driver when free", other.driver().is_some(), true)
+    for (other, driver) in drivers {
+        other.probe().context("probe when free")?;
+        same("driver when free", other.driver(), Some(driver))?;
+        other.release()?;
+    }
+    Ok(())
 }
 
 fn host_driver_is_denied_from_set_container_on() -> Outcome {
