@@ -22,6 +22,7 @@ const VTD_ONLY: &[&str] = &[
     "intx",
     "ioeventfd",
     "kvm",
+    "merge_kvm",
     "nointxmask",
     "params",
     "power",

@@ -49,13 +49,21 @@ impl Faults {
     /// # Errors
     /// Skip, or a file that cannot be written.
     pub fn new() -> Result<Self> {
+        Self::besides(FIRMWARE)
+    }
+
+    /// As [`Faults::new`]; but nothing fails within the kernel's function `name`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn besides(name: &str) -> Result<Self> {
         let set = |name: &str, value: String| {
             fs::write(Path::new(DEBUGFS).join(name), value).with_context(|| name.to_owned())
         };
         if !Path::new(SWITCH).exists() || !Path::new(DEBUGFS).join("failslab").exists() {
             skip!("the kernel injects no faults");
         }
-        let (start, end) = function(FIRMWARE)?;
+        let (start, end) = function(name)?;
         for kind in KINDS {
             set(&format!("{kind}/verbose"), "0".to_owned())?;
             set(&format!("{kind}/stacktrace-depth"), "32".to_owned())?;
@@ -89,8 +97,8 @@ impl Faults {
     }
 
     /// Runs `call` again and again, with its first, second, third allocation failing, until none is left to fail. Each
-    /// error must be one of `allowed`. Beyond the first hundred it is only some of them, fewer and fewer. `before` prepares, `after` looks at what the call left behind and undoes it; it is
-    /// told whether the call failed.
+    /// error must be one of `allowed`. Beyond the first hundred it is only some of them, fewer and fewer. `before` prepares,
+    /// `after` looks at what the call left behind and undoes it; it is told whether the call failed.
     ///
     /// # Errors
     /// What `before` or `after` say; a wrong errno; a call that fails by itself, or never.

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use vfio_client::sysfs::{self, VFIO_PCI};
-use vfio_client::{Device, DmaBuf, Edu, Group};
+use vfio_client::uapi::VFIO_TYPE1v2_IOMMU;
+use vfio_client::{Container, Device, DmaBuf, Edu, Group};
 
 use crate::setup::{Bound, EDU, is_rust_stack};
 use crate::{Context, Result, skip};
@@ -70,6 +71,35 @@ pub fn edu_groups<const N: usize>() -> Result<[EduGroup; N]> {
     };
     let groups = groups.into_iter().map(bind).collect::<Result<Vec<_>>>()?;
     groups.try_into().ok().context("as many as asked for")
+}
+
+/// A leader in a container, and a group that is to join it.
+#[derive(Debug)]
+pub struct Pair {
+    /// Both, that of the leader first.
+    pub groups: [EduGroup; 2],
+    /// The leader's, type1v2.
+    pub container: Container,
+    /// The first group.
+    pub leader: Group,
+    /// The second.
+    pub other: Group,
+}
+
+/// The first two of [`edu_groups`].
+///
+/// # Errors
+/// Skip, or the step that failed.
+pub fn pair() -> Result<Pair> {
+    let groups: [EduGroup; 2] = edu_groups()?;
+    let (container, leader) = groups[0].devices[0].attach(VFIO_TYPE1v2_IOMMU)?;
+    let other = groups[1].open()?;
+    Ok(Pair {
+        groups,
+        container,
+        leader,
+        other,
+    })
 }
 
 /// Whether DMA by the edu device `device` to `iova` arrives in `buf`.

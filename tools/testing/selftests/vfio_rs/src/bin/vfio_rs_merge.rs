@@ -5,12 +5,10 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
-use vfio_client::kvm::FileAction;
 use vfio_client::sys;
 use vfio_client::uapi::*;
-use vfio_client::{Container, DmaBuf, Edu, Event, Group};
-use vfio_rs_selftests::machine::{kvm_uses, machine, wait_kvm_uses};
-use vfio_rs_selftests::merge::{EduGroup, edu_groups, reaches};
+use vfio_client::{Container, DmaBuf, Edu, Event};
+use vfio_rs_selftests::merge::{EduGroup, edu_groups, pair, reaches};
 use vfio_rs_selftests::reset::hot_reset;
 use vfio_rs_selftests::setup::{E1000E, IGB, IOVA, NVME, PAGE};
 use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
@@ -18,26 +16,6 @@ use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 const VIABLE: u32 = VFIO_GROUP_FLAGS_VIABLE;
 const SET: u32 = VFIO_GROUP_FLAGS_CONTAINER_SET;
 const MERGED: u32 = VFIO_GROUP_FLAGS_MERGED;
-
-/// A leader in a container, and a group that is to join it.
-struct Pair {
-    groups: [EduGroup; 2],
-    container: Container,
-    leader: Group,
-    other: Group,
-}
-
-fn pair() -> Result<Pair> {
-    let groups: [EduGroup; 2] = edu_groups()?;
-    let (container, leader) = groups[0].devices[0].attach(VFIO_TYPE1v2_IOMMU)?;
-    let other = groups[1].open()?;
-    Ok(Pair {
-        groups,
-        container,
-        leader,
-        other,
-    })
-}
 
 fn page() -> Result<DmaBuf> {
     Ok(DmaBuf::new(PAGE as usize)?)
@@ -415,32 +393,6 @@ fn hot_reset_by_the_leader() -> Outcome {
     Ok(())
 }
 
-fn machine_of_the_leader() -> Outcome {
-    let p = pair()?;
-    let (vm, kvm) = machine()?;
-    p.leader.merge(&p.other)?;
-    let without = kvm_uses()?;
-    kvm.file(FileAction::Add, p.leader.as_raw_fd())?;
-    let device = p.leader.device(p.groups[1].name())?;
-    same("uses", kvm_uses()?, without + 1)?;
-    drop(device);
-    wait_kvm_uses("uses when closed", without)?;
-    // The member's own file counts first, and both may be given.
-    kvm.file(FileAction::Add, p.other.as_raw_fd())?;
-    kvm.file(FileAction::Del, p.leader.as_raw_fd())?;
-    let device = p.leader.device(p.groups[1].name())?;
-    same("uses by its own", kvm_uses()?, without + 1)?;
-    let leaders = p.leader.device(p.groups[0].name())?;
-    same("uses by the leader", kvm_uses()?, without + 1)?;
-    drop((device, leaders));
-    p.leader.split(&p.other)?;
-    // Given already, to the same machine: nothing changes behind its back.
-    kvm.file(FileAction::Add, p.leader.as_raw_fd())?;
-    p.leader.merge(&p.other)?;
-    drop((kvm, vm));
-    Ok(())
-}
-
 suite!(
     mappings_before_and_after,
     devices_are_opened_through_the_leader,
@@ -455,5 +407,4 @@ suite!(
     not_viable,
     nothing_is_counted_twice,
     hot_reset_by_the_leader,
-    machine_of_the_leader,
 );
