@@ -36,11 +36,6 @@ impl UserArg {
         Self(self.0.wrapping_add(offset))
     }
 
-    /// The address `offset` bytes further on.
-    pub fn offset(self, offset: usize) -> Self {
-        Self(self.0.wrapping_add(offset))
-    }
-
     /// Whether `len` bytes from here on can be a user's at all, `access_ok()`.
     pub fn access_ok(self, len: usize) -> bool {
         // SAFETY: Looks at the numbers only.

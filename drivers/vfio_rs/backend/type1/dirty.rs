@@ -89,7 +89,7 @@ impl UserBitmap {
         let at = run.first_word().wrapping_mul(8) as usize;
         let kept = match run.begins_a_word() {
             true => 0,
-            false => self.data.offset(at).read_min::<u64>(8)?,
+            false => self.data.at(at).read_min::<u64>(8)?,
         };
         let bytes = run.words().wrapping_mul(8) as usize;
         let mut writer = self.data.slice(at, bytes).writer();
@@ -141,7 +141,7 @@ impl Type1 {
                 Ok(())
             }
             uapi::VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP => {
-                self.dirty_bitmap(arg.offset(MIN), (argsz as usize).saturating_sub(MIN))
+                self.dirty_bitmap(arg.at(MIN), (argsz as usize).saturating_sub(MIN))
             }
             _ => Err(EINVAL),
         }

@@ -62,7 +62,7 @@ impl Type1 {
                 if (unmap.argsz as usize) < MIN.wrapping_add(UserBitmap::SIZE) {
                     return Err(EINVAL);
                 }
-                let bitmap = arg.offset(MIN).read_min(UserBitmap::SIZE)?;
+                let bitmap = arg.at(MIN).read_min(UserBitmap::SIZE)?;
                 Some(UserBitmap::new(bitmap, unmap.size)?)
             }
             false => None,
