@@ -11,14 +11,12 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
 };
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use vfio_client::group::node;
 
 use crate::Outcome;
-use crate::check::same;
 use crate::process::{self, Child};
-use crate::setup::{Bound, PAGE, PATIENCE, slowness};
+use crate::setup::{Bound, PAGE};
 
 /// User and group `nobody`.
 pub const NOBODY: u32 = 65534;
@@ -62,11 +60,7 @@ pub fn spawn(body: impl FnOnce() -> Outcome) -> Result<Child> {
 /// # Errors
 /// If it does not.
 pub fn expect_success(mut child: Child) -> Outcome {
-    same(
-        "status of the user's process",
-        child.wait(PATIENCE * slowness())?,
-        WaitStatus::Exited(child.pid, 0),
-    )
+    child.ended_well("status of the user's process")
 }
 
 /// Two ends of a socket that carries descriptors.

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
 
+use crate::same;
 use crate::setup::{PATIENCE, slowness};
 
 /// A forked child; killed when dropped.
@@ -73,6 +74,15 @@ impl Child {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits for its end with status 0.
+    ///
+    /// # Errors
+    /// If it ends in another way, or not, with `what` it is.
+    pub fn ended_well(&mut self, what: &str) -> Result<()> {
+        let status = self.wait(PATIENCE * slowness()).context(what.to_owned())?;
+        same(what, status, WaitStatus::Exited(self.pid, 0))
     }
 
     /// Waits until `signal` has ended it.

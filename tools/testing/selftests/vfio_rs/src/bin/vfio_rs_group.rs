@@ -6,12 +6,11 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::mman::{MapFlags, ProtFlags};
-use nix::sys::wait::WaitStatus;
 use vfio_client::sys;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Event, Group};
 use vfio_rs_selftests::process;
-use vfio_rs_selftests::setup::{EDU, PAGE, PATIENCE, open_edu, slowness};
+use vfio_rs_selftests::setup::{EDU, PAGE, open_edu};
 use vfio_rs_selftests::{Outcome, errno, same, suite};
 
 fn second_opener() -> Outcome {
@@ -22,8 +21,7 @@ fn second_opener() -> Outcome {
         Err(e) if e.raw_os_error() == Some(libc::EBUSY) => 0,
         _ => 1,
     })?;
-    let status = child.wait(PATIENCE * slowness())?;
-    same("another process", status, WaitStatus::Exited(child.pid, 0))?;
+    child.ended_well("another process")?;
     drop(first);
     bound.open_group()?;
     Ok(())

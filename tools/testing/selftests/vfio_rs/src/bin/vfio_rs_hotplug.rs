@@ -6,7 +6,6 @@ use std::os::fd::AsRawFd;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::wait::WaitStatus;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{DmaBuf, Event};
@@ -111,11 +110,7 @@ fn removal_waits_for_its_user_alone() -> Outcome {
     );
     ensure!(removal.try_wait()?.is_none(), "a device in use went");
     drop(device);
-    same(
-        "removal",
-        removal.wait(PATIENCE * slowness())?,
-        WaitStatus::Exited(removal.pid, 0),
-    )?;
+    removal.ended_well("removal")?;
     same("requests for the other", not_asked.take()?, None)?;
     errno(
         "the device",

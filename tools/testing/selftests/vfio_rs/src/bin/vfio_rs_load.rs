@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::wait::WaitStatus;
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
@@ -19,7 +18,7 @@ use vfio_rs_selftests::race::{is_expected, race_while};
 use vfio_rs_selftests::setup::{
     Bound, E1000E, EDU, IGB, IOVA, Kind, Opened, PAGE, PATIENCE, slowness,
 };
-use vfio_rs_selftests::{Outcome, Result, ensure, same, suite};
+use vfio_rs_selftests::{Outcome, Result, ensure, suite};
 
 /// How often each way of taking away is tried.
 const ROUNDS: u32 = 3;
@@ -104,8 +103,7 @@ fn user(bound: &Bound) -> Result<Child> {
 }
 
 fn ended_well(user: &mut Child) -> Outcome {
-    let status = user.wait(PATIENCE * slowness())?;
-    same("the user", status, WaitStatus::Exited(user.pid, 0))
+    user.ended_well("the user")
 }
 
 /// Has `take` take the device away from a user that works, `ROUNDS` times.
@@ -161,11 +159,7 @@ fn user_is_killed_meanwhile() -> Outcome {
         let mut unbind = process::spawn(|| bound.pci.unbind().is_err().into())?;
         nix::sys::signal::kill(user.pid, Signal::SIGKILL)?;
         user.killed_by(Signal::SIGKILL)?;
-        same(
-            "status of the unbinding",
-            unbind.wait(PATIENCE * slowness())?,
-            WaitStatus::Exited(unbind.pid, 0),
-        )?;
+        unbind.ended_well("status of the unbinding")?;
     }
     Ok(())
 }

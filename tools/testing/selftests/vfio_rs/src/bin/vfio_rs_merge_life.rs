@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::wait::WaitStatus;
 use vfio_client::uapi::*;
 use vfio_client::{Container, Device, DmaBuf, Edu, Group, counters};
 use vfio_rs_selftests::merge::{EduGroup, edu_groups, reaches};
@@ -170,8 +169,7 @@ fn taken(groups: &[EduGroup; 2], take: impl FnOnce() -> Outcome) -> Outcome {
     ensure!(child.try_wait()?.is_none(), "it was taken while open");
     errno("leave", m.member.leave(), Errno::EBUSY)?;
     drop(m.members);
-    let status = child.wait(PATIENCE * slowness())?;
-    same("taking it", status, WaitStatus::Exited(child.pid, 0))?;
+    child.ended_well("taking it")?;
     errno("status of the member", m.member.status(), Errno::ENODEV)?;
     errno("leave", m.member.leave(), Errno::ENODEV)?;
     errno("split", m.leader.split(&m.member), Errno::ENODEV)?;

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use nix::errno::Errno;
-use nix::sys::wait::WaitStatus;
 use vfio_client::uapi::*;
 use vfio_client::{Container, Group};
 use vfio_rs_selftests::merge::{EduGroup, edu_groups};
 use vfio_rs_selftests::process::spawn;
 use vfio_rs_selftests::race::{is_expected, race};
-use vfio_rs_selftests::setup::{PATIENCE, number, slowness};
-use vfio_rs_selftests::{Outcome, Result, ensure, same, suite};
+use vfio_rs_selftests::setup::number;
+use vfio_rs_selftests::{Outcome, Result, ensure, suite};
 
 const GROUPS: usize = 3;
 /// How long they run against each other.
@@ -123,8 +122,7 @@ fn two_processes(shared: bool) -> Outcome {
         })?);
     }
     for mut child in children {
-        let status = child.wait(PATIENCE * slowness())?;
-        same("a process", status, WaitStatus::Exited(child.pid, 0))?;
+        child.ended_well("a process")?;
     }
     drop(held);
     check_free(&groups)

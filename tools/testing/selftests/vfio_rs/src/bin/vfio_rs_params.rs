@@ -24,15 +24,18 @@ fn remove_id(id: &str) -> std::io::Result<()> {
     fs::write(format!("{DRIVER}/remove_id"), id)
 }
 
+/// Those that are on or off.
+const SWITCHES: [&str; 5] = [
+    "nointxmask",
+    "disable_vga",
+    "disable_idle_d3",
+    "enable_sriov",
+    "disable_denylist",
+];
+
 fn defaults() -> Outcome {
     let _module = VfioPci::load(&[])?;
-    for name in [
-        "nointxmask",
-        "disable_vga",
-        "disable_idle_d3",
-        "enable_sriov",
-        "disable_denylist",
-    ] {
+    for name in SWITCHES {
         same(name, parameter("vfio_pci", name)?.as_str(), "N")?;
     }
     let noiommu = parameter("vfio", "enable_unsafe_noiommu_mode")?;
@@ -47,13 +50,7 @@ fn given_at_load() -> Outcome {
         "enable_sriov",
         "disable_denylist=Y",
     ])?;
-    for name in [
-        "nointxmask",
-        "disable_vga",
-        "disable_idle_d3",
-        "enable_sriov",
-        "disable_denylist",
-    ] {
+    for name in SWITCHES {
         same(name, parameter("vfio_pci", name)?.as_str(), "Y")?;
     }
     drop(module);

@@ -5,7 +5,6 @@ use std::fs;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::wait::WaitStatus;
 use vfio_client::Event;
 use vfio_client::config::{BAR0, COMMAND, COMMAND_MASTER, COMMAND_MEMORY, DEVICE, VENDOR};
 use vfio_client::sysfs::{PciDevice, VFIO_PCI};
@@ -136,11 +135,7 @@ fn waits_for_users(take_away: impl Fn(&PciDevice) -> std::io::Result<()>) -> Out
     ensure!(child.try_wait()?.is_none(), "a function in use went");
     drop(device);
     drop(pf_device);
-    same(
-        "status",
-        child.wait(PATIENCE * slowness())?,
-        WaitStatus::Exited(child.pid, 0),
-    )?;
+    child.ended_well("status")?;
     same("functions after", of(&made.pf.pci)?.len(), 0)
 }
 

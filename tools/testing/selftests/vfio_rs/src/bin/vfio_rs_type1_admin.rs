@@ -3,13 +3,12 @@
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{Uid, setresuid};
 use vfio_client::DmaBuf;
 use vfio_client::uapi::*;
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::modules::Set;
-use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, PATIENCE, is_rust_stack, slowness};
+use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, is_rust_stack};
 use vfio_rs_selftests::{Outcome, ensure, errno, process, same, skip, suite, translation};
 
 const TYPE1: &str = "vfio_iommu_type1";
@@ -74,8 +73,7 @@ fn line_about_the_memlock_limit() -> Outcome {
             }
         }
     })?;
-    let status = child.wait(PATIENCE * slowness())?;
-    same("status", status, WaitStatus::Exited(child.pid, 0))?;
+    child.ended_well("status")?;
     let lines = log.lines()?;
     let about: Vec<_> = lines
         .iter()

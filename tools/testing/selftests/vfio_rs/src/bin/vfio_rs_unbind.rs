@@ -4,7 +4,6 @@
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::wait::WaitStatus;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{Edu, Event, Group};
@@ -33,11 +32,7 @@ fn start_unbind(device: &PciDevice, opened: &Opened) -> Result<Child> {
 }
 
 fn expect_done(unbind: &mut Child) -> Outcome {
-    same(
-        "status of the unbinding",
-        unbind.wait(PATIENCE * slowness())?,
-        WaitStatus::Exited(unbind.pid, 0),
-    )
+    unbind.ended_well("status of the unbinding")
 }
 
 fn unbind_waits_for_the_user() -> Outcome {
@@ -190,11 +185,7 @@ fn fork_shares_the_device() -> Outcome {
         let work = || -> Outcome { same("liveness", Edu::new(&opened.device)?.liveness(3)?, !3) };
         work().is_err().into()
     })?;
-    same(
-        "child",
-        child.wait(PATIENCE * slowness())?,
-        WaitStatus::Exited(child.pid, 0),
-    )?;
+    child.ended_well("child")?;
     buf.fill(0x30);
     let edu = Edu::new(&opened.device)?;
     edu.fetch(IOVA, 64)?;
@@ -218,11 +209,7 @@ fn mapping_of_a_dead_process() -> Outcome {
         };
         work().is_err().into()
     })?;
-    same(
-        "child",
-        child.wait(PATIENCE * slowness())?,
-        WaitStatus::Exited(child.pid, 0),
-    )?;
+    child.ended_well("child")?;
     // Its memory stays pinned for the device, and is charged to nobody alive.
     same("locked memory", vfio_client::counters::locked_kib()?, 0)?;
     let buf = opened.map_new(0x80_0000, 1)?;

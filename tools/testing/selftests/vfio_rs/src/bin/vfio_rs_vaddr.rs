@@ -5,12 +5,11 @@ use std::fs;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{Uid, setresuid};
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Edu, Group, counters};
 use vfio_rs_selftests::process::{self, Child};
-use vfio_rs_selftests::setup::{EDU, IGB, IOVA, PAGE, PATIENCE, open_edu, slowness};
+use vfio_rs_selftests::setup::{EDU, IGB, IOVA, PAGE, open_edu};
 use vfio_rs_selftests::{Context, Outcome, Result, errno, same, suite};
 
 const RW: u32 = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
@@ -164,8 +163,7 @@ fn in_child(body: impl FnOnce() -> Outcome) -> Outcome {
             1
         }
     })?;
-    let status = child.wait(PATIENCE * slowness())?;
-    same("status", status, WaitStatus::Exited(child.pid, 0))
+    child.ended_well("status")
 }
 
 fn locked_memory_follows() -> Outcome {
