@@ -6,6 +6,7 @@
 
 mod check;
 mod curve;
+mod profile;
 mod record;
 mod rows;
 mod stack;
@@ -19,6 +20,7 @@ use std::thread;
 use anyhow::{Result, bail};
 use clap::Parser;
 
+use crate::profile::Profiler;
 use crate::record::Record;
 use crate::stack::{Machines, STACKS, Stack};
 
@@ -47,6 +49,18 @@ struct Args {
     /// Print the committed numbers and measure nothing.
     #[arg(long)]
     show: bool,
+    /// Tell which functions the instructions of this row, and the one measured with it, are in; of ours, or of --only.
+    #[arg(long, value_name = "ROW", conflicts_with_all = ["check", "show"])]
+    profile: Option<String>,
+    /// Leave functions with fewer instructions out of the profile.
+    #[arg(long, default_value_t = 10.0)]
+    least: f64,
+    /// The profiler's plugin.
+    #[arg(long, hide = true, default_value = "profile.so")]
+    plugin: PathBuf,
+    /// System.map of the machine's kernel.
+    #[arg(long, hide = true, default_value = "System.map")]
+    symbols: PathBuf,
     /// The project's folder.
     #[arg(long, hide = true, default_value = ".")]
     top: PathBuf,
@@ -70,6 +84,18 @@ fn main() -> Result<ExitCode> {
         } else {
             ExitCode::FAILURE
         });
+    }
+    if let Some(row) = &args.profile {
+        let profiler = Profiler {
+            machines: &machines,
+            plugin: &args.plugin,
+            symbols: &args.symbols,
+            folder: &args.plugin.with_extension("out"),
+        };
+        let named = |stack: &Stack| args.only.iter().any(|name| name == stack.name());
+        let stack = STACKS.into_iter().find(named).unwrap_or(Stack::Ours);
+        profiler.print(stack, row, args.least)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let mut record = Record::read(&json).unwrap_or_default();
     if !args.show {

@@ -95,7 +95,11 @@ impl Machines<'_> {
         last.map_or(Ok(()), Err)
     }
 
-    fn run(&self, stack: Stack, options: &[&str], arguments: &[&str]) -> Result<Measured> {
+    /// Has the program measure `stack` in a machine with `options`.
+    ///
+    /// # Errors
+    /// If the machine or the program fails.
+    pub fn run(&self, stack: Stack, options: &[&str], arguments: &[&str]) -> Result<Measured> {
         let output = Command::new(self.top.join("scripts/vm"))
             .args(options)
             .args(["--iommu", "intel,caching-mode=off"])

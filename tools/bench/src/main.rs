@@ -12,13 +12,15 @@ mod rows;
 mod sheet;
 mod space;
 
-use std::env;
+use std::path::PathBuf;
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use vfio_client::sysfs::PciDevice;
 use vfio_rs_bench::Measured;
 
+use crate::clock::Clock;
 use crate::sheet::Sheet;
 use crate::space::Interface;
 
@@ -37,18 +39,25 @@ struct Args {
     /// Only rows whose name contains this.
     #[arg(long, default_value = "")]
     filter: String,
+    /// Mark each step for a profiler, and copy the kernel's symbols to this file.
+    #[arg(long)]
+    marks: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     let devices = Devices::bind()?;
     let mut sheet = Sheet::new(&args.filter);
+    if let Some(file) = &args.marks {
+        fs::write(file, fs::read("/proc/kallsyms")?).context("copy symbols")?;
+    }
+    let clock = Clock::new(args.marks.is_some());
     if args.threads {
         rows::threads::all(&mut sheet, args.interface, &devices)?;
     } else {
-        rows::device::all(&mut sheet, args.interface, &devices)?;
-        rows::dma::all(&mut sheet, args.interface, &devices)?;
-        rows::scaling::all(&mut sheet, args.interface, &devices, args.mappings)?;
+        rows::device::all(&mut sheet, clock, args.interface, &devices)?;
+        rows::dma::all(&mut sheet, clock, args.interface, &devices)?;
+        rows::scaling::all(&mut sheet, clock, args.interface, &devices, args.mappings)?;
     }
     let measured: Measured = sheet.into();
     println!("{}", serde_json::to_string(&measured)?);

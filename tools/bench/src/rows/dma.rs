@@ -32,8 +32,12 @@ const BAR_INDEX: u32 = 2;
 ///
 /// # Errors
 /// If no address space is to be had.
-pub fn all(sheet: &mut Sheet<'_>, interface: Interface, devices: &Devices) -> Result<()> {
-    let clock = Clock::new();
+pub fn all(
+    sheet: &mut Sheet<'_>,
+    clock: Clock,
+    interface: Interface,
+    devices: &Devices,
+) -> Result<()> {
     let space = Space::open(interface, &devices.edu)?;
     // On another device, so that both are there at a time and get the same memory.
     let windows = match &devices.testdev {

@@ -30,6 +30,7 @@ const LIMIT: &str = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit";
 /// If the limit of mappings cannot be raised, or a mapping fails.
 pub fn all(
     sheet: &mut Sheet<'_>,
+    clock: Clock,
     interface: Interface,
     devices: &Devices,
     most: u64,
@@ -52,7 +53,6 @@ pub fn all(
         return Ok(());
     }
     let space = Space::open(interface, &devices.edu)?;
-    let clock = Clock::new();
     let buf = memory::small(BUFFER * PAGE)?;
     let page = PAGE as u64;
     let vaddr = |number: u64| buf.addr() + number % BUFFER as u64 * page;
