@@ -6,7 +6,7 @@
 //! alike, so there is one way at a time: uncached, for users' normal maps and for accesses by the
 //! kernel, or write-combining. It changes when nobody is left who needs the other one.
 //!
-//! Lock: `CachedBar::mode`, a leaf, also taken under `mmap_lock`.
+//! Locks: `CachedBar::mode`, a leaf, also taken under `mmap_lock`; `UncachedBar::region`, a leaf.
 
 use core::ops::Deref;
 use kernel::{
@@ -14,7 +14,8 @@ use kernel::{
     prelude::*,
     sync::{
         Arc,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     },
 };
 use vfio_kernel::{
@@ -37,12 +38,21 @@ use vfio_kernel::{
     },
 };
 
-/// One BAR that is reserved.
+/// One BAR that is reserved. The kernel maps it at its first access, as many see none.
 pub(super) enum Bar {
     /// Always uncached.
-    Uncached { io: BarIo, _region: BarRegion },
+    Uncached(Pin<KBox<UncachedBar>>),
     /// Uncached or write-combining.
     Either(Arc<CachedBar>),
+}
+
+/// A BAR that is always uncached.
+#[pin_data]
+pub(super) struct UncachedBar {
+    io: SetOnce<BarIo>,
+    /// Held while it is mapped.
+    #[pin]
+    region: Mutex<BarRegion>,
 }
 
 /// A BAR that may be write-combining.
@@ -56,7 +66,7 @@ pub(super) struct CachedBar {
 
 enum Mode {
     Uncached {
-        /// `None` if the kernel could not map it after the BAR was write-combining.
+        /// `None` if the kernel has not mapped it.
         io: Option<Arc<BarIo>>,
         /// Leases.
         leases: usize,
@@ -71,31 +81,28 @@ enum Mode {
 }
 
 impl Bar {
-    /// Reserves and maps a BAR. Nobody else's is the rest of what users may map, `mappable`.
+    /// Reserves a BAR. Nobody else's is the rest of what users may map, `mappable`.
     pub(super) fn new(pci: &PciDevice, bar: u32, mappable: Option<&MappableBar>) -> Result<Self> {
         let region = BarRegion::new(pci, bar)?;
-        let io = region.map()?;
         let window = mappable
             .map(MappableBar::window)
             .filter(|window| window.is_whole_pages() && pci.bar_is_prefetchable(bar));
         match window {
             Some(window) if params::wc_mmap() && memtype::write_combining_works() => {
-                let mode = Mode::Uncached {
-                    io: Some(Arc::new(io, GFP_KERNEL)?),
-                    leases: 0,
-                    areas: 0,
-                };
                 let bar = pin_init!(CachedBar {
-                    mode <- new_mutex!(mode, "CachedBar::mode"),
+                    mode <- new_mutex!(Mode::UNUSED, "CachedBar::mode"),
                     window,
                     region,
                 });
                 Ok(Self::Either(Arc::pin_init(bar, GFP_KERNEL)?))
             }
-            _ => Ok(Self::Uncached {
-                io,
-                _region: region,
-            }),
+            _ => {
+                let bar = pin_init!(UncachedBar {
+                    io: SetOnce::new(),
+                    region <- new_mutex!(region, "UncachedBar::region"),
+                });
+                Ok(Self::Uncached(KBox::pin_init(bar, GFP_KERNEL)?))
+            }
         }
     }
 
@@ -111,15 +118,16 @@ impl Bar {
     /// `EBUSY` if it is write-combining now, `ENOMEM`.
     pub(super) fn io(&self) -> Result<BarUse<'_>> {
         match self {
-            Self::Uncached { io, .. } => Ok(BarUse::Uncached(io)),
+            Self::Uncached(bar) => Ok(BarUse::Uncached(bar.io()?)),
             Self::Either(bar) => Ok(BarUse::Leased(bar.lease()?)),
         }
     }
 
-    /// The BAR for accesses in any context, if it is uncached at all times.
+    /// The BAR for accesses in any context, if it is uncached at all times and [`io`](Self::io) was
+    /// called before.
     pub(super) fn always_uncached(&self) -> Option<&IoMem> {
         match self {
-            Self::Uncached { io, .. } => Some(io),
+            Self::Uncached(bar) => bar.io.as_ref().map(Deref::deref),
             Self::Either(_) => None,
         }
     }
@@ -129,10 +137,11 @@ impl Bar {
     /// # Errors
     ///
     /// `EINVAL` if it cannot be cached like that, `EBUSY` if it is cached in the other way now.
+    #[inline]
     pub(super) fn add_map(&self, caching: Caching) -> Result<MapKind> {
         match (self, caching) {
-            (Self::Uncached { .. }, Caching::Uncached) => Ok(MapKind::Plain),
-            (Self::Uncached { .. }, Caching::WriteCombining) => Err(EINVAL),
+            (Self::Uncached(_), Caching::Uncached) => Ok(MapKind::Plain),
+            (Self::Uncached(_), Caching::WriteCombining) => Err(EINVAL),
             (Self::Either(bar), _) => {
                 bar.add_map(caching)?;
                 Ok(MapKind::Counted(caching))
@@ -156,6 +165,35 @@ impl Bar {
         if let Self::Either(bar) = self {
             bar.remove_area();
         }
+    }
+}
+
+impl Mode {
+    /// Nobody needs the BAR.
+    const UNUSED: Self = Self::Uncached {
+        io: None,
+        leases: 0,
+        areas: 0,
+    };
+}
+
+impl UncachedBar {
+    #[inline]
+    fn io(&self) -> Result<&BarIo> {
+        match self.io.as_ref() {
+            Some(io) => Ok(io),
+            None => self.map(),
+        }
+    }
+
+    #[cold]
+    fn map(&self) -> Result<&BarIo> {
+        let region = self.region.lock();
+        if self.io.as_ref().is_none() {
+            self.io.populate(region.map()?);
+        }
+        drop(region);
+        self.io.as_ref().ok_or(ENOMEM)
     }
 }
 
@@ -206,7 +244,7 @@ impl CachedBar {
                 Ok(())
             }
             Err(err) => {
-                *mode = self.uncached();
+                *mode = Mode::UNUSED;
                 Err(err)
             }
         }
@@ -217,25 +255,11 @@ impl CachedBar {
         match &mut *mode {
             Mode::WriteCombining { areas: 1, .. } => {
                 // The last page is gone; nothing write-combining is left when the type goes.
-                *mode = Mode::Uncached {
-                    io: None,
-                    leases: 0,
-                    areas: 0,
-                };
-                *mode = self.uncached();
+                *mode = Mode::UNUSED;
             }
             Mode::Uncached { areas, .. } | Mode::WriteCombining { areas, .. } => {
                 *areas = areas.saturating_sub(1);
             }
-        }
-    }
-
-    fn uncached(&self) -> Mode {
-        let io = self.region.map().ok();
-        Mode::Uncached {
-            io: io.and_then(|io| Arc::new(io, GFP_KERNEL).ok()),
-            leases: 0,
-            areas: 0,
         }
     }
 }
