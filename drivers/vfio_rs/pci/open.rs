@@ -284,14 +284,35 @@ impl Open {
     /// Runs `f` with the device answering memory accesses, whatever the user set.
     pub(super) fn with_memory<T>(&self, f: impl FnOnce() -> T) -> T {
         let _memory = self.memory.write();
+        let command = self.switch_memory_on();
+        let result = f();
+        if command & COMMAND_MEMORY == 0 {
+            self.pci().write_config_word(COMMAND, command);
+        }
+        result
+    }
+
+    /// As [`with_memory`](Self::with_memory), for what switches the pin on or off in the device, as
+    /// the kernel does with MSIs: the pin is as before, and off where nobody would listen to it.
+    pub(super) fn with_memory_and_pin<T>(&self, f: impl FnOnce() -> T) -> T {
+        let _memory = self.memory.write();
+        let mut command = self.switch_memory_on();
+        let result = f();
+        if self.intx != IntxMask::AtController {
+            command |= COMMAND_INTX_DISABLE;
+        }
+        self.pci().write_config_word(COMMAND, command);
+        result
+    }
+
+    /// Returns the command register as it was.
+    fn switch_memory_on(&self) -> u16 {
         let command = self.pci().read_config_word(COMMAND);
         if command & COMMAND_MEMORY == 0 {
             self.pci()
                 .write_config_word(COMMAND, command | COMMAND_MEMORY);
         }
-        let result = f();
-        self.pci().write_config_word(COMMAND, command);
-        result
+        command
     }
 }
 

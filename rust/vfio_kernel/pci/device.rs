@@ -62,6 +62,11 @@ impl PciDevice {
         }
     }
 
+    /// The name as text, of which it consists.
+    pub(super) fn name_str(&self) -> &str {
+        self.name().to_str().unwrap_or("?")
+    }
+
     /// Vendor id.
     pub fn vendor(&self) -> u16 {
         self.raw().vendor

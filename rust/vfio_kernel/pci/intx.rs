@@ -91,10 +91,7 @@ impl Intx {
         if !dev.has_irq() {
             return Err(ENODEV);
         }
-        let name = CString::try_from_fmt(fmt!(
-            "vfio-intx({})",
-            kernel::str::BStr::from_bytes(dev.name().to_bytes())
-        ))?;
+        let name = CString::try_from_fmt(fmt!("vfio-intx({})", dev.name_str()))?;
         let irq = dev.irq();
         let state = State {
             eventfd: shared(eventfd)?,

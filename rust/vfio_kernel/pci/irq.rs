@@ -117,13 +117,9 @@ impl MsiVectors {
             unsafe { bindings::vfio_rs_rewrite_msi_msg(irq) };
         }
         let x = if self.kind == MsiKind::MsiX { "x" } else { "" };
-        let name = self.dev.name();
         let irq = EventFdIrq::request(
             irq,
-            fmt!(
-                "vfio-msi{x}[{vector}]({})",
-                kernel::str::BStr::from_bytes(name.to_bytes())
-            ),
+            fmt!("vfio-msi{x}[{vector}]({})", self.dev.name_str()),
             eventfd,
         )?;
         let bypass = Producer::register(irq.eventfd(), irq.number());

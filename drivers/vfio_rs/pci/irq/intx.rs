@@ -104,7 +104,7 @@ impl Open {
     }
 
     /// Keeps a pin that nobody listens to from storming the others on its line.
-    pub(super) fn quiet_intx_pin(&self) {
+    fn quiet_intx_pin(&self) {
         if self.intx != IntxMask::AtController {
             self.pci().intx(false);
         }

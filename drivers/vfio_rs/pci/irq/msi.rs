@@ -76,7 +76,7 @@ impl Open {
         }
         let count = start.checked_add(fds.len()).ok_or(EINVAL)?;
         let user = MsiUser::new(&self.backend)?;
-        let outcome = self.with_memory(|| MsiVectors::alloc(self.pci(), kind, count))?;
+        let outcome = self.with_memory_and_pin(|| MsiVectors::alloc(self.pci(), kind, count))?;
         let mut vectors = match outcome {
             AllocOutcome::All(vectors) => vectors,
             // What could be had, so that the user can ask for that.
@@ -119,12 +119,9 @@ impl Open {
         self.config.lock().msi_disabled();
     }
 
-    /// Frees vectors, which switches the pin on in the device: nobody listens to it.
+    /// Frees vectors.
     fn free_vectors(&self, vectors: MsiVectors) {
-        self.with_memory(|| {
-            drop(vectors);
-            self.quiet_intx_pin();
-        });
+        self.with_memory_and_pin(|| drop(vectors));
     }
 }
 
