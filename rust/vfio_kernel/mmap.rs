@@ -95,14 +95,28 @@ pub struct Fault<'a> {
 }
 
 impl Fault<'_> {
+    #[inline]
+    fn new(vmf: *mut bindings::vm_fault, order: u32) -> Self {
+        Self {
+            vmf,
+            order,
+            _vmf: PhantomData,
+        }
+    }
+
+    /// The area, and the address that was touched.
+    #[inline]
+    fn place(&self) -> (*mut bindings::vm_area_struct, c_ulong) {
+        // SAFETY: `vmf` is valid while the fault is handled.
+        let fault = unsafe { &(*self.vmf).__bindgen_anon_1 };
+        (fault.vma, fault.address)
+    }
+
     /// Where the page is in the file, in bytes; aligned to the size of the fault.
+    #[inline]
     pub fn offset(&self) -> u64 {
-        // SAFETY: `vmf` and its area are valid while the fault is handled.
-        let (vma, address) = unsafe {
-            let fault = &(*self.vmf).__bindgen_anon_1;
-            (fault.vma, fault.address)
-        };
-        // SAFETY: As above.
+        let (vma, address) = self.place();
+        // SAFETY: The area is valid while the fault is handled.
         let (start, pgoff) = unsafe {
             (
                 (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start,
@@ -117,6 +131,7 @@ impl Fault<'_> {
     ///
     /// The window must stay accessible until the map is zapped: the caller holds the lock that
     /// whoever zaps takes.
+    #[inline]
     pub fn insert(self, window: BarWindow, offset: u64, caching: Caching) -> FaultResult {
         let size = (PAGE_SIZE as u64) << self.order;
         let phys = window.phys().wrapping_add(offset);
@@ -129,10 +144,16 @@ impl Fault<'_> {
                 _ => FaultResult::FALLBACK,
             };
         }
-        // SAFETY: `vmf` is valid; the frame belongs to a device's BAR, not to memory that the
-        // kernel manages.
-        let result = unsafe {
-            bindings::vfio_rs_insert_pfn(self.vmf, (phys >> PAGE_SHIFT) as usize, self.order)
+        let pfn = (phys >> PAGE_SHIFT) as usize;
+        let result = match self.order {
+            0 => {
+                let (vma, address) = self.place();
+                // SAFETY: The area is that of the fault; the frame belongs to a device's BAR, not to
+                // memory that the kernel manages.
+                unsafe { bindings::vmf_insert_pfn(vma, address, pfn) }
+            }
+            // SAFETY: `vmf` is valid; the frame as above.
+            order => unsafe { bindings::vfio_rs_insert_pfn(self.vmf, pfn, order) },
         };
         if caching == Caching::WriteCombining && result == VM_FAULT_NOPAGE {
             // SAFETY: `vmf` is valid, with the locks that the MM took for the fault.
@@ -142,14 +163,12 @@ impl Fault<'_> {
     }
 
     /// Whether a naturally aligned page around the address lies in the area.
+    #[inline]
     fn fits(&self) -> bool {
         let size = (PAGE_SIZE as u64) << self.order;
-        // SAFETY: `vmf` and its area are valid while the fault is handled.
-        let (vma, address) = unsafe {
-            let fault = &(*self.vmf).__bindgen_anon_1;
-            (fault.vma, fault.address as u64)
-        };
-        // SAFETY: As above.
+        let (vma, address) = self.place();
+        let address = address as u64;
+        // SAFETY: The area is valid while the fault is handled.
         let (start, end) = unsafe {
             let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
             (range.vm_start as u64, range.vm_end as u64)
@@ -160,6 +179,7 @@ impl Fault<'_> {
 }
 
 /// Makes `vma` a map of `data`, if `data` agrees.
+#[inline]
 pub(crate) fn set_up<T: Mmap>(data: &T, vma: &VmaNew) -> Result {
     let raw = vma.as_ptr();
     // SAFETY: The area is valid and not in use by others while it is set up.
@@ -246,8 +266,8 @@ pub(crate) unsafe extern "C" fn get_unmapped_area<T: Mmap>(
     pgoff: c_ulong,
     flags: c_ulong,
 ) -> c_ulong {
-    // The smallest huge page of any machine.
-    const HUGE: c_ulong = 1 << 20;
+    // No machine has smaller huge pages for device memory.
+    const HUGE: c_ulong = 2 << 20;
     if addr == 0 && len >= HUGE {
         // SAFETY: By the contract of this function.
         let data = unsafe { &*(*file).private_data.cast::<T>() };
@@ -268,10 +288,10 @@ pub(crate) unsafe extern "C" fn get_unmapped_area<T: Mmap>(
 /// Called by the MM, with a fault in an area that [`set_up`] made for `T`.
 unsafe extern "C" fn fault<T: Mmap>(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
     // SAFETY: The same contract.
-    unsafe { huge_fault::<T>(vmf, 0) }
+    unsafe { handle::<T>(vmf, 0) }
 }
 
-/// `huge_fault` of an area.
+/// `huge_fault` of an area. It is asked first, and mostly for pages that the area is too small for.
 ///
 /// # Safety
 ///
@@ -280,17 +300,37 @@ unsafe extern "C" fn huge_fault<T: Mmap>(
     vmf: *mut bindings::vm_fault,
     order: c_uint,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The fault is in an area of `set_up::<T>`, which stays while it is handled.
-    let (data, _) = unsafe { of_area::<T>((*vmf).__bindgen_anon_1.vma) };
-    let fault = Fault {
-        vmf,
-        order,
-        _vmf: PhantomData,
-    };
-    if !fault.fits() {
+    if !Fault::new(vmf, order).fits() {
         return FaultResult::FALLBACK.0;
     }
-    data.fault(fault).0
+    // SAFETY: The same contract.
+    unsafe { handle_huge::<T>(vmf, order) }
+}
+
+/// What is left of [`huge_fault`], apart so that the above needs no stack.
+///
+/// # Safety
+///
+/// As for that.
+#[inline(never)]
+unsafe fn handle_huge<T: Mmap>(
+    vmf: *mut bindings::vm_fault,
+    order: c_uint,
+) -> bindings::vm_fault_t {
+    // SAFETY: The same contract.
+    unsafe { handle::<T>(vmf, order) }
+}
+
+/// Handles a fault of any size.
+///
+/// # Safety
+///
+/// As for [`fault`].
+#[inline(always)]
+unsafe fn handle<T: Mmap>(vmf: *mut bindings::vm_fault, order: c_uint) -> bindings::vm_fault_t {
+    // SAFETY: The fault is in an area of `set_up::<T>`, which stays while it is handled.
+    let (data, _) = unsafe { of_area::<T>((*vmf).__bindgen_anon_1.vma) };
+    data.fault(Fault::new(vmf, order)).0
 }
 
 /// `len` rounded up to whole pages.

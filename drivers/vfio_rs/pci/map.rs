@@ -27,6 +27,7 @@ impl Open {
     ///
     /// `EINVAL` if it is private, or goes beyond a BAR that can be mapped in that way; `EBUSY` if
     /// the BAR is somebody else's, or cached in the other way now; `ENOMEM`.
+    #[inline]
     pub(crate) fn add_map(&self, request: MapRequest) -> Result<MapKind> {
         let (bar, window, offset) = self.window_at(request.offset).ok_or(EINVAL)?;
         let end = offset.checked_add(request.len).ok_or(EINVAL)?;
@@ -58,6 +59,7 @@ impl Open {
     }
 
     /// Fills in a page of a map.
+    #[inline(always)]
     pub(crate) fn fault(&self, fault: Fault<'_>) -> FaultResult {
         let at = fault.offset();
         let Some((_, window, offset)) = self.window_at(at) else {

@@ -156,6 +156,7 @@ impl KvmFile for DeviceFile {
 }
 
 impl Mmap for DeviceFile {
+    #[inline]
     fn mmap(&self, request: MapRequest) -> Result<MapKind> {
         self.open.add_map(request)
     }
@@ -172,6 +173,7 @@ impl Mmap for DeviceFile {
         self.open.placement(offset)
     }
 
+    #[inline(always)]
     fn fault(&self, fault: Fault<'_>) -> FaultResult {
         self.open.fault(fault)
     }
