@@ -30,10 +30,20 @@ impl Allowed {
     ///
     /// `EINVAL` if nothing is left, as `vfio_iommu_resv_exclude()`; `ENOMEM`.
     pub(crate) fn new(aperture: IovaRange, reserved: &[IovaRange]) -> Result<Self> {
-        let mut ranges = KVec::new();
-        ranges.push(aperture, GFP_KERNEL)?;
-        for reserved in reserved {
-            ranges = exclude(ranges, reserved)?;
+        // Each of them leaves no more than one range below it.
+        let most = reserved.len().saturating_add(1);
+        let mut ranges = KVec::with_capacity(most, GFP_KERNEL)?;
+        let mut left = Some(aperture);
+        while let Some(rest) = left {
+            let in_rest = reserved.iter().filter(|range| range.overlaps(&rest));
+            let Some(first) = in_rest.min_by_key(|range| range.start()) else {
+                ranges.push(rest, GFP_KERNEL)?;
+                break;
+            };
+            if let Some(free) = rest.below(first) {
+                ranges.push(free, GFP_KERNEL)?;
+            }
+            left = rest.above(first);
         }
         Self::from_ranges(ranges)
     }
@@ -44,7 +54,8 @@ impl Allowed {
     ///
     /// `EINVAL` if there are none, as `vfio_iommu_aper_conflict()`; `ENOMEM`.
     pub(crate) fn intersection(&self, other: &Self) -> Result<Self> {
-        let mut ranges = KVec::new();
+        let most = self.ranges.len().saturating_add(other.ranges.len());
+        let mut ranges = KVec::with_capacity(most, GFP_KERNEL)?;
         let (mut mine, mut theirs) = (self.ranges.iter(), other.ranges.iter());
         let (mut left, mut right) = (mine.next(), theirs.next());
         while let (Some(a), Some(b)) = (left, right) {
@@ -80,21 +91,6 @@ impl Allowed {
         // INVARIANT: Not empty. Both callers cut ranges that were sorted and apart.
         Ok(Self { ranges })
     }
-}
-
-/// Takes `reserved` out of a sorted list.
-fn exclude(ranges: KVec<IovaRange>, reserved: &IovaRange) -> Result<KVec<IovaRange>> {
-    if !ranges.iter().any(|range| range.overlaps(reserved)) {
-        return Ok(ranges);
-    }
-    let mut rest = KVec::with_capacity(ranges.len().saturating_add(1), GFP_KERNEL)?;
-    for range in &ranges {
-        let parts = [range.below(reserved), range.above(reserved)];
-        for part in parts.into_iter().flatten() {
-            rest.push(part, GFP_KERNEL)?;
-        }
-    }
-    Ok(rest)
 }
 
 #[cfg(any(test, CONFIG_VFIO_RS_KUNIT_TEST))]

@@ -41,6 +41,8 @@ pub(crate) static FILE_OPS: FileOpsTable<GroupFile> = FileOpsTable::node();
 
 /// How long a device's name may be, with the zero that ends it.
 const MAX_NAME: usize = kernel::page::PAGE_SIZE;
+/// Names shorter than this, which nearly all are, need no allocation.
+const SMALL_NAME: usize = 64;
 
 impl FileOps for GroupFile {
     type OwnerModule = crate::VfioRs;
@@ -100,6 +102,14 @@ fn set_container(group: &Group, arg: UserArg) -> Result {
 
 /// `VFIO_GROUP_GET_DEVICE_FD`.
 fn get_device_fd(group: &Arc<Group>, file: &File, arg: UserArg) -> Result<isize> {
+    let mut small = [0; SMALL_NAME];
+    let name = arg.slice(0, SMALL_NAME).reader();
+    let name = name.strcpy_into_buf(&mut small)?;
+    if name.to_bytes_with_nul().len() < SMALL_NAME {
+        let device = group.find_device(name.to_bytes())?;
+        return device::open(device, group.clone(), file.into());
+    }
+    // It may go on: read again, all of it.
     let mut buf = KVec::from_elem(0, MAX_NAME.saturating_add(1), GFP_KERNEL)?;
     let len = buf.len();
     let name = arg.slice(0, len).reader().strcpy_into_buf(&mut buf)?;

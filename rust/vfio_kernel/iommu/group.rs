@@ -170,6 +170,10 @@ unsafe fn resv_list(
     }
     let mut copied = fill(head);
     let mut regions = KVec::new();
+    if copied.is_ok() {
+        // Two on most PCs.
+        copied = regions.reserve(4, GFP_KERNEL).map_err(Error::from);
+    }
     // SAFETY: By the contract of this function.
     unsafe {
         let mut at = (*head).next;

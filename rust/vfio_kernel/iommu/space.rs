@@ -20,10 +20,7 @@ use super::{
         Geometry,
         Prot, //
     },
-    group::{
-        DmaOwner,
-        ResvKind, //
-    },
+    group::DmaOwner,
     IoMapping, //
 };
 use crate::{
@@ -160,7 +157,8 @@ impl IoSpace {
     ///
     /// The group shares a domain where it can. Otherwise a new one is filled: `replay` must pass
     /// every mapping of the space to [`Replay::add`], and keep others from being made meanwhile.
-    /// `check` can refuse the addresses that the group's IOMMU translates.
+    /// `check` can refuse the addresses that the group's IOMMU translates. Doorbells of interrupts
+    /// that need mapping go to `sw_msi`.
     ///
     /// # Errors
     ///
@@ -169,11 +167,11 @@ impl IoSpace {
         self: &Arc<Self>,
         owner: Arc<DmaOwner>,
         sharing: Sharing,
+        sw_msi: Option<u64>,
         check: impl FnOnce(Geometry) -> Result,
         replay: impl FnOnce(Replay<'_>) -> Result,
     ) -> Result<Attachment> {
         let group = owner.group();
-        let sw_msi = sw_msi_base(&owner)?;
         let mut domains = self.domains.write();
         domains.reserve(1, GFP_KERNEL)?;
         let mut domain = Domain::alloc(group)?;
@@ -245,18 +243,6 @@ impl IoSpace {
             .iter()
             .all(|shared| shared.domain.coherent)
     }
-}
-
-/// Where the kernel wants to map doorbells for the group, if it has to.
-fn sw_msi_base(owner: &DmaOwner) -> Result<Option<u64>> {
-    let regions = owner.group().resv_regions()?;
-    if regions.iter().any(|region| region.kind == ResvKind::Msi) {
-        return Ok(None);
-    }
-    Ok(regions
-        .iter()
-        .find(|region| region.kind == ResvKind::SwMsi)
-        .map(|region| region.start))
 }
 
 /// Bytes that are mapped or unmapped before others get the CPU and the list of domains. No page of

@@ -60,11 +60,13 @@ impl Type1 {
         maps.members.reserve(1, GFP_KERNEL)?;
 
         let isolated = owner.group().has_isolated_msi();
+        let mut own = None;
         let attachment = self.space.attach(
             owner,
             sharing,
+            sw_msi_base(&resv),
             |geometry| {
-                let allowed = allowed_for(geometry, &resv)?;
+                let allowed = own.insert(allowed_for(geometry, &resv)?);
                 let outside =
                     |aperture| !translated(geometry).is_ok_and(|all| all.contains(&aperture));
                 if aperture.is_some_and(outside)
@@ -102,7 +104,7 @@ impl Type1 {
                 mixed.refill()?;
             }
         }
-        let allowed = allowed_for(attachment.geometry(), &resv)?;
+        let allowed = own.ok_or(EINVAL)?;
         maps.allowed = maps.allowed_with(Some(&allowed))?;
         let member = Member {
             attachment,
@@ -168,6 +170,16 @@ impl Maps {
 /// What a group's IOMMU translates.
 fn translated(geometry: Geometry) -> Result<IovaRange> {
     IovaRange::from_last(geometry.start, geometry.last).ok_or(EINVAL)
+}
+
+/// Where the kernel wants to map doorbells for the group, if it has to.
+fn sw_msi_base(resv: &[ResvRegion]) -> Option<u64> {
+    if resv.iter().any(|region| region.kind == ResvKind::Msi) {
+        return None;
+    }
+    resv.iter()
+        .find(|region| region.kind == ResvKind::SwMsi)
+        .map(|region| region.start)
 }
 
 /// What a group can have mapped: what its IOMMU translates and nothing reserves.

@@ -50,7 +50,8 @@ pub(super) fn build(hw: &impl Hardware, facts: &Facts) -> Result<ConfigSpace> {
     let mut walker = Walker {
         hw,
         shadow: Shadow::new(facts.size)?,
-        caps: KVec::new(),
+        // As many as most functions have.
+        caps: KVec::with_capacity(8, GFP_KERNEL)?,
         seen: Marks::default(),
         claimed: Marks::default(),
         extended: false,
