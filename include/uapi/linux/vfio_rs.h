@@ -81,7 +81,7 @@ enum vfio_viability_reason {
 /**
  * struct vfio_viability_dev - a device of a group
  * @name: its name on its bus, ended by 0
- * @driver: the driver that has it, empty if none
+ * @driver: the driver that has it, empty if none, "unknown" for one that is coming or going
  * @reason: enum vfio_viability_reason
  * @__reserved: 0
  */

@@ -3,6 +3,8 @@
 //! and the log names device and driver.
 
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::scope;
 
 use nix::errno::Errno;
 use vfio_client::sysfs::PciDevice;
@@ -12,6 +14,7 @@ use vfio_client::{Container, Device, DmaBuf, Edu, Event, Group};
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::merge::{EduGroup, edu_groups};
 use vfio_rs_selftests::modules::TestModule;
+use vfio_rs_selftests::pamu::joined;
 use vfio_rs_selftests::setup::{Bound, IOVA, PAGE, PATIENCE, is_rust_stack, slowness};
 use vfio_rs_selftests::shapes::{bind, copies, pairs, space};
 use vfio_rs_selftests::{Outcome, Result, bail, ensure, errno, same, skip, suite};
@@ -231,10 +234,52 @@ fn leader_of_another_group() -> Outcome {
     copies(&leader.device(groups[1].name())?, &buf, 8)
 }
 
+/// Answers are what is, or was a moment ago, while the driver goes and its module is unloaded.
+fn asking_races_with_the_driver_going() -> Outcome {
+    const TURNS: u32 = 4;
+    drop(intruder()?);
+    let [one, two] = pairs()?.remove(0);
+    let bound = bind(&one)?;
+    two.release()?;
+    let (_container, group) = bound.attach(VFIO_TYPE1v2_IOMMU)?;
+    let device = group.device(&one.address)?;
+    let done = AtomicBool::new(false);
+    let ask = || -> Outcome {
+        while !done.load(Ordering::Relaxed) {
+            for said in [group.viability()?, device.viability()?] {
+                let driver = said.of(&two.address).map(|member| member.driver.as_str());
+                // The last while it is coming or going.
+                let known = matches!(driver, Some("" | DRIVER | "unknown"));
+                ensure!(known, "{said:?}");
+            }
+            let status = group.status()?;
+            ensure!(status & SET != 0, "status {status:#x}");
+        }
+        Ok(())
+    };
+    let turns = || -> Outcome {
+        for _ in 0..TURNS {
+            let module = intruder()?;
+            two.bind_to(DRIVER)?;
+            drop(module);
+            same("driver", two.driver(), None)?;
+        }
+        Ok(())
+    };
+    scope(|threads| {
+        let asking = threads.spawn(ask);
+        let turned = turns();
+        done.store(true, Ordering::Relaxed);
+        joined(asking)?;
+        turned
+    })
+}
+
 suite!(
     user_is_cut_off_and_told,
     group_without_a_user_is_refused,
     before_there_is_an_address_space,
     member_of_another_group,
     leader_of_another_group,
+    asking_races_with_the_driver_going,
 );

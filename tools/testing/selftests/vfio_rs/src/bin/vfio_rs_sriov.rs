@@ -12,7 +12,9 @@ use vfio_client::uapi::*;
 use vfio_rs_selftests::irq::by_hand;
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::process::{self, Child};
-use vfio_rs_selftests::setup::{GLANCE, IGB, PATIENCE, read_trimmed, slowness};
+use vfio_rs_selftests::setup::{
+    Bound, GLANCE, IGB, PATIENCE, is_rust_stack, read_trimmed, slowness,
+};
 use vfio_rs_selftests::sriov::{Joined, Vfs, allow, of, set_count};
 use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 
@@ -150,6 +152,41 @@ fn unbinding_the_physical_function_removes_them() -> Outcome {
         skip!("lockdep complains about the PCI core, with every driver");
     }
     waits_for_users(PciDevice::unbind)
+}
+
+/// The groups of two that joined each other go with them, the leader's first.
+fn they_join_each_other_and_go() -> Outcome {
+    if !is_rust_stack() {
+        skip!("groups cannot join others");
+    }
+    let made = Vfs::new(2)?;
+    let pf = Joined::new(&made.pf.pci)?;
+    let pf_device = pf.open_with(TOKEN)?;
+    let leader = made.join(&made.vfs[0])?;
+    let other = Bound::new(made.vfs[1].clone())?.open_group()?;
+    leader.group.merge(&other)?;
+    let name = format!("{} vf_token={TOKEN}", made.vfs[1].address);
+    let device = leader.group.device(&name)?;
+    let request = Event::new()?;
+    device.enable_irqs(VFIO_PCI_REQ_IRQ_INDEX, &[request.as_raw_fd()])?;
+    let fds = [
+        device.as_raw_fd(),
+        other.as_raw_fd(),
+        leader.group.as_raw_fd(),
+        leader.container.as_raw_fd(),
+        pf_device.as_raw_fd(),
+        pf.group.as_raw_fd(),
+        pf.container.as_raw_fd(),
+    ];
+    let mut child = aside(&fds, || set_count(&made.pf.pci, "0"))?;
+    let asked = request.wait(PATIENCE * slowness())?;
+    ensure!(asked.is_some(), "the user is not asked to let go");
+    drop(device);
+    child.ended_well("status")?;
+    for (what, group) in [("the leader", &leader.group), ("the other", &other)] {
+        errno(what, group.status(), Errno::ENODEV)?;
+    }
+    same("functions after", of(&made.pf.pci)?.len(), 0)
 }
 
 fn physical_function_with_others_is_refused() -> Outcome {
@@ -296,6 +333,7 @@ suite!(
     other_driver_is_noted,
     removal_waits_for_users,
     unbinding_the_physical_function_removes_them,
+    they_join_each_other_and_go,
     physical_function_with_others_is_refused,
     config_space,
     msix_by_hand,

@@ -2,14 +2,18 @@
 //! A group of several devices: it is handed out only if the kernel's own drivers keep off all of it.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::scope;
 use std::time::Instant;
 
 use nix::errno::Errno;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{Container, Group};
+use vfio_rs_selftests::modules::modprobe;
+use vfio_rs_selftests::pamu::joined;
 use vfio_rs_selftests::setup::{Bound, E1000E, GLANCE, PATIENCE, shared_group, slowness};
-use vfio_rs_selftests::{Context, Outcome, Result, errno, same, skip, suite};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 const VIABLE: u32 = VFIO_GROUP_FLAGS_VIABLE;
 
@@ -126,6 +130,48 @@ fn host_driver_is_denied_while_in_use() -> Outcome {
     Ok(())
 }
 
+/// A group's user and the host driver of its other device take turns, and never have it both.
+fn host_driver_races_with_use() -> Outcome {
+    const TURNS: u32 = 4;
+    let (bound, other) = spoiled()?;
+    other.release()?;
+    let (used, done) = (AtomicU32::new(0), AtomicBool::new(false));
+    let user = || -> Outcome {
+        while !done.load(Ordering::Relaxed) {
+            let group = bound.open_group()?;
+            match group.set_container(&Container::open()?) {
+                Ok(()) => {
+                    for _ in 0..3 {
+                        same("driver while in use", other.driver(), None)?;
+                    }
+                    used.fetch_add(1, Ordering::Relaxed);
+                }
+                refused => errno("SET_CONTAINER", refused, Errno::EPERM)?,
+            }
+        }
+        Ok(())
+    };
+    let drive = || -> Outcome {
+        let end = Instant::now() + PATIENCE * slowness();
+        let mut driven = 0;
+        while driven < TURNS || used.load(Ordering::Relaxed) < TURNS {
+            ensure!(Instant::now() < end, "{driven} probes, {used:?} uses");
+            // It is denied now and then.
+            let _ = other.probe();
+            driven += u32::from(other.driver().is_some());
+            other.unbind()?;
+        }
+        Ok(())
+    };
+    scope(|threads| {
+        let user = threads.spawn(user);
+        let driven = drive();
+        done.store(true, Ordering::Relaxed);
+        joined(user)?;
+        driven
+    })
+}
+
 fn host_driver_is_denied_from_set_container_on() -> Outcome {
     let (bound, other) = spoiled()?;
     other.release()?;
@@ -161,6 +207,27 @@ fn neighbour_with_vfio_driver() -> Outcome {
     errno("UNSET_CONTAINER", group.unset_container(), Errno::EBUSY)?;
     drop(second);
     Ok(group.unset_container()?)
+}
+
+/// pci-stub declares that it leaves DMA to others, as bridges' drivers do.
+fn neighbour_with_a_safe_driver() -> Outcome {
+    if modprobe(&["pci-stub"]).is_err() {
+        skip!("no pci-stub");
+    }
+    let (bound, others) = shared()?;
+    let other = &others[0];
+    other.bind_to("pci-stub")?;
+    let (_container, group) = bound.attach(VFIO_TYPE1v2_IOMMU)?;
+    let in_use = VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET;
+    same("status", group.status()?, in_use)?;
+    let device = group.device(&bound.pci.address)?;
+    errno("its", group.device(&other.address), Errno::ENODEV)?;
+    // It comes and goes while the group is in use.
+    other.unbind()?;
+    other.probe()?;
+    same("driver", other.driver().as_deref(), Some("pci-stub"))?;
+    drop(device);
+    same("status then", group.status()?, in_use)
 }
 
 fn group_stays_until_its_last_device() -> Outcome {
@@ -201,7 +268,9 @@ suite!(
     neighbour_with_host_driver,
     host_driver_is_denied_while_in_use,
     host_driver_is_denied_from_set_container_on,
+    host_driver_races_with_use,
     neighbour_with_vfio_driver,
+    neighbour_with_a_safe_driver,
     group_stays_until_its_last_device,
     host_driver_comes_back,
 );
