@@ -7,6 +7,7 @@
 #include <linux/irq.h>
 #include <linux/magic.h>
 #include <linux/msi.h>
+#include <linux/nospec.h>
 #include <linux/pseudo_fs.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
@@ -23,6 +24,11 @@
 struct page *vfio_rs_pfn_to_page(unsigned long pfn)
 {
 	return pfn_to_page(pfn);
+}
+
+unsigned long vfio_rs_index_nospec(unsigned long index, unsigned long size)
+{
+	return array_index_nospec(index, size);
 }
 
 struct mm_struct *vfio_rs_current_mm(void)

@@ -31,6 +31,7 @@ extern bool vfio_rs_pamu_strict;
 extern unsigned int vfio_rs_msi_test_banks;
 
 struct page *vfio_rs_pfn_to_page(unsigned long pfn);
+unsigned long vfio_rs_index_nospec(unsigned long index, unsigned long size);
 
 /*
  * Fields of the current task. bindgen drops the alignment of the empty struct

@@ -336,7 +336,7 @@ impl Device {
         backend: &Arc<dyn Backend>,
         kvm: &mut Option<Kvm>,
     ) -> Result<Arc<Open>> {
-        let _set = self.set.members.lock();
+        let set = self.set.members.lock();
         let open = match self.current() {
             Some(open) => open,
             None => {
@@ -345,6 +345,12 @@ impl Device {
                     false => None,
                 };
                 let open = Open::enable(self, backend)?;
+                if let Err(err) = open.specific() {
+                    dev_warn!(self.pci.device(), "Failed to setup Intel IGD regions\n");
+                    self.switch_off(&open);
+                    set.reset_unused();
+                    return Err(err);
+                }
                 self.function.opened();
                 let mut users = self.users.lock();
                 users.kvm = kvm.take();
@@ -371,16 +377,20 @@ impl Device {
         drop(users);
         if let Some(open) = open {
             self.function.closed();
-            let was_reset = open.disable();
-            let mut users = self.users.lock();
-            users.open = None;
-            users.needs_reset = !was_reset;
+            self.switch_off(&open);
         }
         set.reset_unused();
         let awake = self.users.lock().awake.take();
         drop(awake);
         *self.signals.lock() = Signals::default();
         self.users.lock().kvm.take()
+    }
+
+    fn switch_off(&self, open: &Open) {
+        let was_reset = open.disable();
+        let mut users = self.users.lock();
+        users.open = None;
+        users.needs_reset = !was_reset;
     }
 
     /// What is open, if anything.

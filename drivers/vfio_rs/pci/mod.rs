@@ -17,6 +17,8 @@
 //! | `regions.rs`  | where things are in the device's file                       |
 //! | `region_io.rs`| reads and writes of BARs and ROM                            |
 //! | `vga.rs`      | reads and writes of the legacy ranges of displays           |
+//! | `specific.rs` | regions that only some devices have                         |
+//! | `igd/`        | those of Intel graphics                                     |
 //! | `bar.rs`      | BARs as the kernel reaches them, and how they are cached    |
 //! | `map.rs`      | BARs in user address spaces                                 |
 //! | `bar_dma.rs`  | BARs in I/O address spaces, for other devices               |
@@ -37,6 +39,7 @@ mod denylist;
 mod dev_set;
 mod device;
 mod export;
+mod igd;
 mod ioeventfd;
 mod irq;
 mod map;
@@ -46,6 +49,7 @@ mod power;
 mod region_io;
 mod regions;
 mod reset;
+mod specific;
 mod sriov;
 mod vga;
 

@@ -35,8 +35,10 @@ use super::{
         IntxLine, //
     },
     config_io::RealConfig,
+    igd,
     ioeventfd::IoEventFd,
     power::Memory,
+    specific::SpecificRegions,
     Device, //
 };
 use crate::{
@@ -64,6 +66,8 @@ pub(crate) struct Open {
     /// BARs that users may map.
     mappable: [Option<MappableBar>; 6],
     pub(super) msix: Option<MsixTable>,
+    /// Regions that only this device has, or why they cannot be had.
+    specific: Result<SpecificRegions>,
     #[pin]
     pub(super) config: Mutex<ConfigSpace>,
     /// Whether memory accesses are answered. Held for reading while the device's memory is
@@ -171,6 +175,10 @@ impl Open {
             }
         }
         let memory = config.memory_enabled();
+        let specific = match config.private() {
+            Some(asls) => igd::regions(asls),
+            None => Ok(SpecificRegions::new()),
+        };
         let msix = msix_table(pci);
         let mappable: [_; 6] = from_fn(|bar| MappableBar::new(pci, bar as u32).ok());
         let bars = from_fn(|bar| {
@@ -189,6 +197,7 @@ impl Open {
                 bars,
                 mappable,
                 msix,
+                specific,
                 config <- new_mutex!(config, "Open::config"),
                 memory <- new_rwsem!(Memory::new(memory), "Open::memory"),
                 may_sleep: Atomic::new(false),
@@ -253,6 +262,15 @@ impl Open {
             Some(Err(err)) => Err(*err),
             None => Err(ENODEV),
         }
+    }
+
+    /// Regions that only this device has.
+    ///
+    /// # Errors
+    ///
+    /// What kept them from being had; no user has such a device.
+    pub(super) fn specific(&self) -> Result<&SpecificRegions> {
+        self.specific.as_ref().map_err(|err| *err)
     }
 
     /// Where a BAR is, if users may map it.
@@ -348,6 +366,7 @@ fn facts(pci: &PciDevice, intx: IntxMask) -> Result<Facts> {
         },
         bars,
         rom_size: pci.rom().map_or(0, |(_, size)| size),
+        private: igd::is_intel_display(pci).then_some(igd::ASLS),
     })
 }
 

@@ -60,6 +60,10 @@ impl Open {
                 let _awake = self.awake()?;
                 self.vga_read(offset, &mut writer)
             }
+            (Region::Specific(number), offset) => {
+                let _awake = self.awake()?;
+                self.specific_read(number, offset, &mut writer)
+            }
         }
     }
 
@@ -83,7 +87,7 @@ impl Open {
             (Region::Bar(bar), offset) => {
                 self.bar_access(bar, offset, len, |piece| piece.write_from(&mut reader))
             }
-            (Region::Rom, _) => Err(EINVAL),
+            (Region::Rom | Region::Specific(_), _) => Err(EINVAL),
             (Region::Vga, offset) => {
                 let _awake = self.awake()?;
                 self.vga_write(offset, &mut reader)
@@ -149,7 +153,7 @@ impl Open {
 }
 
 /// How many of `len` bytes at `offset` lie in a region of `size` bytes.
-fn clamp(len: usize, offset: u64, size: u64) -> Result<usize> {
+pub(super) fn clamp(len: usize, offset: u64, size: u64) -> Result<usize> {
     match size.checked_sub(offset) {
         None | Some(0) => Err(EINVAL),
         Some(left) => Ok(len.min(usize::try_from(left).unwrap_or(usize::MAX))),

@@ -13,6 +13,10 @@ use vfio_kernel::{
 
 use super::{
     bar::Bar,
+    specific::{
+        Kind,
+        SpecificRegions, //
+    },
     vga,
     Device,
     Open, //
@@ -24,7 +28,7 @@ const OFFSET_SHIFT: u32 = 40;
 /// In an offset of the device's file: the same place, for write-combining maps.
 pub(super) const WRITE_COMBINING: u64 = 1 << 62;
 
-/// A region that every PCI device has, though maybe of size 0.
+/// A region. Every PCI device has all but the last kind, though maybe of size 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Region {
     /// BAR 0 to 5.
@@ -35,6 +39,8 @@ pub(crate) enum Region {
     Config,
     /// The legacy ranges of a display, at their own addresses.
     Vga,
+    /// The device's own, by a number that may be too large.
+    Specific(u32),
 }
 
 /// What `VFIO_DEVICE_GET_REGION_INFO` tells.
@@ -49,24 +55,22 @@ pub(crate) struct RegionInfo {
     pub(crate) msix_mappable: bool,
     /// Where all of it can be mapped write-combining.
     pub(crate) write_combining: Option<u64>,
+    /// What it is, if its index does not say so.
+    pub(crate) kind: Option<Kind>,
 }
 
 impl Region {
-    /// How many there are.
-    pub(crate) const COUNT: u32 = uapi::VFIO_PCI_NUM_REGIONS;
+    /// How many there are that every device has.
+    const COUNT: u32 = uapi::VFIO_PCI_NUM_REGIONS;
 
     /// The region of an index.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if there is no such region.
-    pub(crate) fn from_index(index: u32) -> Result<Self> {
+    pub(crate) fn from_index(index: u32) -> Self {
         match index {
-            0..=5 => Ok(Self::Bar(index)),
-            uapi::VFIO_PCI_ROM_REGION_INDEX => Ok(Self::Rom),
-            uapi::VFIO_PCI_CONFIG_REGION_INDEX => Ok(Self::Config),
-            uapi::VFIO_PCI_VGA_REGION_INDEX => Ok(Self::Vga),
-            _ => Err(EINVAL),
+            0..=5 => Self::Bar(index),
+            uapi::VFIO_PCI_ROM_REGION_INDEX => Self::Rom,
+            uapi::VFIO_PCI_CONFIG_REGION_INDEX => Self::Config,
+            uapi::VFIO_PCI_VGA_REGION_INDEX => Self::Vga,
+            _ => Self::Specific(index.saturating_sub(Self::COUNT)),
         }
     }
 
@@ -74,7 +78,7 @@ impl Region {
     pub(super) fn at(offset: u64) -> Result<(Self, u64)> {
         let index = (offset >> OFFSET_SHIFT).try_into().map_err(|_| EINVAL)?;
         let mask = 1u64.wrapping_shl(OFFSET_SHIFT).wrapping_sub(1);
-        Ok((Self::from_index(index)?, offset & mask))
+        Ok((Self::from_index(index), offset & mask))
     }
 
     fn offset(self) -> u64 {
@@ -83,6 +87,7 @@ impl Region {
             Self::Rom => uapi::VFIO_PCI_ROM_REGION_INDEX,
             Self::Config => uapi::VFIO_PCI_CONFIG_REGION_INDEX,
             Self::Vga => uapi::VFIO_PCI_VGA_REGION_INDEX,
+            Self::Specific(number) => Self::COUNT.saturating_add(number),
         };
         u64::from(index) << OFFSET_SHIFT
     }
@@ -105,11 +110,17 @@ impl Open {
         self.device.zap_bars();
     }
 
+    /// How many indices of regions there are.
+    pub(crate) fn region_count(&self) -> u32 {
+        let specific = self.specific().map_or(0, SpecificRegions::count);
+        Region::COUNT.saturating_add(specific)
+    }
+
     /// What there is to know about a region.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is that of VGA and the device has none.
+    /// `EINVAL` if it is that of VGA, or one of the device's own, and the device has none.
     pub(crate) fn region_info(&self, region: Region) -> Result<RegionInfo> {
         let read_write = uapi::VFIO_REGION_INFO_FLAG_READ | uapi::VFIO_REGION_INFO_FLAG_WRITE;
         let mut info = RegionInfo {
@@ -118,6 +129,7 @@ impl Open {
             flags: 0,
             msix_mappable: false,
             write_combining: None,
+            kind: None,
         };
         match region {
             Region::Config => {
@@ -149,6 +161,12 @@ impl Open {
                 }
                 info.size = vga::SIZE;
                 info.flags = read_write;
+            }
+            Region::Specific(number) => {
+                let region = self.specific()?.get(number)?;
+                info.size = region.size();
+                info.flags = uapi::VFIO_REGION_INFO_FLAG_READ;
+                info.kind = Some(region.kind());
             }
         }
         Ok(info)

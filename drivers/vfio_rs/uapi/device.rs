@@ -239,7 +239,7 @@ fn get_info(open: &Open, arg: UserArg) -> Result {
         Info {
             argsz,
             flags,
-            num_regions: Region::COUNT,
+            num_regions: open.region_count(),
             num_irqs: uapi::VFIO_PCI_NUM_IRQS,
             cap_offset,
             pad: 0,
@@ -256,11 +256,16 @@ fn get_region_info(open: &Open, arg: UserArg) -> Result {
     if (user.argsz as usize) < MIN {
         return Err(EINVAL);
     }
-    let info = open.region_info(Region::from_index(user.index)?)?;
+    let info = open.region_info(Region::from_index(user.index))?;
     let mut caps = CapChain::after(size_of::<Info>());
     let mut flags = info.flags;
     if info.msix_mappable {
         caps.push(uapi::VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, 1, &[])?;
+        flags |= uapi::VFIO_REGION_INFO_FLAG_CAPS;
+    }
+    if let Some(kind) = info.kind {
+        let body = [&kind.ty.to_ne_bytes()[..], &kind.subtype.to_ne_bytes()];
+        caps.push(uapi::VFIO_REGION_INFO_CAP_TYPE, 1, &body)?;
         flags |= uapi::VFIO_REGION_INFO_FLAG_CAPS;
     }
     if let Some(offset) = info.write_combining {

@@ -77,6 +77,29 @@ impl PciDevice {
         self.raw().device
     }
 
+    /// Base class, class and programming interface, a byte each.
+    pub fn class(&self) -> u32 {
+        self.raw().class
+    }
+
+    /// The function at an address, if there is one.
+    pub fn find(domain: i32, bus: u8, slot: u8, function: u8) -> Option<Self> {
+        let devfn = (slot & 0x1f) << 3 | (function & 0x7);
+        // SAFETY: No preconditions.
+        let found =
+            unsafe { bindings::pci_get_domain_bus_and_slot(domain, bus.into(), devfn.into()) };
+        if found.is_null() {
+            return None;
+        }
+        // SAFETY: The call returned a reference, which keeps it alive until it is put; `from_raw`
+        // takes another.
+        unsafe {
+            let device = Self::from_raw(found);
+            bindings::pci_dev_put(found);
+            Some(device)
+        }
+    }
+
     /// Size of the configuration space in bytes: 256 or 4096.
     pub fn cfg_size(&self) -> usize {
         self.raw().cfg_size as usize

@@ -143,6 +143,7 @@ impl Mock {
                 None,
             ],
             rom_size: 0x1_0000,
+            private: None,
         }
     }
 

@@ -152,6 +152,9 @@ pub(crate) struct Facts {
     pub(crate) bars: [Option<Bar>; 6],
     /// Bytes of the expansion ROM or of its shadow copy; 0 for none.
     pub(crate) rom_size: u64,
+    /// A dword behind the header, the only one of its kind, that means something to the kernel and is
+    /// no capability's: the user gets a copy.
+    pub(crate) private: Option<u16>,
 }
 
 /// What is wrong with a capability chain.
@@ -241,6 +244,8 @@ pub(crate) struct ConfigSpace {
     layout: Layout,
     /// BAR 0-5 and ROM registers as they were at open.
     bars: [u32; 7],
+    /// See [`ConfigSpace::private`].
+    private: Option<u32>,
     /// INTx Disable as last reported to the caller.
     intx_disabled: bool,
     msi: Msi,
@@ -270,6 +275,11 @@ impl ConfigSpace {
     /// Oddities to be logged once.
     pub(crate) fn findings(&self) -> Findings {
         self.findings
+    }
+
+    /// What the device had at open in the dword `facts.private`; `None` if a capability has that.
+    pub(crate) fn private(&self) -> Option<u32> {
+        self.private
     }
 
     /// Reads `buf.len()` bytes at `offset`. All or nothing.

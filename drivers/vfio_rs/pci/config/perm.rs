@@ -116,6 +116,9 @@ pub(super) static GAP: Perm = Perm {
 /// may be capabilities in them, so they are not to be written. Stricter than C.
 pub(super) static UNTRUSTED_GAP: Perm = perm(&[], Special::None);
 
+/// A register that only the kernel may change: the user has a copy to write to.
+pub(super) static PRIVATE: Perm = perm(&[VIRT_RW], Special::None);
+
 /// Standard capabilities without a table of their own: to be looked at only. The host owns them.
 pub(super) static READ_ONLY: Perm = perm(&[bits(NEXT, 0)], Special::None);
 

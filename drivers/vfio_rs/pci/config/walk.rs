@@ -64,6 +64,10 @@ pub(super) fn build(hw: &impl Hardware, facts: &Facts) -> Result<ConfigSpace> {
     if walker.extended && facts.size == CFG_SPACE_EXP_SIZE {
         findings.extended = walker.extended_chain()?;
     }
+    let private = match facts.private {
+        Some(at) => walker.private(at)?,
+        None => None,
+    };
     let gap = match findings {
         Findings {
             standard: None,
@@ -77,6 +81,7 @@ pub(super) fn build(hw: &impl Hardware, facts: &Facts) -> Result<ConfigSpace> {
         shadow: walker.shadow,
         layout: Layout::new(walker.caps, gap),
         bars,
+        private,
         intx_disabled: false,
         msi: Msi::default(),
         findings,
@@ -150,6 +155,15 @@ impl<H: Hardware> Walker<'_, H> {
             return Err(Stop::Fault(FaultKind::Overlap));
         }
         Ok(self.show(Cap { start, end, perm })?)
+    }
+
+    /// Gives the user a copy of the dword at `at`, if it is nobody's. Returns what the device has there.
+    fn private(&mut self, at: u16) -> Result<Option<u32>> {
+        match self.claim(at, (4, &perm::PRIVATE), CFG_SPACE_SIZE) {
+            Ok(()) => Ok(Some(self.shadow.get(at, Width::Dword))),
+            Err(Stop::Fault(_)) => Ok(None),
+            Err(Stop::Failed(error)) => Err(error),
+        }
     }
 
     /// Checks a pointer before it is followed. Capabilities start at `first` or later.
@@ -275,6 +289,43 @@ mod tests {
             };
             assert_eq!(mock.open_as(&facts).err(), Some(EINVAL));
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_private_dword_is_a_copy() -> Result {
+        let mock = Mock::with_caps(256, &[(0x01, 0x40)])?;
+        mock.set(0xfc, Width::Dword, 0x7fff_0000);
+        let facts = Facts {
+            private: Some(0xfc),
+            ..mock.facts()
+        };
+        let mut user = mock.open_as(&facts)?;
+
+        assert_eq!(user.space.private(), Some(0x7fff_0000));
+        user.write(0xfd, Width::Byte, 0x12)?;
+        assert_eq!(user.read(0xfc, Width::Dword)?, 0x7fff_1200);
+        assert_eq!(mock.get(0xfc, Width::Dword), 0x7fff_0000);
+        user.write(0xf8, Width::Dword, 1)?;
+        assert_eq!(mock.get(0xf8, Width::Dword), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_capability_keeps_a_private_dword() -> Result {
+        // Vendor-specific, 16 bytes.
+        let mock = Mock::with_caps(256, &[(0x09, 0xf0)])?;
+        mock.set(0xf2, Width::Byte, 16);
+        let facts = Facts {
+            private: Some(0xfc),
+            ..mock.facts()
+        };
+        let mut user = mock.open_as(&facts)?;
+
+        assert_eq!(user.space.private(), None);
+        assert_eq!(standard_fault(&user), None);
+        user.write(0xfc, Width::Dword, 7)?;
+        assert_eq!(mock.get(0xfc, Width::Dword), 7);
         Ok(())
     }
 

@@ -15,6 +15,8 @@ mod config;
 mod iova;
 #[path = "../../../../../../drivers/vfio_rs/pci/name.rs"]
 mod name;
+#[path = "../../../../../../drivers/vfio_rs/pci/igd/opregion.rs"]
+mod opregion;
 #[path = "../../../../../../drivers/iommu_group/roles.rs"]
 mod roles;
 #[path = "../../../../../../rust/vfio_kernel/runs.rs"]
@@ -30,6 +32,7 @@ mod config_props;
 mod fail_nth;
 mod iova_props;
 mod map_props;
+mod opregion_props;
 mod roles_props;
 mod runs_props;
 mod store_props;

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Intel graphics that is part of the processor (IGD): what its drivers look for outside the device.
+//!
+//! | region | has                                                                           |
+//! |--------|-------------------------------------------------------------------------------|
+//! | 1st    | the OpRegion, which firmware left in memory, and its VBT: `opregion.rs`        |
+//! | 2nd    | the configuration space of the host bridge: `bridge.rs`                       |
+//! | 3rd    | that of the LPC bridge                                                        |
+//!
+//! The device's register ASLS has the OpRegion's address. The kernel believes it and reads memory by
+//! it, so a user must not be able to set it for whoever opens the device next: [`ASLS`] is the user's
+//! own copy, whether or not it has an address.
+//!
+//! Stands for drivers/vfio/pci/vfio_pci_igd.c. Takes no lock.
+
+mod bridge;
+pub(super) mod opregion;
+
+use kernel::prelude::*;
+use vfio_kernel::{
+    memremap::FirmwareMemory,
+    pci::PciDevice,
+    uapi, //
+};
+
+use self::{
+    bridge::BridgeConfig,
+    opregion::{
+        Memory,
+        OpRegion, //
+    },
+};
+use super::specific::{
+    Kind,
+    SpecificRegion,
+    SpecificRegions, //
+};
+
+/// Intel's vendor id.
+const INTEL: u16 = 0x8086;
+
+/// The base class of displays, PCI Code and ID Assignment Specification, 1.4.
+const DISPLAY: u32 = 0x03;
+
+/// The register with the OpRegion's address.
+pub(super) const ASLS: u16 = 0xfc;
+
+/// Whether it is a display of Intel's.
+pub(super) fn is_intel_display(pci: &PciDevice) -> bool {
+    pci.vendor() == INTEL && pci.class() >> 16 == DISPLAY
+}
+
+/// The regions of a display whose register ASLS has the value `asls`. What is not there is left
+/// out, with all behind it.
+///
+/// # Errors
+///
+/// `EINVAL` if something is there that is not what it should be, `ENOMEM`.
+pub(super) fn regions(asls: u32) -> Result<SpecificRegions> {
+    let mut regions = SpecificRegions::new();
+    match add_all(&mut regions, asls) {
+        Ok(()) | Err(ENODEV) => Ok(regions),
+        Err(err) => Err(err),
+    }
+}
+
+fn add_all(regions: &mut SpecificRegions, asls: u32) -> Result {
+    if asls == 0 || asls == u32::MAX {
+        return Err(ENODEV);
+    }
+    regions.add(OpRegion::<FirmwareMemory>::new(asls.into())?)?;
+    regions.add(BridgeConfig::find(bridge::HOST)?)?;
+    regions.add(BridgeConfig::find(bridge::LPC)?)
+}
+
+/// What users know a region by.
+fn kind(subtype: u32) -> Kind {
+    Kind {
+        ty: uapi::VFIO_REGION_TYPE_PCI_VENDOR_TYPE | u32::from(INTEL),
+        subtype,
+    }
+}
+
+impl Memory for FirmwareMemory {
+    fn map(at: u64, len: usize) -> Result<Self> {
+        Self::new(at, len)
+    }
+
+    fn read(&self, at: usize, buf: &mut [u8]) -> Result {
+        self.copy(at, buf)
+    }
+}
+
+impl SpecificRegion for OpRegion<FirmwareMemory> {
+    fn kind(&self) -> Kind {
+        kind(uapi::VFIO_REGION_SUBTYPE_INTEL_IGD_OPREGION)
+    }
+
+    fn size(&self) -> u64 {
+        self.size()
+    }
+
+    fn read(&self, at: u64, buf: &mut [u8]) -> Result {
+        self.read(at.try_into()?, buf)
+    }
+}
