@@ -19,6 +19,7 @@ const VTD_ONLY: &[&str] = &[
     "bar_io",
     "bar_map",
     "dma_buf",
+    "igd",
     "intx",
     "ioeventfd",
     "kvm",

@@ -86,6 +86,12 @@ pub fn migration(body: &[u8]) -> Option<(u64, u64)> {
     Some((u64_at(body, 8)?, u64_at(body, 16)?))
 }
 
+/// Body of the capability that says what a region is: type and subtype.
+#[must_use]
+pub fn region_type(body: &[u8]) -> Option<(u32, u32)> {
+    Some((u32_at(body, 0)?, u32_at(body, 4)?))
+}
+
 /// Body of the capability that tells of another way to map a region: attribute, flags, offset, size.
 #[must_use]
 pub fn mmap_alt(body: &[u8]) -> Option<(u32, u32, u64, u64)> {

@@ -28,6 +28,8 @@ pub struct Region {
     pub offset: u64,
     /// Numbers of its capabilities.
     pub cap_ids: Vec<u16>,
+    /// Type and subtype, if the index does not say what it is.
+    pub kind: Option<(u32, u32)>,
     /// The region once more, to be mapped write-combining.
     pub write_combining: Option<Box<Region>>,
 }
@@ -77,6 +79,8 @@ impl Device {
             size: info.size,
             offset: info.offset,
             cap_ids: caps.iter().map(|cap| cap.id).collect(),
+            kind: caps::find(&caps, VFIO_REGION_INFO_CAP_TYPE)
+                .and_then(|cap| caps::region_type(cap.body)),
             write_combining: None,
         };
         // Attribute 1: write-combining.

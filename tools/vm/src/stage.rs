@@ -83,18 +83,17 @@ fn items(options: &Options, build: &Build) -> Result<Vec<Item>> {
         }
     }
     let has = |items: &[Item], name: &str| items.iter().any(|item| item.from.ends_with(name));
-    if options.stack == Stack::C {
-        if !has(&items, "drivers/vfio/vfio.ko") {
-            bail!(
-                "the {} kernel has no C VFIO: use --kernel release with --stack c",
-                options.kernel.name()
-            );
-        }
-        return Ok(items);
+    let c_vfio = options.stack == Stack::C;
+    if c_vfio && !has(&items, "drivers/vfio/vfio.ko") {
+        bail!(
+            "the {} kernel has no C VFIO: use --kernel release with --stack c",
+            options.kernel.name()
+        );
     }
     let mut dir = cache::modules(options.kernel)?;
-    // In the debug kernel ours are among the kernel's, but for those that only tests need.
-    if options.kernel == Kernel::Debug && env::var_os("VFIO_RS_MODULES").is_none() {
+    // Ours are not wanted beside C VFIO, and in the debug kernel they are among the kernel's; but those that tests need.
+    let in_tree = options.kernel == Kernel::Debug && env::var_os("VFIO_RS_MODULES").is_none();
+    if c_vfio || in_tree {
         dir.push("test_modules");
     }
     collect(&dir, &mut items)?;
