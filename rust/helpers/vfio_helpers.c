@@ -147,6 +147,19 @@ int vfio_rs_iommu_pt_map(struct iommu_domain *domain, unsigned long iova, phys_a
 	return pt->ops->map_range(pt, iova, phys, len, prot, GFP_KERNEL_ACCOUNT, mapped);
 }
 
+/* iommu_map() without the trace event. Only for domains with a generic page table. */
+int vfio_rs_iommu_pt_map_sync(struct iommu_domain *domain, unsigned long iova,
+			      phys_addr_t phys, size_t len, int prot, size_t *mapped)
+{
+	struct pt_iommu *pt = iommupt_from_domain(domain);
+	int ret;
+
+	ret = pt->ops->map_range(pt, iova, phys, len, prot, GFP_KERNEL_ACCOUNT, mapped);
+	if (ret || !domain->ops->iotlb_sync_map)
+		return ret;
+	return domain->ops->iotlb_sync_map(domain, iova, len);
+}
+
 bool vfio_rs_iommu_has_pt(struct iommu_domain *domain)
 {
 	return !IS_ENABLED(CONFIG_IOMMU_DEBUG_PAGEALLOC) && iommupt_from_domain(domain);

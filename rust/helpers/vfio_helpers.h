@@ -56,6 +56,8 @@ int vfio_rs_init_pseudo(struct fs_context *fc);
 struct file *vfio_rs_anon_file(const char *name, const struct file_operations *fops,
 			       void *priv, struct address_space *mapping);
 
+int vfio_rs_iommu_pt_map_sync(struct iommu_domain *domain, unsigned long iova,
+			      phys_addr_t phys, size_t len, int prot, size_t *mapped);
 int vfio_rs_iommu_pt_map(struct iommu_domain *domain, unsigned long iova, phys_addr_t phys,
 			 size_t len, int prot, size_t *mapped);
 bool vfio_rs_iommu_has_pt(struct iommu_domain *domain);

@@ -53,6 +53,9 @@ impl PinnedPages {
     /// `EFAULT` if some page is not there or may not be written though `writable` asks for it,
     /// `ENOMEM`, `EINTR` if the task is being killed. May sleep; takes `mmap_lock` for reading.
     pub fn pin(vaddr: usize, npages: usize, writable: bool) -> Result<Self> {
+        if npages == 1 {
+            return Self::pin_one(vaddr, writable);
+        }
         let mut pinned = Self {
             runs: Runs::new(),
             writable,
@@ -66,6 +69,22 @@ impl PinnedPages {
             pinned.runs.trim();
         }
         Ok(pinned)
+    }
+
+    /// Pins a single page, as [`pin`](Self::pin).
+    #[inline]
+    fn pin_one(vaddr: usize, writable: bool) -> Result<Self> {
+        let mut page: PagePtr = core::ptr::null_mut();
+        // SAFETY: There is room for one pointer. The page is unpinned by `drop`.
+        let got =
+            unsafe { bindings::pin_user_pages_fast(vaddr, 1, gup_flags(writable), &mut page) };
+        if got != 1 {
+            return Err(failure(got));
+        }
+        Ok(Self {
+            runs: Runs::one(pfn_of(page, frame0())),
+            writable,
+        })
     }
 
     /// How many pages these are.
@@ -124,11 +143,7 @@ impl PinnedPages {
         npages: usize,
         buf: &mut [MaybeUninit<PagePtr>],
     ) -> Result {
-        let write = if self.writable {
-            bindings::FOLL_WRITE
-        } else {
-            0
-        };
+        let flags = gup_flags(self.writable);
         loop {
             let done = self.npages();
             let want = npages.saturating_sub(done).min(buf.len());
@@ -145,16 +160,12 @@ impl PinnedPages {
                     vaddr.wrapping_add(done << PAGE_SHIFT),
                     // CAST: Buffers are smaller than 2^31.
                     want as c_int,
-                    write | bindings::FOLL_LONGTERM,
+                    flags,
                     buf.as_mut_ptr().cast(),
                 )
             };
             if got <= 0 {
-                return Err(if got == 0 {
-                    EFAULT
-                } else {
-                    Error::from_errno(got)
-                });
+                return Err(failure(got));
             }
             // SAFETY: The call above filled in the first `got` pointers.
             let pages = unsafe {
@@ -167,12 +178,11 @@ impl PinnedPages {
     /// Takes over pages that are pinned, of `total`; those it fails to store are unpinned.
     #[inline]
     fn keep(&mut self, pages: &[PagePtr], total: usize) -> Result {
-        let frame0 = frame0() as usize;
+        let frame0 = frame0();
         let mut left = pages;
         while let [head, ..] = left {
             let npages = adjacent(left);
-            // The array of struct pages is one (vmemmap or flat memory model: vfio_helpers.c).
-            let pfn = (*head as usize).wrapping_sub(frame0) / STRIDE;
+            let pfn = pfn_of(*head, frame0);
             let kept = if left.len() == pages.len() {
                 self.runs.push(pfn, npages, total)
             } else {
@@ -206,6 +216,11 @@ impl Drop for PinnedPages {
 #[inline]
 pub(crate) unsafe fn unpin_runs(runs: &mut Runs, npages: usize, dirty: bool) {
     let frame0 = frame0();
+    if npages <= UNPIN_BATCH {
+        if let Some(pfn) = runs.take_only(npages) {
+            return unpin(frame0.wrapping_add(pfn), npages, dirty);
+        }
+    }
     let mut left = npages;
     while left != 0 {
         let some = left.min(UNPIN_BATCH);
@@ -217,6 +232,26 @@ pub(crate) unsafe fn unpin_runs(runs: &mut Runs, npages: usize, dirty: bool) {
             sched::cond_resched();
         }
     }
+}
+
+/// How pages are pinned: for long, and to be written to if they are `writable`.
+fn gup_flags(writable: bool) -> c_uint {
+    bindings::FOLL_LONGTERM | if writable { bindings::FOLL_WRITE } else { 0 }
+}
+
+/// Why no page was pinned.
+#[cold]
+fn failure(got: c_int) -> Error {
+    match got {
+        0 => EFAULT,
+        errno => Error::from_errno(errno),
+    }
+}
+
+/// The frame of a page. The array of struct pages is one (vmemmap or flat memory model: vfio_helpers.c).
+#[inline]
+fn pfn_of(page: PagePtr, frame0: PagePtr) -> usize {
+    (page as usize).wrapping_sub(frame0 as usize) / STRIDE
 }
 
 /// The start of the array of struct pages; may lie outside of it.

@@ -18,14 +18,17 @@ impl Run {
     /// Frames that a run can have: 64 GiB less one page.
     const MAX_LEN: usize = (1 << Self::LEN_BITS) - 1;
 
+    #[inline]
     fn new(pfn: usize, npages: usize) -> Self {
         Self((pfn as u64) << Self::LEN_BITS | npages as u64)
     }
 
+    #[inline]
     fn pfn(self) -> usize {
         (self.0 >> Self::LEN_BITS) as usize
     }
 
+    #[inline]
     fn npages(self) -> usize {
         self.0 as usize & Self::MAX_LEN
     }
@@ -63,6 +66,15 @@ impl Runs {
     pub(crate) const fn new() -> Self {
         Self {
             first: Run(0),
+            rest: None,
+        }
+    }
+
+    /// One frame.
+    #[inline]
+    pub(crate) fn one(pfn: usize) -> Self {
+        Self {
+            first: Run::new(pfn, 1),
             rest: None,
         }
     }
@@ -176,6 +188,17 @@ impl Runs {
         }
     }
 
+    /// Takes all frames out if they are `npages` adjacent ones, and returns the first.
+    #[inline]
+    pub(crate) fn take_only(&mut self, npages: usize) -> Option<usize> {
+        if npages == 0 || self.rest.is_some() || self.first.npages() != npages {
+            return None;
+        }
+        let pfn = self.first.pfn();
+        self.first = Run(0);
+        Some(pfn)
+    }
+
     /// Takes the first `npages` frames out. `f` gets them run by run, as [`Cursor::take`] returns them.
     /// Nothing may be appended afterwards.
     #[inline]
@@ -203,6 +226,15 @@ pub(crate) struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
+    /// Takes the next `npages` frames if they are adjacent, and tells the first.
+    #[inline]
+    pub(crate) fn take_adjacent(&mut self, npages: usize) -> Option<usize> {
+        if self.run.npages() < npages {
+            return None;
+        }
+        self.take(npages).map(|(pfn, _)| pfn)
+    }
+
     /// Takes the next run, or as much of it as `most` frames: its first frame and their number.
     /// `None` after the last one.
     #[inline]

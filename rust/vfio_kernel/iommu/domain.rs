@@ -182,6 +182,33 @@ impl Domain {
         })
     }
 
+    /// Maps `len` bytes of pinned memory, adjacent from `phys` on, at `iova`; on failure nothing is
+    /// mapped. May sleep.
+    #[inline]
+    pub(super) fn map_adjacent(&self, iova: u64, phys: u64, len: usize, prot: Prot) -> Result {
+        if !self.has_pt || params::disable_hugepages() {
+            // The memory stays pinned until after the range was unmapped, which `IoMapping` sees to.
+            return self.map_run(iova, phys, len, prot.0);
+        }
+        let mut done = 0;
+        // SAFETY: The domain is alive and `has_pt`; the memory as above.
+        let ret = unsafe {
+            bindings::vfio_rs_iommu_pt_map_sync(
+                self.ptr.as_ptr(),
+                iova as usize,
+                phys,
+                len,
+                prot.0 as c_int,
+                &mut done,
+            )
+        };
+        if ret != 0 {
+            self.unmap(iova, done);
+            return Err(Error::from_errno(ret));
+        }
+        Ok(())
+    }
+
     /// Maps run by run and page by page. Adds what was mapped to `done`.
     #[inline(never)]
     fn map_pages(

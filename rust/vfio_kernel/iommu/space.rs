@@ -99,6 +99,25 @@ impl IoSpace {
     /// Maps the next `len` bytes of `frames` at `iova` in all domains, or in none.
     #[inline]
     fn map_window(&self, iova: u64, frames: &mut Cursor<'_>, len: usize, prot: Prot) -> Result {
+        let Some(pfn) = frames.take_adjacent(len >> PAGE_SHIFT) else {
+            return self.map_runs(iova, frames, len, prot);
+        };
+        let domains = self.domains.read();
+        for (i, shared) in domains.iter().enumerate() {
+            let phys = (pfn as u64) << PAGE_SHIFT;
+            if let Err(err) = shared.domain.map_adjacent(iova, phys, len, prot) {
+                for done in domains.iter().take(i) {
+                    done.domain.unmap(iova, len);
+                }
+                return Err(err);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`map_window`](Self::map_window), for frames here and there.
+    #[inline(never)]
+    fn map_runs(&self, iova: u64, frames: &mut Cursor<'_>, len: usize, prot: Prot) -> Result {
         let domains = self.domains.read();
         let start = *frames;
         for (i, shared) in domains.iter().enumerate() {

@@ -32,7 +32,7 @@ pub struct Profiler<'a> {
 }
 
 impl Profiler<'_> {
-    /// Prints for each row whose name contains `row`, or is measured with one, how many instructions a step takes in each
+    /// Prints for `row`, and for the one that is measured with it, how many instructions a step takes in each
     /// function, from `least` on.
     ///
     /// # Errors

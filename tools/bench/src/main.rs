@@ -39,7 +39,7 @@ struct Args {
     /// Only rows whose name contains this.
     #[arg(long, default_value = "")]
     filter: String,
-    /// Mark each step for a profiler, and copy the kernel's symbols to this file.
+    /// Only the row of just this name: mark each of its steps for a profiler, and copy the kernel's symbols to this file.
     #[arg(long)]
     marks: Option<PathBuf>,
 }
@@ -47,7 +47,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let devices = Devices::bind()?;
-    let mut sheet = Sheet::new(&args.filter);
+    let mut sheet = Sheet::new(&args.filter, args.marks.is_some());
     if let Some(file) = &args.marks {
         fs::write(file, fs::read("/proc/kallsyms")?).context("copy symbols")?;
     }

@@ -8,14 +8,16 @@ use vfio_rs_bench::{Measured, Point};
 #[derive(Debug)]
 pub struct Sheet<'a> {
     filter: &'a str,
+    exact: bool,
     measured: Measured,
 }
 
 impl<'a> Sheet<'a> {
-    /// For rows whose name contains `filter`.
-    pub fn new(filter: &'a str) -> Self {
+    /// For rows whose name contains `filter`, or is the same if that is to be `exact`.
+    pub fn new(filter: &'a str, exact: bool) -> Self {
         Self {
             filter,
+            exact,
             measured: Measured::default(),
         }
     }
@@ -31,7 +33,7 @@ impl<'a> Sheet<'a> {
         names: [&str; N],
         step: impl FnOnce() -> Result<[f64; N]>,
     ) {
-        if !self.wants(&names) {
+        if !self.wants(&names) || (self.exact && !names.contains(&self.filter)) {
             return;
         }
         match step() {

@@ -148,3 +148,20 @@ fn room_for_twice_the_runs_at_most() {
         assert_eq!(frames(&runs, usize::MAX).len(), total);
     }
 }
+
+#[test]
+fn a_single_run_is_taken_as_a_whole() {
+    let mut one = Runs::one(7);
+    assert_eq!(one.cursor().take_adjacent(2), None);
+    assert_eq!(one.cursor().take_adjacent(1), Some(7));
+    assert_eq!((one.take_only(2), one.take_only(0)), (None, None));
+    assert_eq!((one.take_only(1), one.npages()), (Some(7), 0));
+
+    let mut two = Runs::new();
+    two.push(7, 2, 3).unwrap();
+    two.push(20, 1, 3).unwrap();
+    assert_eq!(two.take_only(3), None);
+    let mut cursor = two.cursor();
+    let taken = [1, 2, 1, 1, 1].map(|npages| cursor.take_adjacent(npages));
+    assert_eq!(taken, [Some(7), None, Some(8), Some(20), None]);
+}
