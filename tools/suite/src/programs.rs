@@ -49,6 +49,7 @@ const LIFETIMES: &[&str] = &[
     "kvm",
     "load",
     "map",
+    "merge_faults",
     "merge_life",
     "merge_race",
     "model",
