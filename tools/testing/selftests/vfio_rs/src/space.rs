@@ -1,13 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A container whose content is known: everything that can be seen of it from outside is compared at once.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use vfio_client::pamu::VFIO_PAMU_IOMMU;
 use vfio_client::sysfs::PciDevice;
+use vfio_client::uapi::VFIO_TYPE1v2_IOMMU;
 use vfio_client::{Container, DmaBuf, Group, counters};
 
 use crate::setup::{EDU, PAGE, PATIENCE, slowness};
 use crate::translation::{self, Pages, Target};
-use crate::{Outcome, same};
+use crate::{Outcome, pamu, same};
+
+/// Windows that a [`Space`] of type2 has.
+const WINDOWS: u32 = 256;
+/// Bytes of one of them.
+pub const WINDOW: u64 = 1 << 30;
+
+/// Runs `test` for each backend that the stack has; it gets the number of its type.
+///
+/// # Errors
+/// What the test said, and of which backend.
+pub fn each(test: impl Fn(u32) -> Outcome) -> Outcome {
+    for kind in [VFIO_TYPE1v2_IOMMU, VFIO_PAMU_IOMMU] {
+        if Container::open()?.check_extension(kind)? != 0 {
+            test(kind).with_context(|| format!("backend {kind:#x}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Has a new container of `kind` take mappings at multiples of [`WINDOW`].
+///
+/// # Errors
+/// The kernel's errno.
+pub fn prepare(container: &Container, kind: u32) -> Outcome {
+    match kind {
+        VFIO_PAMU_IOMMU => pamu::cut(container, u64::from(WINDOWS) * WINDOW, WINDOWS),
+        _ => Ok(()),
+    }
+}
 
 /// What should be mapped at one place, for reading and writing.
 #[derive(Debug, Clone)]
@@ -63,13 +94,14 @@ pub struct Space {
 }
 
 impl Space {
-    /// A new one, of `kind`.
+    /// A new one, of `kind`, [prepared](prepare).
     ///
     /// # Errors
     /// Skip, or the step that failed.
     pub fn new(kind: u32) -> Result<Self> {
         let bound = EDU.bind()?;
         let (container, group) = bound.attach(kind)?;
+        prepare(&container, kind)?;
         Ok(Self {
             avail: container.iommu_info()?.dma_avail,
             container,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What every backend has in common: each test runs for type1v2 and, where the stack has it, for type2.
+//! What every backend has in common: each test runs for type1v2 and, where the stack has it, for type2. `vfio_rs_faults` has
+//! the kernel's allocations fail for both.
 
 use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
@@ -10,20 +11,10 @@ use vfio_rs_selftests::order::permutations;
 use vfio_rs_selftests::pamu::{MIB, cut, map, memory, reaches, second_edu};
 use vfio_rs_selftests::process::{self, Latch};
 use vfio_rs_selftests::setup::{Bound, EDU, PAGE, PATIENCE, slowness};
-use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, suite};
+use vfio_rs_selftests::space::each;
+use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, suite};
 
 const RW: u32 = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
-
-/// Runs `test` for each backend; it gets the number of its type.
-fn each(test: impl Fn(u32) -> Outcome) -> Outcome {
-    for kind in [VFIO_TYPE1v2_IOMMU, VFIO_PAMU_IOMMU] {
-        if Container::open()?.check_extension(kind)? == 0 {
-            continue;
-        }
-        test(kind).with_context(|| format!("backend {kind:#x}"))?;
-    }
-    Ok(())
-}
 
 /// A container in which memory can be mapped at multiples of 1 MiB below 8 MiB.
 fn ready(bound: &Bound, kind: u32) -> Result<(Container, Group)> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Each allocation of a call on an address space failing once, one after another: container, accounting and IOMMU stay
-//! consistent, and the same call then succeeds. Debug kernel only, but for memory that cannot be pinned.
+//! consistent, and the same call then succeeds. What every backend has runs for each. Debug kernel only, but for memory that
+//! cannot be pinned.
 
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
@@ -10,27 +11,31 @@ use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, counters};
 use vfio_rs_selftests::faults::Faults;
 use vfio_rs_selftests::setup::{E1000E, EDU, IGB, PAGE};
-use vfio_rs_selftests::space::{Mapped, Space, scattered, translates, untouched};
+use vfio_rs_selftests::space::{
+    Mapped, Space, WINDOW, each, prepare, scattered, translates, untouched,
+};
 use vfio_rs_selftests::translation::physical_pages;
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 /// No memory, or a copy from or to the user that failed.
 const USUAL: &[Errno] = &[Errno::ENOMEM, Errno::EFAULT];
-/// Pages of the mappings: enough for several tables and batches of pointers.
-const PAGES: u64 = 40;
+/// Pages of the mappings: enough for several tables and batches of pointers, and a power of two.
+const PAGES: u64 = 64;
+/// Bytes of these.
+const BYTES: u64 = PAGES * PAGE;
 /// Where a neighbour is mapped that must stay.
-const KEPT: u64 = 1 << 24;
+const KEPT: u64 = WINDOW;
 const V2: u32 = VFIO_TYPE1v2_IOMMU;
 const BOTH: u32 = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
 
 /// Where the `n`th try maps: where the IOMMU has no page table yet.
 fn at(n: u32) -> u64 {
-    (4 + u64::from(n % 256)) << 30
+    (4 + u64::from(n % 250)) * WINDOW
 }
 
 /// Sweeps maps of what `make` makes for the `n`th try.
 fn sweep_map(what: &str, space: &Space, make: impl Fn(u32) -> Result<(DmaBuf, u64)>) -> Outcome {
-    let kept = untouched(3)?;
+    let kept = untouched(4)?;
     space.container.map_buf(&kept, KEPT)?;
     let kept = Mapped::memory(&kept, KEPT)?;
     Faults::new()?.sweep(
@@ -52,13 +57,16 @@ fn sweep_map(what: &str, space: &Space, make: impl Fn(u32) -> Result<(DmaBuf, u6
 }
 
 fn map() -> Outcome {
-    let (_, space) = (Faults::new()?, Space::new(V2)?);
-    sweep_map("map", &space, |n| Ok((untouched(PAGES)?, at(n))))
+    Faults::new()?;
+    each(|kind| {
+        let space = Space::new(kind)?;
+        sweep_map("map", &space, |n| Ok((untouched(PAGES)?, at(n))))
+    })
 }
 
 fn map_beside_another() -> Outcome {
     let (_, space) = (Faults::new()?, Space::new(V2)?);
-    let beside = KEPT + 3 * PAGE;
+    let beside = KEPT + 4 * PAGE;
     sweep_map("map beside another", &space, |_| {
         Ok((untouched(PAGES)?, beside))
     })
@@ -66,31 +74,40 @@ fn map_beside_another() -> Outcome {
 
 /// As many runs as pages, and more pages than fit on the stack.
 fn map_scattered() -> Outcome {
-    let (_, space) = (Faults::new()?, Space::new(V2)?);
-    let keep = std::cell::RefCell::new(Vec::new());
-    sweep_map("map of scattered pages", &space, |n| {
-        let (one, two) = scattered(PAGES)?;
-        keep.borrow_mut().push(two);
-        Ok((one, at(n)))
+    Faults::new()?;
+    each(|kind| {
+        let keep = std::cell::RefCell::new(Vec::new());
+        sweep_map("map of scattered pages", &Space::new(kind)?, |n| {
+            let (one, two) = scattered(PAGES)?;
+            keep.borrow_mut().push(two);
+            Ok((one, at(n)))
+        })
     })
 }
 
 /// A huge page, with small ones at both ends.
 fn map_huge() -> Outcome {
-    let (_, space) = (Faults::new()?, Space::new(V2)?);
-    sweep_map("map of a huge page", &space, |n| {
-        let buf = DmaBuf::new(6 << 20)?;
-        buf.advise_huge(true)?;
-        (0..buf.len())
-            .step_by(PAGE as usize)
-            .for_each(|at| buf.set(at, 1));
-        Ok((buf, at(n)))
+    Faults::new()?;
+    each(|kind| {
+        sweep_map("map of a huge page", &Space::new(kind)?, |n| {
+            let buf = DmaBuf::new(4 << 20)?;
+            buf.advise_huge(true)?;
+            (0..buf.len())
+                .step_by(PAGE as usize)
+                .for_each(|at| buf.set(at, 1));
+            Ok((buf, at(n)))
+        })
     })
 }
 
 /// A BAR of our own between pages of memory, mapped and unmapped.
 fn map_with_a_bar() -> Outcome {
-    let (faults, space) = (Faults::new()?, Space::new(V2)?);
+    Faults::new()?;
+    each(bar_of)
+}
+
+fn bar_of(kind: u32) -> Outcome {
+    let (faults, space) = (Faults::new()?, Space::new(kind)?);
     let Some(kind) = [IGB, E1000E].into_iter().find(|kind| kind.find().is_ok()) else {
         skip!("no device with a large BAR")
     };
@@ -101,15 +118,17 @@ fn map_with_a_bar() -> Outcome {
     owner.config()?.update_command(0, COMMAND_MEMORY)?;
     let bar = owner.region(VFIO_PCI_BAR0_REGION_INDEX)?;
     let (page, len) = (PAGE as usize, bar.size as usize);
-    let buf = DmaBuf::new(len + 2 * page)?;
+    let buf = DmaBuf::new((len + 2 * page).next_power_of_two())?;
     owner.mmap_over(&bar, 0, len, &buf, page)?;
+    let end = page + len;
     buf.set(0, 1);
-    buf.set(page + len, 1);
-    let pages = |first: u64| physical_pages(buf.addr() + first, 1);
-    let mut pfns = pages(0)?;
+    (end..buf.len()).step_by(page).for_each(|at| buf.set(at, 1));
+    let behind = (buf.len() - end) as u64 / PAGE;
+    let pages = |first: u64, count| physical_pages(buf.addr() + first, count);
+    let mut pfns = pages(0, 1)?;
     pfns.extend(Mapped::bar(&bound.pci, 0, bar.size, 0)?.pfns);
-    pfns.extend(pages(PAGE + bar.size)?);
-    // Two pages of it are locked: looked at by themselves, as the rest is not.
+    pfns.extend(pages(end as u64, behind)?);
+    // Only these pages are locked: looked at by themselves, as the BAR is not.
     let locked = || Ok::<_, std::io::Error>(counters::locked_kib()? * 1024 / PAGE);
     faults.sweep(
         "map with a BAR in it",
@@ -121,7 +140,7 @@ fn map_with_a_bar() -> Outcome {
                 space.holds(&[])?;
                 space.container.map_buf(&buf, iova).context("once more")?;
             }
-            same("locked pages", locked()?, 2)?;
+            same("locked pages", locked()?, 1 + behind)?;
             let pfns = pfns.clone();
             let locked = false;
             translates(&space.pci, &[Mapped { iova, pfns, locked }])?;
@@ -133,10 +152,11 @@ fn map_with_a_bar() -> Outcome {
 }
 
 /// An unmap may fail before it begins or when it tells the result, but does all or nothing; if `partly`, the second of the
-/// mappings may be left alone.
+/// mappings may be left alone. It starts `apart` bytes behind the first.
 fn sweep_unmap(
     kind: u32,
     what: &str,
+    apart: u64,
     partly: bool,
     unmap: impl Fn(&Container, u64) -> Result<u64>,
 ) -> Outcome {
@@ -147,7 +167,7 @@ fn sweep_unmap(
     }
     let bufs = [scattered(PAGES)?.0, scattered(PAGES)?.0];
     let mapped = |iova: u64| -> Result<Vec<Mapped>> {
-        let second = Mapped::memory(&bufs[1], iova + PAGES * PAGE)?;
+        let second = Mapped::memory(&bufs[1], iova + apart)?;
         Ok(vec![Mapped::memory(&bufs[0], iova)?, second])
     };
     faults.sweep(
@@ -155,12 +175,12 @@ fn sweep_unmap(
         USUAL,
         |n| {
             space.container.map_buf(&bufs[0], at(n))?;
-            space.container.map_buf(&bufs[1], at(n) + PAGES * PAGE)?;
+            space.container.map_buf(&bufs[1], at(n) + apart)?;
             Ok(at(n))
         },
         |iova| unmap(&space.container, *iova).map_err(raw),
         |iova, done| {
-            let all = 2 * PAGES * PAGE;
+            let all = 2 * BYTES;
             if let Some(bytes) = done {
                 same("unmapped", bytes, all)?;
             }
@@ -172,8 +192,8 @@ fn sweep_unmap(
                     left.remove(0);
                 }
                 space.holds(&left).context("neither all nor nothing")?;
-                let left = left.len() as u64 * PAGES * PAGE;
-                same("once more", space.container.unmap(iova, all)?, left)?;
+                let left = left.len() as u64 * BYTES;
+                same("once more", space.container.unmap(iova, 2 * apart)?, left)?;
             }
             space.holds(&[])
         },
@@ -189,8 +209,11 @@ fn raw(e: anyhow::Error) -> std::io::Error {
 }
 
 fn unmap() -> Outcome {
-    sweep_unmap(V2, "unmap", false, |container, iova| {
-        Ok(container.unmap(iova, 2 * PAGES * PAGE)?)
+    Faults::new()?;
+    each(|kind| {
+        sweep_unmap(kind, "unmap", WINDOW, false, |container, iova| {
+            Ok(container.unmap(iova, 2 * WINDOW)?)
+        })
     })
 }
 
@@ -199,6 +222,7 @@ fn unmap_v1() -> Outcome {
     sweep_unmap(
         VFIO_TYPE1_IOMMU,
         "unmap of type1",
+        BYTES,
         false,
         |container, iova| Ok(container.unmap(iova - PAGE, (PAGES + 3) * PAGE)?),
     )
@@ -206,11 +230,12 @@ fn unmap_v1() -> Outcome {
 
 /// The bits are copied to the user mapping by mapping, each before it goes.
 fn unmap_with_dirty_bits() -> Outcome {
-    sweep_unmap(V2, "unmap with dirty bits", true, |container, iova| {
+    let what = "unmap with dirty bits";
+    sweep_unmap(V2, what, BYTES, true, |container, iova| {
         let mut words = [0u64; 2];
         let bitmap = RawBitmap::of(&mut words, PAGE);
-        let gone = container.unmap_dirty(0, iova, 2 * PAGES * PAGE, bitmap)?;
-        same("bits", words, [u64::MAX, (1 << (2 * PAGES - 64)) - 1])?;
+        let gone = container.unmap_dirty(0, iova, 2 * BYTES, bitmap)?;
+        same("bits", words, [u64::MAX; 2])?;
         Ok(gone)
     })
 }
@@ -238,7 +263,7 @@ fn dirty_tracking() -> Outcome {
     start()?;
     let get = |words: &mut [u64; 1]| {
         let bitmap = RawBitmap::of(words, PAGE);
-        container.dirty_bitmap(KEPT, PAGES * PAGE, bitmap)
+        container.dirty_bitmap(KEPT, BYTES, bitmap)
     };
     faults.sweep(
         "dirty bits",
@@ -249,25 +274,28 @@ fn dirty_tracking() -> Outcome {
             if done.is_none() {
                 get(&mut words)?;
             }
-            same("bits", words, [(1 << PAGES) - 1])?;
+            same("bits", words, [u64::MAX])?;
             space.holds(&kept)
         },
     )
 }
 
 fn get_info() -> Outcome {
-    let (faults, space) = (Faults::new()?, Space::new(V2)?);
-    let want = space.container.iommu_info()?;
-    faults.sweep(
-        "GET_INFO",
-        USUAL,
-        |_| Ok(()),
-        |()| space.container.iommu_info(),
-        |(), done| match done {
-            Some(info) => same("info", info, want.clone()),
-            None => space.holds(&[]),
-        },
-    )
+    let faults = Faults::new()?;
+    each(|kind| {
+        let space = Space::new(kind)?;
+        let want = space.container.iommu_info()?;
+        faults.sweep(
+            "GET_INFO",
+            USUAL,
+            |_| Ok(()),
+            |()| space.container.iommu_info(),
+            |(), done| match done {
+                Some(info) => same("info", info, want.clone()),
+                None => space.holds(&[]),
+            },
+        )
+    })
 }
 
 /// The memory's address is taken back and given again.
@@ -276,7 +304,7 @@ fn new_address() -> Outcome {
     let buf = scattered(PAGES)?.0;
     space.container.map_buf(&buf, KEPT)?;
     let kept = [Mapped::memory(&buf, KEPT)?];
-    let len = PAGES * PAGE;
+    let len = BYTES;
     let (old, new) = (VFIO_DMA_UNMAP_FLAG_VADDR, VFIO_DMA_MAP_FLAG_VADDR);
     faults.sweep(
         "a new address",
@@ -296,25 +324,33 @@ fn new_address() -> Outcome {
 fn set_iommu() -> Outcome {
     let faults = Faults::new()?;
     let bound = EDU.bind()?;
-    faults.sweep(
-        "SET_IOMMU",
-        USUAL,
-        |_| bound.join(),
-        |(container, _)| container.set_iommu(V2),
-        |(container, group), done| {
-            if done.is_none() {
-                container.set_iommu(V2).context("once more")?;
-            }
-            let page = untouched(1)?;
-            container.map_buf(&page, KEPT)?;
-            Ok(group.unset_container()?)
-        },
-    )
+    each(|kind| {
+        faults.sweep(
+            "SET_IOMMU",
+            USUAL,
+            |_| bound.join(),
+            |(container, _)| container.set_iommu(kind),
+            |(container, group), done| {
+                if done.is_none() {
+                    container.set_iommu(kind).context("once more")?;
+                }
+                prepare(&container, kind)?;
+                let page = untouched(1)?;
+                container.map_buf(&page, KEPT)?;
+                Ok(group.unset_container()?)
+            },
+        )
+    })
 }
 
 /// A second group comes to an address space that has mappings.
 fn second_group() -> Outcome {
-    let (faults, space) = (Faults::new()?, Space::new(V2)?);
+    Faults::new()?;
+    each(second_group_of)
+}
+
+fn second_group_of(kind: u32) -> Outcome {
+    let (faults, space) = (Faults::new()?, Space::new(kind)?);
     let other = E1000E.bind()?;
     let buf = scattered(PAGES)?.0;
     space.container.map_buf(&buf, KEPT)?;
@@ -339,8 +375,12 @@ fn second_group() -> Outcome {
 
 /// Memory of which one page in the middle cannot be pinned, for real.
 fn bad_page_in_the_middle() -> Outcome {
-    let space = Space::new(V2)?;
-    let len = PAGES * PAGE;
+    each(bad_page_of)
+}
+
+fn bad_page_of(kind: u32) -> Outcome {
+    let space = Space::new(kind)?;
+    let len = BYTES;
     let middle = (PAGES / 2 * PAGE) as usize;
     let cases = [
         ("nothing there", None, BOTH),
@@ -370,15 +410,17 @@ fn bad_page_in_the_middle() -> Outcome {
 
 /// What was pinned before the file's end goes back.
 fn file_that_ends_early() -> Outcome {
-    let space = Space::new(V2)?;
-    let buf = DmaBuf::of_file((PAGES * PAGE) as usize, (PAGES - 7) * PAGE)?;
-    let map = || space.container.map_buf(&buf, KEPT);
-    errno("beyond the end of the file", map(), Errno::EFAULT)?;
-    space.holds(&[])?;
-    let part = (PAGES - 7) * PAGE;
-    space.container.map(BOTH, buf.addr(), KEPT, part)?;
-    same("unmapped", space.container.unmap_all()?, part)?;
-    space.holds(&[])
+    each(|kind| {
+        let space = Space::new(kind)?;
+        let part = PAGES / 2 * PAGE;
+        let buf = DmaBuf::of_file(BYTES as usize, part)?;
+        let map = || space.container.map_buf(&buf, KEPT);
+        errno("beyond the end of the file", map(), Errno::EFAULT)?;
+        space.holds(&[])?;
+        space.container.map(BOTH, buf.addr(), KEPT, part)?;
+        same("unmapped", space.container.unmap_all()?, part)?;
+        space.holds(&[])
+    })
 }
 
 suite!(
