@@ -19,6 +19,8 @@ const SWITCH: &str = "/proc/thread-self/fail-nth";
 const DEBUGFS: &str = "/sys/kernel/debug";
 /// What can be made to fail.
 const KINDS: [&str; 3] = ["failslab", "fail_page_alloc", "fail_usercopy"];
+/// Has the name of the function within which nothing fails.
+const SET_FOR: &str = "/run/vfio_rs_faults";
 /// Firmware looks up where a pin leads by thousands of allocations that are not ours to test.
 const FIRMWARE: &str = "acpi_pci_irq_enable";
 /// More than any call needs; a sweep that gets here does not end.
@@ -26,7 +28,11 @@ const MOST: u32 = 3000;
 
 /// The switch of this thread: "fail the Nth from now on".
 #[derive(Debug)]
-pub struct Faults(File);
+pub struct Faults {
+    switch: File,
+    /// Up to which one a sweep leaves none out.
+    dense: u32,
+}
 
 /// First address of the kernel's function `name`, and of the next one.
 fn function(name: &str) -> Result<(u64, u64)> {
@@ -63,12 +69,15 @@ impl Faults {
         if !Path::new(SWITCH).exists() || !Path::new(DEBUGFS).join("failslab").exists() {
             skip!("the kernel injects no faults");
         }
-        let (start, end) = function(name)?;
-        for kind in KINDS {
-            set(&format!("{kind}/verbose"), "0".to_owned())?;
-            set(&format!("{kind}/stacktrace-depth"), "32".to_owned())?;
-            set(&format!("{kind}/reject-start"), format!("{start:#x}"))?;
-            set(&format!("{kind}/reject-end"), format!("{end:#x}"))?;
+        let switch = OpenOptions::new().read(true).write(true).open(SWITCH)?;
+        let dense = 100;
+        let faults = Self { switch, dense };
+        // To look a function up takes seconds: the tests before may have done it, since the machine was booted.
+        let last = format!("{}/reject-end", KINDS[KINDS.len() - 1]);
+        let end = fs::read_to_string(Path::new(DEBUGFS).join(last))?;
+        let is_set = end.contains(|digit: char| digit.is_ascii_hexdigit() && digit != '0');
+        if is_set && fs::read_to_string(SET_FOR).is_ok_and(|set| set == name) {
+            return Ok(faults);
         }
         for (name, value) in [
             ("failslab/ignore-gfp-wait", "N"),
@@ -78,27 +87,40 @@ impl Faults {
         ] {
             set(name, value.to_owned())?;
         }
-        Ok(Self(
-            OpenOptions::new().read(true).write(true).open(SWITCH)?,
-        ))
+        let (start, end) = function(name)?;
+        for kind in KINDS {
+            set(&format!("{kind}/verbose"), "0".to_owned())?;
+            set(&format!("{kind}/stacktrace-depth"), "32".to_owned())?;
+            set(&format!("{kind}/reject-start"), format!("{start:#x}"))?;
+            set(&format!("{kind}/reject-end"), format!("{end:#x}"))?;
+        }
+        fs::write(SET_FOR, name).context(SET_FOR)?;
+        Ok(faults)
+    }
+
+    /// Has sweeps leave some out from the `dense`th on, for calls most of which is not ours.
+    #[must_use]
+    pub fn sparse(self, dense: u32) -> Self {
+        Self { dense, ..self }
     }
 
     /// Runs `call` with its `n`th allocation or copy failing. Tells what it returned, and whether it got that far.
     fn nth<T>(&self, n: u32, call: impl FnOnce() -> T) -> Result<(T, bool)> {
-        self.0.write_at(n.to_string().as_bytes(), 0)?;
+        self.switch.write_at(n.to_string().as_bytes(), 0)?;
         let result = call();
         // These copy as well, and may be what fails: then it has happened.
         let mut left = [0; 16];
-        let read = self.0.read_at(&mut left, 0);
-        if self.0.write_at(b"0", 0).is_err() {
-            self.0.write_at(b"0", 0)?;
+        let read = self.switch.read_at(&mut left, 0);
+        if self.switch.write_at(b"0", 0).is_err() {
+            self.switch.write_at(b"0", 0)?;
         }
         Ok((result, read.is_ok() && left[0] == b'0'))
     }
 
     /// Runs `call` again and again, with its first, second, third allocation failing, until none is left to fail. Each
-    /// error must be one of `allowed`. Beyond the first hundred it is only some of them, fewer and fewer. `before` prepares,
-    /// `after` looks at what the call left behind and undoes it; it is told whether the call failed.
+    /// error must be one of `allowed`. Beyond the first hundred, or as [`sparse`](Self::sparse) says, it is only some of them,
+    /// fewer and fewer. `before` prepares, `after` looks at what the call left behind and undoes it; it is told whether the
+    /// call failed.
     ///
     /// # Errors
     /// What `before` or `after` say; a wrong errno; a call that fails by itself, or never.
@@ -112,7 +134,7 @@ impl Faults {
     ) -> Result<()> {
         let (mut n, mut failed) = (0, 0);
         while n < MOST {
-            n += 1 + n / 100;
+            n += 1 + n / self.dense;
             let mut context = before(n).with_context(|| format!("{what}, before {n}"))?;
             let (result, injected) = self.nth(n, || call(&mut context))?;
             let value = match result {
