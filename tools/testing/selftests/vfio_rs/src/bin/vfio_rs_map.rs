@@ -261,17 +261,18 @@ fn read_only_memory() -> Outcome {
 
 fn hole_in_memory_undoes_all() -> Outcome {
     let (container, _group) = attached()?;
-    // Large enough to be pinned in several steps.
-    const PAGES: u64 = 2048;
-    for hole in [1, 600, PAGES - 1] {
-        let buf = pages(PAGES)?;
+    // Each page of a small buffer, and some of such as are pinned in several steps.
+    let small = (0..20).map(|hole| (20, hole));
+    let large = [(2048, 1), (2048, 600), (2048, 2047), (9000, 8500)];
+    for (count, hole) in small.chain(large) {
+        let buf = pages(count)?;
         buf.fill(1);
         // SAFETY: inside `buf`, which is not touched there any more.
         let err = unsafe { libc::munmap((buf.addr() + hole * PAGE) as *mut _, PAGE as usize) };
         same("munmap", err, 0)?;
         errno(
-            &format!("hole at page {hole}"),
-            container.map(READ | WRITE, buf.addr(), IOVA, PAGES * PAGE),
+            &format!("hole at page {hole} of {count}"),
+            container.map(READ | WRITE, buf.addr(), IOVA, count * PAGE),
             Errno::EFAULT,
         )?;
         untouched(&container)?;
