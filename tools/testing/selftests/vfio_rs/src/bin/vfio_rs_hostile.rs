@@ -3,6 +3,7 @@
 //! and the device can be reset, read and handed over afterwards. `VFIO_RS_HOSTILE` says how many (per device),
 //! `VFIO_RS_SEED` repeats a run.
 
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,6 +25,9 @@ const IOCTLS: [u32; 7] = [
     UNKNOWN_IOCTL,
     GROUP_GET_STATUS,
 ];
+/// The register in edu's BAR that starts a DMA: QEMU then copies whatever the other registers say, outside of its
+/// own buffer too, and may end by it.
+const EDU_COMMAND: Range<u64> = 0x98..0xa0;
 /// Words of an ioctl's argument.
 const WORDS: usize = 32;
 
@@ -38,7 +42,12 @@ fn word(rng: &mut Rng) -> u32 {
     }
 }
 
-fn access(opened: &Opened, regions: &[vfio_client::region::Region], rng: &mut Rng) {
+fn access(
+    opened: &Opened,
+    regions: &[vfio_client::region::Region],
+    spared: &Range<u64>,
+    rng: &mut Rng,
+) {
     let device = &opened.device;
     if rng.u8(0..4) == 0 {
         let mut argument = [0u32; WORDS];
@@ -62,9 +71,10 @@ fn access(opened: &Opened, regions: &[vfio_client::region::Region], rng: &mut Rn
     let len = *rng.choice(&[1, 2, 4, 8, 3, 5, 17, 64]).unwrap_or(&4);
     // A little beyond the end too.
     let at = rng.u64(0..region.size + 8);
+    let end = at + len as u64;
     if rng.bool() {
         let _ = device.read(region, at, &mut data[..len]);
-    } else {
+    } else if region.index != 0 || end <= spared.start || spared.end <= at {
         let _ = device.write(region, at, &data[..len]);
     }
 }
@@ -81,8 +91,9 @@ fn storm(kind: Kind) -> Outcome {
         .filter(|r| r.size > 0)
         .collect();
     ensure!(!regions.is_empty(), "no region");
+    let spared = if kind == EDU { EDU_COMMAND } else { 0..0 };
     for _ in 0..count {
-        access(&opened, &regions, &mut rng);
+        access(&opened, &regions, &spared, &mut rng);
     }
     drop(opened);
     // Opened anew it is as it was.
