@@ -15,9 +15,9 @@ use crate::clock::Clock;
 use crate::sheet::Sheet;
 use crate::space::{Interface, Space};
 
-/// How often short steps are run.
+/// How often steps are run: ticks of the clock, which come every now and then, are to even out.
 const ROUNDS: u32 = 1000;
-/// How often long ones are: ticks of the clock, which come every now and then, are to even out.
+/// How often long ones are.
 const FEW: u32 = 100;
 /// Bytes of edu's BAR.
 const BAR_SIZE: usize = 1 << 20;
@@ -67,7 +67,7 @@ fn open(clock: Clock, interface: Interface, devices: &Devices) -> Result<[f64; 2
 /// Reads the first four bytes of a region.
 fn read(clock: Clock, device: &Device, index: u32) -> Result<[f64; 1]> {
     let region = device.region(index)?;
-    let average = clock.average(ROUNDS, || {
+    let average = clock.best_tenth(ROUNDS, || {
         std::hint::black_box(device.read32(&region, 0)?);
         Ok(())
     })?;
@@ -77,7 +77,7 @@ fn read(clock: Clock, device: &Device, index: u32) -> Result<[f64; 1]> {
 /// Maps the BAR, reads one word, unmaps it.
 fn bar_mmap(clock: Clock, device: &Device) -> Result<[f64; 1]> {
     let region = device.region(VFIO_PCI_BAR0_REGION_INDEX)?;
-    let average = clock.average(ROUNDS, || {
+    let average = clock.best_tenth(ROUNDS, || {
         let bar = device.mmap(&region, 0, BAR_SIZE)?;
         std::hint::black_box(bar.read32(0));
         Ok(())
@@ -88,7 +88,7 @@ fn bar_mmap(clock: Clock, device: &Device) -> Result<[f64; 1]> {
 /// Has one MSI signal an eventfd, and turns it off again.
 fn msi_on_off(clock: Clock, device: &Device) -> Result<[f64; 1]> {
     let event = Event::new()?;
-    let average = clock.average(FEW, || {
+    let average = clock.average(ROUNDS, || {
         device.enable_irqs(VFIO_PCI_MSI_IRQ_INDEX, &[event.as_raw_fd()])?;
         Ok(device.disable_irqs(VFIO_PCI_MSI_IRQ_INDEX)?)
     })?;
@@ -99,7 +99,7 @@ fn msi_on_off(clock: Clock, device: &Device) -> Result<[f64; 1]> {
 fn msi_trigger(clock: Clock, device: &Device) -> Result<[f64; 1]> {
     let event = Event::new()?;
     device.enable_irqs(VFIO_PCI_MSI_IRQ_INDEX, &[event.as_raw_fd()])?;
-    let average = clock.average(ROUNDS, || {
+    let average = clock.best_tenth(ROUNDS, || {
         device.trigger_irqs(VFIO_PCI_MSI_IRQ_INDEX, 0, 1)?;
         event.take()?.context("no event came").map(drop)
     })?;
