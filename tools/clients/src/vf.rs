@@ -19,13 +19,11 @@ pub fn of(id: &str) -> Result<PciDevice> {
     })?;
     let interface = pf.netdevs().remove(0);
     command(&["busybox", "ip", "link", "set", &interface, "up"])?;
-    let link = pf.path().join("virtfn0");
-    if !link.exists() {
+    if pf.virtual_functions().is_empty() {
         fs::write(pf.path().join("sriov_numvfs"), "1").context("sriov_numvfs")?;
     }
-    let target = fs::read_link(link).context("no virtual function")?;
-    let name = target.file_name().and_then(|name| name.to_str());
-    let vf = PciDevice::at(name.context("name of the virtual function")?);
+    let vfs = pf.virtual_functions();
+    let vf = vfs.first().context("no virtual function")?.clone();
     vf.bind_vfio().context("virtual function to vfio-pci")?;
     Ok(vf)
 }

@@ -140,6 +140,13 @@ impl PciDevice {
             .collect()
     }
 
+    /// Its virtual functions, in order.
+    #[must_use]
+    pub fn virtual_functions(&self) -> Vec<Self> {
+        let name = |number| link_name(self.path().join(format!("virtfn{number}")));
+        (0..).map_while(name).map(|name| Self::at(&name)).collect()
+    }
+
     /// Says which driver alone may be bound to it; `None` lifts that.
     ///
     /// # Errors

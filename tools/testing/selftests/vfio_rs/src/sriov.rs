@@ -29,22 +29,6 @@ pub fn allow() -> Result<Set> {
     Set::new("vfio_pci", "enable_sriov", "1")
 }
 
-/// The virtual functions that `pf` has.
-///
-/// # Errors
-/// If sysfs cannot be read.
-pub fn of(pf: &PciDevice) -> Result<Vec<PciDevice>> {
-    let mut vfs = Vec::new();
-    loop {
-        let link = pf.path().join(format!("virtfn{}", vfs.len()));
-        let Ok(target) = fs::read_link(link) else {
-            return Ok(vfs);
-        };
-        let name = target.file_name().and_then(|name| name.to_str());
-        vfs.push(PciDevice::at(name.context("name of a virtual function")?));
-    }
-}
-
 /// igb bound to vfio-pci, with virtual functions; dropping this removes them.
 #[derive(Debug)]
 pub struct Vfs {
@@ -64,7 +48,7 @@ impl Vfs {
         let pf = IGB.bind()?;
         let allowed = allow()?;
         set_count(&pf.pci, &count.to_string()).context("write sriov_numvfs")?;
-        let vfs = of(&pf.pci)?;
+        let vfs = pf.pci.virtual_functions();
         let made = Self {
             pf,
             vfs,

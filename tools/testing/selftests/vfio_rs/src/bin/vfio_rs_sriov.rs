@@ -15,7 +15,7 @@ use vfio_rs_selftests::process::{self, Child};
 use vfio_rs_selftests::setup::{
     Bound, GLANCE, IGB, PATIENCE, is_rust_stack, read_trimmed, slowness,
 };
-use vfio_rs_selftests::sriov::{Joined, Vfs, allow, of, set_count};
+use vfio_rs_selftests::sriov::{Joined, Vfs, allow, set_count};
 use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 
 const TOKEN: &str = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
@@ -48,7 +48,7 @@ fn counts() -> Outcome {
     let shown = read_trimmed(&format!("{}/sriov_numvfs", pf.path().display()))?;
     same("sriov_numvfs", shown.as_str(), "2")?;
     set_count(pf, "0")?;
-    same("functions after", of(pf)?.len(), 0)?;
+    same("functions after", pf.virtual_functions().len(), 0)?;
     ensure!(
         !made.vfs[0].path().exists(),
         "{} stays",
@@ -57,7 +57,7 @@ fn counts() -> Outcome {
     // As often as one likes, up to the device's limit.
     let most = if slowness() > 1 { 3 } else { 7 };
     set_count(pf, &most.to_string())?;
-    same("functions", of(pf)?.len(), most)
+    same("functions", pf.virtual_functions().len(), most)
 }
 
 fn same_driver_and_own_group() -> Outcome {
@@ -138,7 +138,7 @@ fn waits_for_users(take_away: impl Fn(&PciDevice) -> std::io::Result<()>) -> Out
     drop(device);
     drop(pf_device);
     child.ended_well("status")?;
-    same("functions after", of(&made.pf.pci)?.len(), 0)
+    same("functions after", made.pf.pci.virtual_functions().len(), 0)
 }
 
 fn removal_waits_for_users() -> Outcome {
@@ -186,7 +186,7 @@ fn they_join_each_other_and_go() -> Outcome {
     for (what, group) in [("the leader", &leader.group), ("the other", &other)] {
         errno(what, group.status(), Errno::ENODEV)?;
     }
-    same("functions after", of(&made.pf.pci)?.len(), 0)
+    same("functions after", made.pf.pci.virtual_functions().len(), 0)
 }
 
 fn physical_function_with_others_is_refused() -> Outcome {
@@ -197,7 +197,7 @@ fn physical_function_with_others_is_refused() -> Outcome {
         skip!("igb does not take it")
     };
     set_count(&pf, "1")?;
-    let vfs = of(&pf)?;
+    let vfs = pf.virtual_functions();
     let result = (|| {
         let vf = vfs.first().cloned().unwrap_or_else(|| PciDevice::at("-"));
         vf.bind_vfio()?;
