@@ -9,7 +9,7 @@ LLVM ?= $(if $(shell grep -s '^CONFIG_CC_IS_CLANG=y' $(KDIR)/include/config/auto
 kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
 
 .DEFAULT_GOAL := modules
-.PHONY: modules modules_install clean demo demo-type2 test test-upstream test-qemu test-dpdk bench check miri fmt kernel kernel-debug setup distclean help
+.PHONY: modules modules_install clean demo demo-type2 test test-upstream test-qemu test-dpdk bench check miri htmldocs fmt kernel kernel-debug setup distclean help
 
 modules: $(KDIR)/include/config/auto.conf
 	+$(kbuild) modules
@@ -48,6 +48,10 @@ check:
 miri:
 	@scripts/miri
 
+# As kernel trees have it: of the documents, which any pager shows as well.
+htmldocs: setup
+	sphinx-build -nWq Documentation $${XDG_CACHE_HOME:-$$HOME/.cache}/vfio-rs/htmldocs
+
 fmt:
 	cargo fmt --manifest-path tools/Cargo.toml --all
 	rustfmt --edition 2021 drivers/vfio_rs/main.rs rust/vfio_kernel/vfio_kernel.rs \
@@ -73,7 +77,7 @@ help:
 	@echo '  make clean            remove what make built'
 	@echo 'In a virtual machine, with everything installed and built as needed:'
 	@echo '  make demo             see a device do DMA under the module'
-	@echo '  make demo-type2       see a device reach memory through windows: Documentation/type2.md'
+	@echo '  make demo-type2       see a device reach memory through windows: Documentation/type2.rst'
 	@echo '  make test             all tests; make test ONLY=STAGE for one stage (scripts/suite --help)'
 	@echo '  make test-upstream    Linux'\''s own VFIO selftests, on C VFIO and on ours, side by side'
 	@echo '  make test-qemu        guests of QEMU with assigned devices, all kinds of interrupts'
@@ -85,5 +89,6 @@ help:
 	@echo 'For work on the project:'
 	@echo '  make check            style and hygiene, under a minute;  make fmt formats'
 	@echo '  make miri             tests of pure code under Miri, if a nightly Rust is there'
+	@echo '  make htmldocs         Documentation/ as web pages, in ~/.cache/vfio-rs/htmldocs'
 	@echo '  make setup            install what is missing, nothing else'
 	@echo '  make distclean        remove everything kept outside the checkout'

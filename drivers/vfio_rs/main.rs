@@ -10,7 +10,7 @@
 //! - [`pci`]: the device behind a device descriptor;
 //! - `vfio_kernel`, a crate of its own: safe wrappers of the kernel's C interfaces.
 //!
-//! Lock order: Documentation/locking.md.
+//! Lock order: Documentation/locking.rst.
 
 #![forbid(unsafe_code)]
 #![deny(

@@ -9,7 +9,7 @@
 //! Virtual functions come and go with the physical function's driver: made through it only, they
 //! get the same driver, and go before it is unbound.
 //!
-//! Locks: `PhysFn::state` and `PhysFns::active`, both innermost; see Documentation/locking.md.
+//! Locks: `PhysFn::state` and `PhysFns::active`, both innermost; see Documentation/locking.rst.
 //! Stands for the SR-IOV parts of drivers/vfio/pci/vfio_pci_core.c.
 
 use kernel::{

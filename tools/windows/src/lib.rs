@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The example of `Documentation/type2.md`, as code: [`Windows::set_up`] is what the document lists, the other methods have
+//! The example of `Documentation/type2.rst`, as code: [`Windows::set_up`] is what the document lists, the other methods have
 //! QEMU's `edu` do DMA through each window. A program of its own, and a test.
 
 #![forbid(unsafe_code)]
