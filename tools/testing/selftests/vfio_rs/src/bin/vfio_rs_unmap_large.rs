@@ -14,11 +14,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use vfio_client::uapi::*;
-use vfio_client::{Container, DmaBuf, Group, counters};
+use vfio_client::{Container, DmaBuf, Group, Setting, counters};
 use vfio_rs_selftests::process::{self, Latch};
-use vfio_rs_selftests::setup::{
-    EDU, PAGE, PATIENCE, is_rust_stack, number, read_trimmed, slowness,
-};
+use vfio_rs_selftests::setup::{EDU, PAGE, PATIENCE, is_rust_stack, number, slowness};
 use vfio_rs_selftests::{Context, Outcome, Result, bail, ensure, same, skip, suite};
 
 const GIB: u64 = 1 << 30;
@@ -27,7 +25,6 @@ const AT: u64 = (8 << 30) + PAGE;
 /// Bytes of memory that there really are: huge pages.
 const REAL: u64 = 256 << 20;
 const BOTH: u32 = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
-const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
 /// Bytes to map: so many where mapping them takes a second or two.
 fn size() -> Result<u64> {
@@ -53,15 +50,12 @@ impl Large {
     fn new() -> Result<Self> {
         let (container, group) = EDU.bind()?.attach(VFIO_TYPE1v2_IOMMU)?;
         let size = size()?;
-        let pages = REAL >> 21;
-        let had: u64 = read_trimmed(HUGE_PAGES)?.parse()?;
-        fs::write(HUGE_PAGES, pages.max(had).to_string())?;
-        let buf = DmaBuf::of_huge_file(size as usize, REAL);
-        // What is in use stays until it is dropped.
-        fs::write(HUGE_PAGES, had.to_string())?;
-        let Ok(buf) = buf else {
-            skip!("no {pages} huge pages are to be had")
+        let Ok(room) = Setting::huge_pages(REAL) else {
+            skip!("no {} MiB of huge pages are to be had", REAL >> 20)
         };
+        let buf = DmaBuf::of_huge_file(size as usize, REAL)?;
+        // What is in use stays until it is dropped.
+        drop(room);
         Ok(Self {
             avail: container.iommu_info()?.dma_avail,
             container,
