@@ -62,7 +62,8 @@ pub trait Mmap: Send + Sync + 'static {
     /// `offset` of the file. Called with `mmap_lock` held for writing.
     fn opened(&self, offset: u64);
 
-    /// An area of a counted map is gone, and its pages before it. As for [`opened`](Self::opened).
+    /// An area of a counted map is gone, and its pages before it; it began at `offset` of the file.
+    /// Called with `mmap_lock` held, for reading maybe.
     fn closed(&self, offset: u64);
 
     /// The physical address at `offset` of the file, if a map there could have huge pages.

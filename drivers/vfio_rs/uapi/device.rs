@@ -69,13 +69,19 @@ use crate::{
 /// The operations of a device's file.
 pub(super) static FILE_OPS: FileOpsTable<DeviceFile> = FileOpsTable::anon();
 
-/// An open device. Closing it closes the device, and lets go of the group's file after that.
+/// An open device.
 pub(super) struct DeviceFile {
-    // Before the device, which may be unbound when it is no longer counted.
+    // Before `held`, so that nothing of this state is left when the device is closed: its BARs are
+    // the next user's.
     open: Arc<Open>,
-    device: Counted,
+    held: Held,
     /// The virtual machine that the file itself belongs to; that of the group is what counts.
     kvm: Pin<KBox<KvmSlot>>,
+}
+
+/// One open of a device. Dropping this closes it, and lets go of the group's file after that.
+struct Held {
+    device: Counted,
     /// The group that it was opened through: its own, or the one that has joined.
     through: Arc<Group>,
     _group_file: ARef<File>,
@@ -105,16 +111,15 @@ pub(crate) fn open(
     let open = through.open_device(&group, |backend| device.0.open(backend, &mut machine))?;
     drop(machine);
     // From here on dropping the file's data closes the device.
-    let data = DeviceFile {
+    let held = Held {
         device,
-        open,
-        kvm,
         through,
         _group_file: group_file,
     };
+    let data = DeviceFile { open, held, kvm };
     let data = Arc::new(data, GFP_KERNEL)?;
     let file = anon_file::create(c"[vfio-device]", &FILE_OPS, data, |data| {
-        data.device.0.mapping()
+        data.held.device.0.mapping()
     })?;
     if group.fence() == Fence::Missing {
         log::warn_opened_by_user(pci.device());
@@ -136,7 +141,7 @@ pub(crate) fn area_at(
     })
 }
 
-impl Drop for DeviceFile {
+impl Drop for Held {
     fn drop(&mut self) {
         let device = &self.device.0;
         let kvm = self.through.close_device(device.group(), || device.close());
@@ -151,7 +156,7 @@ impl KvmFile for DeviceFile {
     }
 
     fn enforced_coherent(&self) -> bool {
-        self.device.0.pci().enforces_cache_coherency()
+        self.held.device.0.pci().enforces_cache_coherency()
     }
 }
 
@@ -203,7 +208,7 @@ impl FileOps for DeviceFile {
     }
 
     fn fdinfo_device(&self) -> Option<&device::Device> {
-        Some(self.device.0.pci().device())
+        Some(self.held.device.0.pci().device())
     }
 
     fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
