@@ -234,6 +234,10 @@ fn device_name_pointers() -> Outcome {
     errno("a page without end", get(text.addr()), Errno::EINVAL)?;
     text.set(PAGE as usize - 1, 0);
     errno("a page with its end", get(text.addr()), Errno::ENODEV)?;
+    text.set(PAGE as usize - 1, b'x');
+    text.protect_none(PAGE as usize)?;
+    errno("the last page", get(text.addr()), Errno::EINVAL)?;
+    errno("half of it", get(text.addr() + PAGE / 2), Errno::EFAULT)?;
     let hidden = DmaBuf::with_flags(PAGE as usize, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE)?;
     errno("unreadable memory", get(hidden.addr()), Errno::EFAULT)
 }
