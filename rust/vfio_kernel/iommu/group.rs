@@ -251,8 +251,8 @@ impl DmaOwner {
     ///
     /// # Errors
     ///
-    /// `EPERM` if a driver or another owner uses a device of the group, `EBUSY` if it has memory
-    /// that must stay mapped one to one. May sleep.
+    /// `EPERM` if a driver or another owner uses a device of the group, `EBUSY` while one is being
+    /// reset, `EINVAL` if one has memory that must stay mapped one to one. May sleep.
     pub fn claim(group: &ARef<Group>) -> Result<Arc<Self>> {
         let owner = UniqueArc::new_uninit(GFP_KERNEL)?;
         let cookie = KBox::new(0u8, GFP_KERNEL)?;
