@@ -63,14 +63,14 @@ struct State {
     /// Of the groups in the container.
     fence: Fence,
     backend: Option<Arc<dyn Backend>>,
-    /// A group in it was cut off, and must not come back by a new backend.
-    cut_off: bool,
 }
 
 /// A group in the container.
 struct Joined {
     owner: Arc<DmaOwner>,
     sharing: Sharing,
+    /// It must not come back by a new backend.
+    cut_off: bool,
 }
 
 impl Container {
@@ -81,7 +81,6 @@ impl Container {
             unfenced: KVec::new(),
             fence: Fence::Iommu,
             backend: None,
-            cut_off: false,
         };
         Arc::pin_init(
             pin_init!(Self {
@@ -137,7 +136,7 @@ impl Container {
         if state.is_empty() || state.backend.is_some() {
             return Err(EINVAL);
         }
-        if state.cut_off {
+        if state.groups.iter().any(|joined| joined.cut_off) {
             return Err(EPERM);
         }
         let kind = u32::try_from(kind).map_err(|_| ENODEV)?;
@@ -187,7 +186,12 @@ impl Container {
         if let Some(backend) = &state.backend {
             backend.attach_group(owner.clone(), sharing)?;
         }
-        state.groups.push(Joined { owner, sharing }, GFP_KERNEL)?;
+        let joined = Joined {
+            owner,
+            sharing,
+            cut_off: false,
+        };
+        state.groups.push(joined, GFP_KERNEL)?;
         state.fence = fence;
         Ok(())
     }
@@ -195,9 +199,11 @@ impl Container {
     /// Keeps a group from memory until it leaves. It stays the container's: nobody else may have it.
     pub(crate) fn cut_off(&self, group: &iommu::Group) {
         let mut state = self.state.lock();
-        state.cut_off = true;
         if let Some(backend) = &state.backend {
             backend.detach_group(group);
+        }
+        for joined in &mut state.groups {
+            joined.cut_off |= joined.is(group);
         }
     }
 
@@ -207,17 +213,20 @@ impl Container {
         if let Some(backend) = &state.backend {
             backend.detach_group(group);
         }
-        state
-            .groups
-            .retain(|joined| joined.owner.group().id() != group.id());
+        state.groups.retain(|joined| !joined.is(group));
         state.unfenced.retain(|other| other.id() != group.id());
         if state.is_empty() {
-            state.cut_off = false;
             // An ioctl that still runs has a reference, but no group left to serve.
             if let Some(backend) = state.backend.take() {
                 backend.release();
             }
         }
+    }
+}
+
+impl Joined {
+    fn is(&self, group: &iommu::Group) -> bool {
+        self.owner.group().id() == group.id()
     }
 }
 

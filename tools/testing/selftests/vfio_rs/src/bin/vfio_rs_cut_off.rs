@@ -161,6 +161,24 @@ fn before_there_is_an_address_space() -> Outcome {
     works_again(&bound, &group)
 }
 
+/// A member that was cut off does not spoil the container of those that it leaves.
+fn member_leaves_before_there_is_an_address_space() -> Outcome {
+    let _module = intruder()?;
+    let (groups, last) = alone_and_pair()?;
+    let (container, leader) = groups[0].devices[0].join()?;
+    let other = groups[1].open()?;
+    leader.merge(&other)?;
+    last.bind_to(DRIVER)?;
+    let set = container.set_iommu(VFIO_TYPE1v2_IOMMU);
+    errno("SET_IOMMU", set, Errno::EPERM)?;
+    leader.split(&other)?;
+    container.set_iommu(VFIO_TYPE1v2_IOMMU)?;
+    let buf = space(&container)?;
+    copies(&leader.device(groups[0].name())?, &buf, 9)?;
+    check_refused(&other, &last)?;
+    Ok(last.release()?)
+}
+
 /// A group alone and one with two devices, the second of which is free for the intruder.
 fn alone_and_pair() -> Result<([EduGroup; 2], PciDevice)> {
     let groups: [EduGroup; 2] = edu_groups()?;
@@ -279,6 +297,7 @@ suite!(
     user_is_cut_off_and_told,
     group_without_a_user_is_refused,
     before_there_is_an_address_space,
+    member_leaves_before_there_is_an_address_space,
     member_of_another_group,
     leader_of_another_group,
     asking_races_with_the_driver_going,
