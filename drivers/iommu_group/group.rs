@@ -89,6 +89,7 @@ pub(super) struct Standing {
     pub(super) leader: Option<i32>,
     /// Its own, or the one that it came into with its leader.
     pub(super) container: Option<Arc<Container>>,
+    /// How often devices of it are open, through itself or its leader.
     pub(super) users: usize,
     pub(super) was_busy: bool,
     pub(super) cut_off: bool,
@@ -181,16 +182,19 @@ impl Group {
     ///
     /// `ENODEV` if the last device was unbound.
     pub(super) fn standing(&self) -> Result<Standing> {
-        let leaders = self.with_leader(|shared, _| shared.container);
+        let by_leader =
+            self.with_leader(|shared, member| (shared.container, member.users, member.cut_off));
         let state = self.state.lock();
+        let (container, users, cut_off) =
+            by_leader.unwrap_or_else(|| (state.container.clone(), state.users, state.cut_off));
         Ok(Standing {
             iommu_group: state.alive()?.clone(),
             opener: state.opener,
             leader: state.leader.as_ref().map(|leader| leader.id()),
-            container: leaders.unwrap_or_else(|| state.container.clone()),
-            users: state.users,
+            container,
+            users,
             was_busy: state.was_busy,
-            cut_off: state.cut_off,
+            cut_off,
         })
     }
 

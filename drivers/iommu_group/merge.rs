@@ -76,7 +76,7 @@ pub(super) struct Member {
     pub(super) iommu_group: ARef<iommu::Group>,
     sharing: Sharing,
     /// How often devices of it are open.
-    users: usize,
+    pub(super) users: usize,
     /// As `State::cut_off`.
     pub(super) cut_off: bool,
 }

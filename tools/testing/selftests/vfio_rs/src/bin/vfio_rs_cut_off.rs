@@ -2,6 +2,7 @@
 //! A driver of the kernel that gets at a group in spite of the IOMMU core: the user's DMA is cut off first, he is told,
 //! and the log names device and driver.
 
+use std::fs;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
@@ -209,6 +210,9 @@ fn member_of_another_group() -> Outcome {
     same("status of the leader", leader.status()?, SET | VIABLE)?;
     check_named(&other, &last)?;
     same("the leader", leader.viability()?.reason, REASON_NONE)?;
+    let shown = fs::read_to_string("/sys/kernel/debug/vfio_rs/groups")?;
+    let line = format!("group {}: used by the kernel, cut off,", groups[1].number);
+    ensure!(shown.contains(&line), "no '{line}' in {shown}");
     check_cut_off(&members, &buf)?;
     copies(&leaders, &buf, 4)?;
 

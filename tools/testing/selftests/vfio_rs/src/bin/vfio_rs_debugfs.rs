@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf};
+use vfio_rs_selftests::merge::pair;
 use vfio_rs_selftests::modules::modprobe;
 use vfio_rs_selftests::nobody;
 use vfio_rs_selftests::process::{self, Latch};
@@ -115,6 +116,26 @@ fn group_through_its_life() -> Outcome {
     same("mappings then", mappings(&bound)?.len(), 1)
 }
 
+fn group_that_joined() -> Outcome {
+    available()?;
+    let p = pair()?;
+    p.leader.merge(&p.other)?;
+    let _device = p.leader.device(p.groups[1].name())?;
+    let [leader, member] = [&p.groups[0], &p.groups[1]].map(|g| &g.devices[0]);
+    let container = mappings(leader)?;
+    same("its container", mappings(member)?, container)?;
+    let (line, _) = group(member)?;
+    let joined = format!("viable, open by {}, joined group ", std::process::id());
+    ensure!(
+        line.starts_with(&format!("{joined}{}, container ", leader.group))
+            && line.ends_with(", opens of devices 1"),
+        "{line}"
+    );
+    let (line, _) = group(leader)?;
+    ensure!(line.ends_with(", opens of devices 0"), "leader: {line}");
+    Ok(())
+}
+
 fn output_is_bounded() -> Outcome {
     available()?;
     let bound = EDU.bind()?;
@@ -185,6 +206,7 @@ fn reading_races_with_everything() -> Outcome {
 
 suite!(
     group_through_its_life,
+    group_that_joined,
     output_is_bounded,
     for_root_to_read,
     reading_races_with_everything,
