@@ -23,10 +23,7 @@ use vfio_kernel::{
 };
 
 use super::{
-    merge::{
-        Members,
-        Merging, //
-    },
+    merge::Members,
     roles::{
         Op,
         Role, //
@@ -48,7 +45,6 @@ pub(crate) struct Group {
     id: i32,
     fence: Fence,
     drivers: Arc<Drivers>,
-    merging: Arc<Merging>,
     #[pin]
     state: Mutex<State>,
     /// The devices of the group that are bound to the driver.
@@ -110,25 +106,19 @@ impl Group {
     pub(super) fn new(
         iommu_group: ARef<iommu::Group>,
         drivers: &Arc<Drivers>,
-        merging: &Arc<Merging>,
     ) -> Result<Arc<Self>> {
-        Self::with(iommu_group, None, drivers, merging)
+        Self::with(iommu_group, None, drivers)
     }
 
     /// The group of a device that has no IOMMU.
-    pub(super) fn new_bare(
-        bare: BareGroup,
-        drivers: &Arc<Drivers>,
-        merging: &Arc<Merging>,
-    ) -> Result<Arc<Self>> {
-        Self::with(bare.group().clone(), Some(bare), drivers, merging)
+    pub(super) fn new_bare(bare: BareGroup, drivers: &Arc<Drivers>) -> Result<Arc<Self>> {
+        Self::with(bare.group().clone(), Some(bare), drivers)
     }
 
     fn with(
         iommu_group: ARef<iommu::Group>,
         bare: Option<BareGroup>,
         drivers: &Arc<Drivers>,
-        merging: &Arc<Merging>,
     ) -> Result<Arc<Self>> {
         let id = iommu_group.id();
         let fence = match bare {
@@ -146,13 +136,12 @@ impl Group {
             was_busy: false,
             cut_off: false,
         };
-        let (drivers, merging) = (drivers.clone(), merging.clone());
+        let drivers = drivers.clone();
         Arc::pin_init(
             pin_init!(Self {
                 id,
                 fence,
                 drivers,
-                merging,
                 state <- new_mutex!(state, "Group::state"),
                 devices <- new_mutex!(KVec::new(), "Group::devices"),
                 kvm <- KvmSlot::new(),
@@ -206,11 +195,6 @@ impl Group {
     /// What its user can change.
     pub(super) fn state(&self) -> &Mutex<State> {
         &self.state
-    }
-
-    /// What merges wait for.
-    pub(super) fn merging(&self) -> &Merging {
-        &self.merging
     }
 
     /// Makes a device one that `GET_DEVICE_FD` finds.

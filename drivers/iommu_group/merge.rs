@@ -8,23 +8,21 @@
 //! the merge, so there is no cycle that lasts.
 //!
 //! Who is a member of whom changes with both groups' `state` held, and so can be read with either.
-//! The leader's is taken first. Two merges of the same two groups could each take one and wait for
-//! the other, so they are taken under `Merging::lock`. All others lock a leader and then one of its
-//! members, after a look at the leader's state; and a merge looks whether a group may lead before
-//! it waits for the other one. So two that wait for each other cannot be: each would lead the
-//! other.
+//! The leader's is taken first, and that of a group only after a look whether it is a member. A
+//! merge takes those of two groups that are no leader and member yet: in the order of their
+//! addresses, and it waits for the second only if the first is nobody's member. So nobody waits for
+//! a leader with a member, and merges that wait for each other do so upwards.
 //!
-//! Locks: `Merging::lock`, `Group::state` of the leader, that of the member, `Container::state`.
+//! Locks: `Group::state` of the leader, that of the member, `Container::state`.
 
 use core::iter::once;
 use kernel::{
     fs::File,
-    new_mutex,
     prelude::*,
     sync::{
         aref::ARef,
-        Arc,
-        Mutex, //
+        lock::mutex::MutexGuard,
+        Arc, //
     },
 };
 use vfio_kernel::{
@@ -53,20 +51,7 @@ use super::{
 };
 use crate::container::Container;
 
-/// Lets one merge at a time choose its groups. One for all groups.
-#[pin_data]
-pub(crate) struct Merging {
-    #[pin]
-    lock: Mutex<()>,
-}
-
-impl Merging {
-    /// Nobody merges.
-    pub(super) fn new() -> Result<Arc<Self>> {
-        let merging = pin_init!(Self { lock <- new_mutex!((), "Merging::lock") });
-        Arc::pin_init(merging, GFP_KERNEL)
-    }
-}
+type StateGuard<'a> = MutexGuard<'a, State>;
 
 /// A group that joined.
 pub(super) struct Member {
@@ -159,6 +144,12 @@ impl Member {
 }
 
 impl State {
+    /// Whether others may join.
+    fn check_leader(&self) -> Result {
+        self.alive()?;
+        self.check(Op::Lead)
+    }
+
     /// Counts how often devices of `of`, which is `group` or a member, are open.
     pub(super) fn users_of(&mut self, group: &Group, of: &Group) -> Option<&mut usize> {
         if core::ptr::eq(group, of) {
@@ -186,12 +177,7 @@ impl Group {
         if Arc::ptr_eq(self, other) {
             return Err(EINVAL);
         }
-        let merging = lock_killable(&self.merging().lock)?;
-        let mut state = self.state().lock();
-        state.alive()?;
-        state.check(Op::Lead)?;
-        let mut theirs = lock_nested(other.state());
-        drop(merging);
+        let (mut state, mut theirs) = self.lock_with(other)?;
         let iommu_group = theirs.alive()?.clone();
         theirs.check(Op::Join)?;
         if self.fence() != other.fence() {
@@ -222,6 +208,24 @@ impl Group {
         state.members.0.push(member, GFP_KERNEL)?;
         theirs.leader = Some(self.clone());
         Ok(())
+    }
+
+    /// Locks the group, which may lead, and `other`, to which it is no relation; see the top.
+    fn lock_with<'a>(&'a self, other: &'a Self) -> Result<(StateGuard<'a>, StateGuard<'a>)> {
+        if core::ptr::from_ref(self) < core::ptr::from_ref(other) {
+            let state = lock_killable(self.state())?;
+            state.check_leader()?;
+            return Ok((state, lock_nested(other.state())));
+        }
+        let theirs = lock_killable(other.state())?;
+        if theirs.leader.is_some() {
+            drop(theirs);
+            self.state().lock().check_leader()?;
+            return Err(EBUSY);
+        }
+        let state = lock_nested(self.state());
+        state.check_leader()?;
+        Ok((state, theirs))
     }
 
     fn would_lower_coherency(&self, state: &State, other: &Group) -> bool {

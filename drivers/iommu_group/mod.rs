@@ -22,8 +22,8 @@
 //! | `debug.rs`     | debugfs                                                    |
 //! | `watch.rs`     | drivers and devices that come and go                       |
 //!
-//! Locks: `Registry::entries` or `Merging::lock`, then `Group::state`, then that of a group that
-//! joined, then `Container::state`, `Group::devices` or `Device::users`.
+//! Locks: `Group::state`, then that of a group that joined, then `Container::state`,
+//! `Group::devices` or `Device::users`. `Registry::entries` is held over none of them,
 //! `Group::devices` is held over `Device::users` or `Device::signals` alone, `Drivers::all` over
 //! nothing. Stands for drivers/vfio/group.c.
 

@@ -24,7 +24,6 @@ use vfio_kernel::{
 };
 
 use super::{
-    merge::Merging,
     Drivers,
     Group, //
 };
@@ -41,14 +40,13 @@ pub(crate) struct Registry {
     entries: Mutex<KVec<Entry>>,
     class: NodeClass,
     drivers: Arc<Drivers>,
-    merging: Arc<Merging>,
 }
 
 struct Entry {
     group: Arc<Group>,
     /// How many of the group's devices are bound.
     devices: usize,
-    _node: NodeRegistration<Arc<Group>>,
+    node: NodeRegistration<Arc<Group>>,
 }
 
 impl Registry {
@@ -59,13 +57,11 @@ impl Registry {
     /// `EEXIST` if there is such a class; `ENOMEM`.
     pub(crate) fn new(drivers: Arc<Drivers>) -> Result<Arc<Self>> {
         let class = NodeClass::register(c_str!("vfio"), c_str!("vfio"))?;
-        let merging = Merging::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 entries <- new_mutex!(KVec::new(), "Registry::entries"),
                 class,
                 drivers,
-                merging,
             }),
             GFP_KERNEL,
         )
@@ -81,13 +77,13 @@ impl Registry {
             entry.devices = entry.devices.saturating_add(1);
             return Ok(entry.group.clone());
         }
-        let group = Group::new(iommu_group, &self.drivers, &self.merging)?;
+        let group = Group::new(iommu_group, &self.drivers)?;
         self.enter(&mut entries, group)
     }
 
     /// As [`join`](Self::join), for a device that has no IOMMU.
     pub(crate) fn join_bare(&self, bare: BareGroup) -> Result<Arc<Group>> {
-        let group = Group::new_bare(bare, &self.drivers, &self.merging)?;
+        let group = Group::new_bare(bare, &self.drivers)?;
         self.enter(&mut self.entries.lock(), group)
     }
 
@@ -130,7 +126,7 @@ impl Registry {
         let entry = Entry {
             group: group.clone(),
             devices: 1,
-            _node: node,
+            node,
         };
         entries.push(entry, GFP_KERNEL)?;
         Ok(group)
@@ -149,11 +145,15 @@ impl Registry {
             return;
         };
         entry.devices = entry.devices.saturating_sub(1);
-        if entry.devices == 0 {
-            // The node goes under the lock, as the same name may come again at once.
-            if let Ok(entry) = entries.remove(at) {
-                entry.group.revoke();
-            }
+        if entry.devices != 0 {
+            return;
+        }
+        if let Ok(Entry { group, node, .. }) = entries.remove(at) {
+            // Under the lock, as the same name may come again at once.
+            drop(node);
+            // Not under the lock: its user may keep it waiting, and nobody else.
+            drop(entries);
+            group.revoke();
         }
     }
 }

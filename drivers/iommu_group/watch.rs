@@ -49,11 +49,12 @@ impl Watch {
 
 impl Watcher for Watch {
     fn added(&self, pci: &PciDevice) {
-        let iommu_group = iommu::Group::of(pci.device());
-        let Some(group) = iommu_group.and_then(|group| self.registry.find(&group)) else {
+        let Some(group) = iommu::Group::of(pci.device()) else {
             return;
         };
-        if group.status().is_ok_and(|status| status.container_set) {
+        // As far as the IOMMU core knows. The group's state is its user's, who may keep it locked.
+        let owned = group.dma_owner_claimed() && !self.drivers.kernel_has(group.id());
+        if owned && self.registry.find(&group).is_some() {
             dev_info!(
                 pci.device(),
                 "Came to group {}, which a user has\n",

@@ -38,6 +38,7 @@ const VTD_ONLY: &[&str] = &[
     "rom",
     "set_irqs",
     "sriov",
+    "stall",
     "unmap_large",
     "vga",
     "vf_token",

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{DmaBuf, Event};
+use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::process;
 use vfio_rs_selftests::qmp::Plugged;
 use vfio_rs_selftests::setup::{
@@ -73,7 +74,14 @@ fn comes_back_to_a_group_in_use() -> Outcome {
         count - 1,
     )?;
     copies(&opened.device, &buf, 1)?;
+    let mut log = Kmsg::now()?;
     rescan(&other, group)?;
+    if is_rust_stack() {
+        log.expect(&format!(
+            "{}: Came to group {group}, which a user has",
+            other.address
+        ))?;
+    }
     copies(&opened.device, &buf, 2)?;
     // It sees what the user has mapped, as soon as he has it.
     other.bind_vfio().context("bind it")?;
