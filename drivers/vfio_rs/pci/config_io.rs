@@ -19,6 +19,7 @@ use super::{
         Vpd,
         Width, //
     },
+    open::COMMAND,
     power::Memory,
     Device,
     Open, //
@@ -100,7 +101,7 @@ impl Open {
         };
         let mut config = self.config.lock();
         let mut memory = self.write_memory();
-        let (mut intx_changed, mut was_reset) = (false, false);
+        let (mut intx_changed, mut pin_changed) = (false, false);
         let mut done = 0usize;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset.checked_add(done as u64).ok_or(EFAULT)?;
@@ -108,8 +109,10 @@ impl Open {
             if let Some((vpd, data)) = self.perform(&mut memory, &written.effects) {
                 config.vpd_done(vpd, data);
             }
-            intx_changed |= written.effects.intx_disable.is_some();
-            was_reset |= written.effects.bars_restored;
+            let effects = written.effects;
+            intx_changed |= effects.intx_disable.is_some();
+            // The command register was read and then written, or may have been restored.
+            pin_changed |= at & !1 == COMMAND.into() || effects.reset || effects.power.is_some();
             memory.enabled = config.memory_enabled();
             done = done.checked_add(written.len.max(1)).ok_or(EFAULT)?;
         }
@@ -119,7 +122,7 @@ impl Open {
         if intx_changed {
             self.update_intx_pin();
         }
-        if was_reset {
+        if pin_changed {
             self.restore_intx_pin();
         }
         Ok(len)

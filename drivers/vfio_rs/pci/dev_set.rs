@@ -144,7 +144,12 @@ impl DevSet {
         for (open, memory) in &mut locked {
             let _ = open.set_power_state(memory, 0);
         }
-        pci.reset_bus()
+        let result = pci.reset_bus();
+        drop(locked);
+        for open in opens.iter().flatten() {
+            open.restore_intx_pin();
+        }
+        result
     }
 }
 

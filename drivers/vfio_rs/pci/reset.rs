@@ -37,7 +37,10 @@ impl Open {
         }
         let mut memory = self.write_memory();
         self.zap_bars();
-        self.reset_locked(&mut memory)
+        let result = self.reset_locked(&mut memory);
+        drop(memory);
+        self.restore_intx_pin();
+        result
     }
 
     /// Resets the function; maps are revoked.

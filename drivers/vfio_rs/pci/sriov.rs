@@ -312,6 +312,8 @@ impl Device {
                 let mut memory = open.write_memory();
                 let _ = open.set_power_state(&mut memory, 0);
                 pf.set_active(Some(awake));
+                drop(memory);
+                open.restore_intx_pin();
             }
             None => {
                 let _ = self.pci().set_power_state(0);

@@ -197,12 +197,13 @@ impl Intx {
         }
     }
 
-    /// Undoes [`suspend`](Self::suspend).
+    /// Undoes [`suspend`](Self::suspend), and what waking up restored that has changed meanwhile.
     pub fn resume(&self) {
         let asleep = core::mem::take(&mut self.inner.state.lock().asleep);
         if asleep {
             self.inner.unmask();
         }
+        self.inner.restore();
     }
 
     /// Writes to a device that lost it whether its pin is masked.
@@ -346,7 +347,8 @@ unsafe extern "C" fn handle_intx(_irq: c_int, ctx: *mut c_void) -> bindings::irq
     if inner.in_device {
         // SAFETY: The device is alive. The call only masks a pin that is asserted.
         let ours = || unsafe { bindings::pci_check_and_mask_intx(inner.dev.as_ptr()) };
-        if state.masked || !ours() {
+        // Asked of a masked pin too, which a reset may have unmasked in the device.
+        if !ours() || state.masked {
             // Another device on the line.
             return bindings::irqreturn::IRQ_NONE;
         }

@@ -32,6 +32,7 @@ const VTD_ONLY: &[&str] = &[
     "merge_refused",
     "nointxmask",
     "params",
+    "pin_bit",
     "power",
     "regions",
     "reset",

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The interrupt pin.
+//!
+//! A pin that is masked in the device shares the command register with the user, whose writes, as
+//! resets and changes of the power state, come with `Open::memory` held for writing. It is held for
+//! reading here where the register is read and then written, after `Open::irqs`. Interrupts and
+//! eventfds that unmask take no such lock, so whoever had it for writing puts right what they lost,
+//! by `restore_intx_pin`.
 
 use kernel::prelude::*;
 use vfio_kernel::{
@@ -52,7 +58,10 @@ impl Open {
         };
         match action {
             _ if !wanted => {}
-            IrqAction::Mask => intx.mask(),
+            IrqAction::Mask => {
+                let _memory = self.memory.read();
+                intx.mask();
+            }
             IrqAction::Unmask => intx.unmask(),
             IrqAction::Trigger => intx.signal(),
         }
@@ -73,6 +82,7 @@ impl Open {
             (IrqAction::Trigger, irqs @ Irqs::Off) => {
                 let eventfd = eventfd(fd)?;
                 let disabled = self.config.lock().intx_disabled();
+                let _memory = self.memory.read();
                 *irqs = Irqs::Intx(Intx::request(
                     self.pci(),
                     eventfd,
@@ -90,17 +100,29 @@ impl Open {
         let irqs = self.irqs.lock();
         // Of several writes, the last one counts.
         let disabled = self.config.lock().intx_disabled();
+        let _memory = self.memory.read();
         if let Irqs::Intx(intx) = &*irqs {
             intx.set_disabled(disabled);
         }
     }
 
-    /// Masks again what a reset behind our back has unmasked in the device.
+    /// Masks the pin in the device, or not, as it should be: after the command register was written
+    /// or restored, or a reset behind our back.
     pub(in crate::pci) fn restore_intx_pin(&self) {
-        match &*self.irqs.lock() {
+        let irqs = self.irqs.lock();
+        let _memory = self.memory.read();
+        match &*irqs {
             Irqs::Intx(intx) => intx.restore(),
             Irqs::Msi(_) | Irqs::Off => self.quiet_intx_pin(),
         }
+    }
+
+    /// Switches the pin off.
+    pub(super) fn disable_intx(&self, mut intx: Intx) {
+        // Waits for a work, so without the lock.
+        let _ = intx.set_unmask_eventfd(None);
+        let _memory = self.memory.read();
+        drop(intx);
     }
 
     /// Keeps a pin that nobody listens to from storming the others on its line.

@@ -123,7 +123,8 @@ impl Open {
     pub(super) fn disable_irqs(&self, irqs: &mut Irqs) {
         match core::mem::replace(irqs, Irqs::Off) {
             Irqs::Msi(msi) => self.disable_msi(msi),
-            Irqs::Intx(_) | Irqs::Off => {}
+            Irqs::Intx(intx) => self.disable_intx(intx),
+            Irqs::Off => {}
         }
     }
 }

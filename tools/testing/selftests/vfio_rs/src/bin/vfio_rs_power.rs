@@ -11,7 +11,8 @@ use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{Device, Event};
 use vfio_rs_selftests::setup::{
-    E1000E, EDU, GLANCE, IGB, Kind, NVME, Opened, PAGE, PATIENCE, read_trimmed, slowness,
+    E1000E, EDU, GLANCE, IGB, Kind, NVME, Opened, PAGE, PATIENCE, is_rust_stack, read_trimmed,
+    slowness,
 };
 use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 
@@ -305,12 +306,23 @@ fn interrupt_pin_sleeps_too() -> Outcome {
     need_runtime_pm(pci)?;
     const ICS: u64 = 0xc8;
     const IMS: u64 = 0xd0;
-    let event = Event::new()?;
+    let (event, unmask) = (Event::new()?, Event::new()?);
     device.enable_irqs(VFIO_PCI_INTX_IRQ_INDEX, &[event.as_raw_fd()])?;
+    device.set_irqs(
+        VFIO_PCI_INTX_IRQ_INDEX,
+        VFIO_IRQ_SET_ACTION_UNMASK,
+        0,
+        1,
+        vfio_client::irq::IrqData::Eventfd(&[unmask.as_raw_fd()]),
+    )?;
     let bar = device.region(0)?;
-    for _ in 0..3 {
+    for unmasked_asleep in [false, true, false] {
         enter(device)?;
         await_status(pci, "suspended")?;
+        // In C the pin stays masked for ever after that.
+        if unmasked_asleep && is_rust_stack() {
+            unmask.signal()?;
+        }
         leave(device)?;
         device.write32(&bar, IMS, 4)?;
         device.write32(&bar, ICS, 4)?;
