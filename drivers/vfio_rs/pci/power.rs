@@ -14,10 +14,12 @@ use core::ops::{
 };
 use kernel::{
     prelude::*,
+    str::CString,
     sync::atomic::Relaxed, //
 };
 use vfio_kernel::{
     eventfd::EventFd,
+    log,
     pci::{
         Awake,
         MaySleep,
@@ -65,7 +67,7 @@ impl Memory {
 }
 
 /// An access that finds the device awake: kept so, or as its user does not let it sleep.
-pub(super) struct Access(Option<Awake>);
+pub(crate) struct Access(Option<Awake>);
 
 impl Access {
     /// For all that is done as long as it lives.
@@ -142,11 +144,10 @@ impl Open {
     pub(crate) fn awake(&self) -> Result<Awake> {
         // ERRNO: EIO whatever the reason, as vfio_device_pm_runtime_get() and vfio_pci_rw().
         self.pci().awake().map_err(|err| {
-            dev_info!(
-                self.pci().device(),
-                "runtime resume failed {}\n",
-                err.to_errno()
-            );
+            let text = CString::try_from_fmt(fmt!("runtime resume failed {}", err.to_errno()));
+            if let Ok(text) = text {
+                log::info_ratelimited(self.pci().device(), &text);
+            }
             EIO
         })
     }
@@ -157,7 +158,7 @@ impl Open {
     /// # Errors
     ///
     /// `EIO` if it does not wake up.
-    pub(super) fn access(&self) -> Result<Access> {
+    pub(crate) fn access(&self) -> Result<Access> {
         let awake = match self.may_sleep.load(Relaxed) {
             true => Some(self.awake()?),
             false => None,

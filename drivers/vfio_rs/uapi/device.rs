@@ -335,6 +335,8 @@ fn ioeventfd(open: &Arc<Open>, arg: UserArg) -> Result {
 
 /// `VFIO_DEVICE_SET_IRQS`.
 fn set_irqs(open: &Open, arg: UserArg) -> Result<isize> {
+    // Wakes up a device that its user lets sleep, and else costs nothing.
+    let _access = open.access()?;
     let set = IrqSet::read(arg, |index| open.irq_count(index))?;
     let _awake = match set.only_signals() {
         true => None,

@@ -267,6 +267,12 @@ fn wakeup_is_told() -> Outcome {
     await_status(pci, "suspended")?;
     device.config()?.read16(config::VENDOR)?;
     same("signals", event.take()?, Some(1))?;
+    // So does one that only signals eventfds.
+    device.enable_irqs(VFIO_PCI_REQ_IRQ_INDEX, &[Event::new()?.as_raw_fd()])?;
+    enter_with_wakeup(device, &event)?;
+    await_status(pci, "suspended")?;
+    device.trigger_irqs(VFIO_PCI_REQ_IRQ_INDEX, 0, 1)?;
+    same("signals", event.take()?, Some(1))?;
     enter_with_wakeup(device, &event)?;
     await_status(pci, "suspended")?;
     leave(device)?;
