@@ -95,23 +95,25 @@ impl MsiVectors {
         self.kind
     }
 
-    /// Has `eventfd` signalled by the interrupt `vector`, or nothing. A vector beyond those
-    /// allocated is added if it is of MSI-X and the device can. May sleep.
+    /// Has the eventfd of the descriptor `fd` signalled by the interrupt `vector`, or nothing if it
+    /// is negative. A vector beyond those allocated is added if it is of MSI-X and the device can.
+    /// May sleep.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no such vector and none can be added, `ENOMEM`. On failure the vector
-    /// signals nothing.
-    pub fn set(&mut self, vector: usize, eventfd: Option<EventFd>) -> Result {
+    /// `EINVAL` if there is no such vector and none can be added, what [`EventFd::fdget`] says,
+    /// `ENOMEM`. On failure the vector signals nothing.
+    pub fn set(&mut self, vector: usize, fd: i32) -> Result {
         let old = self.slots.get_mut(vector).and_then(Option::take);
         drop(old);
-        let Some(eventfd) = eventfd else {
+        if fd < 0 {
             return Ok(());
-        };
+        }
         while self.slots.len() <= vector {
             self.slots.push(None, GFP_KERNEL)?;
         }
         let irq = self.irq(vector)?;
+        let eventfd = EventFd::fdget(fd)?;
         if self.kind == MsiKind::MsiX {
             // SAFETY: `irq` is an allocated MSI-X interrupt of the device.
             unsafe { bindings::vfio_rs_rewrite_msi_msg(irq) };

@@ -3,13 +3,10 @@
 //! MSI and MSI-X.
 
 use kernel::prelude::*;
-use vfio_kernel::{
-    eventfd::EventFd,
-    pci::{
-        AllocOutcome,
-        MsiKind,
-        MsiVectors, //
-    },
+use vfio_kernel::pci::{
+    AllocOutcome,
+    MsiKind,
+    MsiVectors, //
 };
 
 use super::{
@@ -96,14 +93,9 @@ impl Open {
     /// Sets vectors from `start` on; on failure none of them signals anything.
     fn set_block(&self, vectors: &mut MsiVectors, start: usize, fds: &[i32]) -> Result {
         for (vector, fd) in (start..).zip(fds) {
-            let set = match fd {
-                0.. => EventFd::fdget(*fd)
-                    .and_then(|fd| self.with_memory(|| vectors.set(vector, Some(fd)))),
-                _ => self.with_memory(|| vectors.set(vector, None)),
-            };
-            if let Err(err) = set {
+            if let Err(err) = self.with_memory(|| vectors.set(vector, *fd)) {
                 for undo in start..=vector {
-                    let _ = self.with_memory(|| vectors.set(undo, None));
+                    let _ = self.with_memory(|| vectors.set(undo, -1));
                 }
                 return Err(err);
             }
