@@ -48,12 +48,6 @@ int vfio_rs_dma_buf_fd(struct dma_buf *dmabuf, int flags)
 	return dma_buf_fd(dmabuf, flags);
 }
 
-/* A reference to a dma-buf that may be about to be released; false if it is. */
-bool vfio_rs_dma_buf_get_active(struct dma_buf *dmabuf)
-{
-	return get_file_active(&dmabuf->file);
-}
-
 void vfio_rs_dma_buf_put(struct dma_buf *dmabuf)
 {
 	dma_buf_put(dmabuf);
@@ -129,11 +123,6 @@ struct dma_buf *vfio_rs_dma_buf_export(const struct dma_buf_ops *ops, size_t siz
 int vfio_rs_dma_buf_fd(struct dma_buf *dmabuf, int flags)
 {
 	return -EOPNOTSUPP;
-}
-
-bool vfio_rs_dma_buf_get_active(struct dma_buf *dmabuf)
-{
-	return false;
 }
 
 void vfio_rs_dma_buf_put(struct dma_buf *dmabuf)

@@ -18,7 +18,6 @@ void *vfio_rs_p2pdma_provider(struct pci_dev *pdev, int bar);
 struct dma_buf *vfio_rs_dma_buf_export(const struct dma_buf_ops *ops, size_t size, int flags,
 				       void *priv);
 int vfio_rs_dma_buf_fd(struct dma_buf *dmabuf, int flags);
-bool vfio_rs_dma_buf_get_active(struct dma_buf *dmabuf);
 void vfio_rs_dma_buf_put(struct dma_buf *dmabuf);
 void vfio_rs_dma_buf_lock(struct dma_buf *dmabuf);
 void vfio_rs_dma_buf_unlock(struct dma_buf *dmabuf);

@@ -3,8 +3,8 @@
 //! Parts of BARs as dma-bufs, `include/linux/dma-buf.h`: memory that drivers of other devices map for
 //! their DMA, and give up again when told.
 //!
-//! Locks: the dma-buf's own, taken by importers before they call here; then `BarExport::state`.
-//! `BarExport::buf` is a leaf.
+//! Locks: `BarExport::buf`, then the dma-buf's own, which importers take before they call here, then
+//! `BarExport::state`.
 
 use core::ptr::NonNull;
 use kernel::{
@@ -51,7 +51,7 @@ impl PciDevice {
 /// must [`revoke`](Self::revoke) it before it is unbound.
 #[pin_data]
 pub struct BarExport {
-    /// The dma-buf, until it is released.
+    /// The dma-buf, until it is released. Its file may be gone before, as a path can keep it.
     #[pin]
     buf: Mutex<Option<Buf>>,
     #[pin]
@@ -181,23 +181,14 @@ impl BarExport {
         self.buf.lock().is_some()
     }
 
-    /// A reference to the dma-buf, if it is there.
-    fn get(&self) -> Option<Reference> {
-        let buf = self.buf.lock();
-        let found = (*buf)?;
-        // SAFETY: Not freed before `release` has taken it out, which takes the lock.
-        unsafe { bindings::vfio_rs_dma_buf_get_active(found.0.as_ptr()) }
-            .then_some(Reference(found))
-    }
-
     /// Has all importers give up their maps, and lets nobody map again. When it returns no device
     /// reaches the memory. May sleep.
     pub fn revoke(&self) {
-        let Some(buf) = self.get() else {
-            return;
-        };
         {
-            let buf = buf.lock();
+            let buf = self.buf.lock();
+            let Some(buf) = buf.as_ref().map(Buf::lock) else {
+                return;
+            };
             if core::mem::replace(&mut self.state.lock().revoked, true) {
                 return;
             }
@@ -211,10 +202,10 @@ impl BarExport {
 
     /// Lets importers map again. May sleep.
     pub fn restore(&self) {
-        let Some(buf) = self.get() else {
+        let buf = self.buf.lock();
+        let Some(buf) = buf.as_ref().map(Buf::lock) else {
             return;
         };
-        let buf = buf.lock();
         if core::mem::replace(&mut self.state.lock().revoked, false) {
             buf.invalidate();
         }
@@ -257,39 +248,30 @@ impl Drop for Fresh {
     }
 }
 
-/// A reference to a dma-buf.
-struct Reference(Buf);
-
-impl Reference {
+impl Buf {
     fn lock(&self) -> Locked<'_> {
-        // SAFETY: `self` holds a reference.
-        unsafe { bindings::vfio_rs_dma_buf_lock(self.0 .0.as_ptr()) };
+        // SAFETY: Whoever borrows it keeps the dma-buf from being freed: by a reference, or by the
+        // lock of `BarExport::buf`, for which `release` waits.
+        unsafe { bindings::vfio_rs_dma_buf_lock(self.0.as_ptr()) };
         Locked(self)
     }
 }
 
-impl Drop for Reference {
-    fn drop(&mut self) {
-        // SAFETY: From `BarExport::get`.
-        unsafe { bindings::vfio_rs_dma_buf_put(self.0 .0.as_ptr()) }
-    }
-}
-
 /// A dma-buf whose lock is held.
-struct Locked<'a>(&'a Reference);
+struct Locked<'a>(&'a Buf);
 
 impl Locked<'_> {
     /// Tells importers that their maps are not valid any more.
     fn invalidate(&self) {
-        // SAFETY: There is a reference, and the lock is held.
-        unsafe { bindings::vfio_rs_dma_buf_invalidate(self.0 .0 .0.as_ptr()) }
+        // SAFETY: The dma-buf is there, as `Buf::lock` says, and locked.
+        unsafe { bindings::vfio_rs_dma_buf_invalidate(self.0 .0.as_ptr()) }
     }
 }
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        // SAFETY: Locked by `Reference::lock`.
-        unsafe { bindings::vfio_rs_dma_buf_unlock(self.0 .0 .0.as_ptr()) }
+        // SAFETY: Locked by `Buf::lock`.
+        unsafe { bindings::vfio_rs_dma_buf_unlock(self.0 .0.as_ptr()) }
     }
 }
 

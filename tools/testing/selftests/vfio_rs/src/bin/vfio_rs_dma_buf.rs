@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! BARs as dma-bufs: what may be exported, who can import it, and when it is taken back.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use vfio_client::config::COMMAND_MEMORY;
@@ -269,6 +270,33 @@ fn outlives_the_device() -> Outcome {
     Ok(())
 }
 
+/// A path keeps a dma-buf whose file is gone, and in whose place may be anything.
+fn kept_by_a_path() -> Outcome {
+    const COUNT: usize = 400;
+    let opened = open()?;
+    let export = |_| Export::of(&[(0, PAGE)]).call(&opened.device);
+    let files: Vec<_> = (0..COUNT).map(export).collect::<io::Result<_>>()?;
+    let path = |file: &File| {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_PATH).open(path)
+    };
+    let paths: Vec<_> = files.iter().map(path).collect::<io::Result<_>>()?;
+    drop(files);
+    // Until the memory of the files is free.
+    for _ in 0..2 {
+        // SAFETY: takes no pointers.
+        let waited = unsafe { libc::syscall(libc::SYS_membarrier, 1, 0, 0) };
+        same("membarrier", waited, 0)?;
+    }
+    let config = opened.device.config()?;
+    config.update_command(COMMAND_MEMORY, 0)?;
+    config.update_command(0, COMMAND_MEMORY)?;
+    drop(opened);
+    drop(paths);
+    Ok(())
+}
+
 fn many() -> Outcome {
     let opened = open()?;
     let ranges: Vec<_> = (0..1000).map(|page| (page * PAGE, PAGE)).collect();
@@ -294,5 +322,6 @@ suite!(
     imported,
     revoked,
     outlives_the_device,
+    kept_by_a_path,
     many,
 );
