@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 //! BARs by read and write of any size and alignment, I/O ports, and BARs smaller than a page.
 
-use std::fs;
+use std::num::NonZeroUsize;
+use std::os::fd::AsRawFd;
+use std::{fs, io};
 
 use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::uapi::*;
 use vfio_rs_selftests::setup::{E1000E, IVSHMEM, Kind, Opened, PAGE};
-use vfio_rs_selftests::{Outcome, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::{Context, Outcome, ensure, errno, same, skip, suite};
 
 /// COMMAND: I/O port decoding on.
 const COMMAND_IO: u16 = 0x1;
@@ -66,6 +69,45 @@ fn any_size_and_alignment() -> Outcome {
         opened.device.read(&bar, bar.size, &mut end),
         Errno::EINVAL,
     )
+}
+
+/// A buffer of which only the beginning is there: no count of bytes, though some were read or written.
+fn buffer_ends_early() -> Outcome {
+    let opened = open(IVSHMEM)?;
+    let bar = opened.device.region(2)?;
+    let (len, page) = (20, PAGE as usize);
+    let pages = NonZeroUsize::new(2 * page).context("size")?;
+    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: new pages, of which the second goes again before anybody uses them.
+    let start = unsafe {
+        let start = mmap_anonymous(None, pages, prot, MapFlags::MAP_PRIVATE)?.cast::<u8>();
+        munmap(start.add(page).cast(), page)?;
+        start.add(page - len)
+    };
+    let call = |write: bool| {
+        let (fd, at) = (opened.device.as_raw_fd(), bar.offset as i64);
+        // SAFETY: the kernel stops where the memory ends.
+        let done = unsafe {
+            match write {
+                true => libc::pwrite(fd, start.as_ptr().cast(), 4 * len, at),
+                false => libc::pread(fd, start.as_ptr().cast(), 4 * len, at),
+            }
+        };
+        Errno::result(done).map_err(io::Error::from)
+    };
+    let old = [0x11u8; 80];
+    opened.device.write(&bar, 0, &old)?;
+    errno("read", call(false), Errno::EFAULT)?;
+    // SAFETY: what is left of the pages.
+    let buf = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) };
+    same("read before the end", &buf[..16], &old[..16])?;
+    buf.fill(0x22);
+    errno("write", call(true), Errno::EFAULT)?;
+    let mut got = [0; 80];
+    opened.device.read(&bar, 0, &mut got)?;
+    // The device saw what could be taken in whole pieces.
+    same("written", &got[..16], &[0x22; 16][..])?;
+    same("not written", &got[16..], &old[16..])
 }
 
 /// e1000e's registers through its two I/O ports: address, data.
@@ -171,4 +213,9 @@ fn smaller_than_a_page() -> Outcome {
     same("reserved after", iomem(REST)?, vec![])
 }
 
-suite!(any_size_and_alignment, ports, smaller_than_a_page);
+suite!(
+    any_size_and_alignment,
+    buffer_ends_early,
+    ports,
+    smaller_than_a_page
+);
