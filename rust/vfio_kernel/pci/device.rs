@@ -100,7 +100,7 @@ impl PciDevice {
         }
     }
 
-    /// Size of the configuration space in bytes: 256 or 4096.
+    /// Size of the configuration space in bytes: 256 or 4096; less for a few devices.
     pub fn cfg_size(&self) -> usize {
         self.raw().cfg_size as usize
     }

@@ -136,7 +136,8 @@ pub(crate) enum IntxLine {
 /// What the kernel knows about the function and the configuration space does not tell.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    /// Bytes of configuration space (`pdev->cfg_size`): 256 or 4096.
+    /// Bytes of configuration space (`pdev->cfg_size`): 256 or 4096, or less where a device is known
+    /// to answer less.
     pub(crate) size: u16,
     /// SR-IOV virtual function.
     pub(crate) is_virtfn: bool,

@@ -44,11 +44,12 @@ use kernel::prelude::*;
 
 /// See [`ConfigSpace::new`].
 pub(super) fn build(hw: &impl Hardware, facts: &Facts) -> Result<ConfigSpace> {
-    if facts.size != CFG_SPACE_SIZE && facts.size != CFG_SPACE_EXP_SIZE {
+    if !(STD_HEADER_SIZE..=CFG_SPACE_EXP_SIZE).contains(&facts.size) || facts.size % 4 != 0 {
         return Err(EINVAL);
     }
     let mut walker = Walker {
         hw,
+        size: facts.size,
         shadow: Shadow::new(facts.size)?,
         // As many as most functions have.
         caps: KVec::with_capacity(8, GFP_KERNEL)?,
@@ -61,7 +62,7 @@ pub(super) fn build(hw: &impl Hardware, facts: &Facts) -> Result<ConfigSpace> {
     walker.show(Cap::HEADER)?;
     let bars = header::init(&mut walker.shadow, facts, &mut findings);
     findings.standard = walker.standard_chain()?;
-    if walker.extended && facts.size == CFG_SPACE_EXP_SIZE {
+    if walker.extended && facts.size > CFG_SPACE_SIZE {
         findings.extended = walker.extended_chain()?;
     }
     let private = match facts.private {
@@ -110,6 +111,8 @@ impl Marks {
 pub(super) struct Walker<'a, H> {
     /// The device.
     pub(super) hw: &'a H,
+    /// Bytes of its configuration space.
+    pub(super) size: u16,
     /// The copy that is being made.
     pub(super) shadow: Shadow,
     caps: KVec<Cap>,
@@ -159,7 +162,7 @@ impl<H: Hardware> Walker<'_, H> {
 
     /// Gives the user a copy of the dword at `at`, if it is nobody's. Returns what the device has there.
     fn private(&mut self, at: u16) -> Result<Option<u32>> {
-        match self.claim(at, (4, &perm::PRIVATE), CFG_SPACE_SIZE) {
+        match self.claim(at, (4, &perm::PRIVATE), self.size) {
             Ok(()) => Ok(Some(self.shadow.get(at, Width::Dword))),
             Err(Stop::Fault(_)) => Ok(None),
             Err(Stop::Failed(error)) => Err(error),
@@ -218,10 +221,11 @@ impl<H: Hardware> Walker<'_, H> {
     /// Looks at one standard capability. Returns the next one's offset and whether it is shown.
     fn standard_cap(&mut self, at: u16) -> Result<(u16, bool), Stop> {
         self.follow(at, STD_HEADER_SIZE).map_err(Stop::Fault)?;
+        let limit = self.size.min(CFG_SPACE_SIZE);
         let probe = Probe {
             hw: self.hw,
             start: at,
-            limit: CFG_SPACE_SIZE,
+            limit,
         };
         let header = probe.word(0)?;
         let (id, next) = (header & 0xff, header >> 8);
@@ -229,7 +233,7 @@ impl<H: Hardware> Walker<'_, H> {
             return Ok((next, false));
         };
 
-        self.claim(at, shown, CFG_SPACE_SIZE)?;
+        self.claim(at, shown, limit)?;
         self.extended |= caps::means_extended(id, shown.0);
         if core::ptr::eq(shown.1, &perm::PM) {
             self.hide_pme(at);
@@ -280,15 +284,35 @@ mod tests {
     }
 
     #[test]
-    fn sizes_other_than_two_are_refused() -> Result {
+    fn impossible_sizes_are_refused() -> Result {
         let mock = Mock::new(4096)?;
-        for size in [0, 64, 255, 257, 4095] {
+        for size in [0, 60, 255, 257, 4095, 4100] {
             let facts = Facts {
                 size,
                 ..mock.facts()
             };
             assert_eq!(mock.open_as(&facts).err(), Some(EINVAL));
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_space_may_end_early() -> Result {
+        // As that of IBM's Citrine.
+        let mock = Mock::with_caps(256, &[(0x01, 0x40), (0x11, 0x90), (0x13, 0x9c)])?;
+        let facts = Facts {
+            size: 0xa0,
+            ..mock.facts()
+        };
+        let user = mock.open_as(&facts)?;
+
+        assert_eq!(standard_ids(&user)?, 1 << 0x01 | 1 << 0x11);
+        assert_eq!(standard_fault(&user), Some((FaultKind::OutOfRange, 0x9c)));
+        mock.set(0x91, Width::Byte, 0xa0);
+        let user = mock.open_as(&facts)?;
+        assert_eq!(standard_fault(&user), Some((FaultKind::OutOfRange, 0xa0)));
+        assert_eq!(user.read(0xa0, Width::Byte), Err(EFAULT));
+        assert_eq!(user.read(0x9c, Width::Dword)?, 0x13);
         Ok(())
     }
 

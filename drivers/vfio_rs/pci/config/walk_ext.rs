@@ -76,7 +76,7 @@ impl<H: Hardware> Walker<'_, H> {
         let probe = Probe {
             hw: self.hw,
             start: at,
-            limit: CFG_SPACE_EXP_SIZE,
+            limit: self.size,
         };
         let header = probe.dword(0)?;
         let next = ((header & EXT_CAP_NEXT) >> 20) as u16;
@@ -84,7 +84,7 @@ impl<H: Hardware> Walker<'_, H> {
             return Ok((next, false));
         };
 
-        self.claim(at, shown, CFG_SPACE_EXP_SIZE)?;
+        self.claim(at, shown, self.size)?;
         Ok((next, true))
     }
 
@@ -116,6 +116,7 @@ mod tests {
             Mock,
             User, //
         },
+        Facts,
         FaultKind, //
     };
     use super::*;
@@ -214,6 +215,24 @@ mod tests {
             assert_eq!(extended_fault(&user), Some((kind, next as u16)));
             assert_eq!(extended_ids(&user)?, 1 << 0x01);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn an_extended_space_may_end_early() -> Result {
+        // As that of Netronome's NFP-6000, which is not to be read beyond.
+        let mock = Mock::with_caps(4096, &[(0x10, 0x40)])?;
+        mock.add_ext(&[(0x03, 0x100), (0x0e, 0x5f8), (0x01, 0x600)]);
+        mock.broken.set(Some(0x600));
+        let facts = Facts {
+            size: 0x600,
+            ..mock.facts()
+        };
+        let user = mock.open_as(&facts)?;
+
+        assert_eq!(extended_fault(&user), Some((FaultKind::OutOfRange, 0x600)));
+        assert_eq!(extended_ids(&user)?, 1 << 0x03 | 1 << 0x0e);
+        assert_eq!(user.read(0x5fe, Width::Dword), Err(EFAULT));
         Ok(())
     }
 
