@@ -174,6 +174,12 @@ impl Open {
                 );
             }
         }
+        if let Some(pin) = findings.vf_pin {
+            dev_warn!(
+                pci.device(),
+                "Hardware bug: VF reports bogus INTx pin {pin}\n"
+            );
+        }
         let memory = config.memory_enabled();
         let specific = match config.private() {
             Some(asls) => igd::regions(asls),
@@ -338,13 +344,12 @@ impl Open {
 fn facts(pci: &PciDevice, intx: IntxMask) -> Result<Facts> {
     let mut bars = [None; 6];
     for (i, slot) in (0u32..).zip(bars.iter_mut()) {
-        let size = pci.bar_len(i);
-        if size == 0 {
+        if pci.bar_start(i) == 0 {
             continue;
         }
         let flags = pci.bar_flags(i);
         *slot = Some(Bar {
-            size,
+            size: pci.bar_len(i),
             space: match (pci.bar_is_memory(i), flags & BAR_MEM_64 != 0) {
                 (false, _) => BarSpace::Io,
                 (true, false) => BarSpace::Memory32,

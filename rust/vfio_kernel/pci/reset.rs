@@ -101,16 +101,17 @@ impl PciDevice {
         }
     }
 
-    /// Reads four bytes of the vital product data. May sleep.
+    /// Reads four bytes of the vital product data, zeroes beyond its end. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is none, `ETIMEDOUT`, `EINTR`.
     pub fn read_vpd(&self, addr: u16) -> Result<u32> {
         let mut data = [0u8; 4];
         // SAFETY: The device is alive; `data` has room for what is asked for.
-        let n = unsafe {
+        to_result(unsafe {
             bindings::pci_read_vpd(self.as_ptr(), addr.into(), 4, data.as_mut_ptr().cast())
-        };
-        if n != 4 {
-            return Err(EIO);
-        }
+        } as c_int)?;
         Ok(u32::from_le_bytes(data))
     }
 

@@ -31,6 +31,7 @@ const VTD_ONLY: &[&str] = &[
     "merge_race",
     "merge_refused",
     "nointxmask",
+    "odd",
     "params",
     "pin_bit",
     "power",

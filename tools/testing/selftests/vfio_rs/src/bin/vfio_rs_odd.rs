@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Configuration spaces that the test machine's devices do not have: vital product data, chains that are malformed,
+//! spaces that end early, devices that are pulled out. A module makes edu have them.
+
+use std::fs;
+
+use nix::errno::Errno;
+use vfio_client::config::{CAP_MSI, COMMAND, COMMAND_MEMORY, Config, VENDOR};
+use vfio_client::edu::Edu;
+use vfio_client::sysfs::PciDevice;
+use vfio_rs_selftests::kmsg::Kmsg;
+use vfio_rs_selftests::modules::{Set, TestModule};
+use vfio_rs_selftests::setup::{Bound, EDU, Opened, is_rust_stack};
+use vfio_rs_selftests::{Outcome, Result, errno, same, skip, suite};
+
+const CAP_VPD: u8 = 0x03;
+const CAP_AF: u8 = 0x13;
+/// Where edu has none of its own registers, and where its capability of MSI is.
+const FREE: u64 = 0xc0;
+const MSI: u64 = 0x40;
+
+/// edu, odd. The module goes last: it takes back what users see.
+struct Odd {
+    pci: PciDevice,
+    _module: TestModule,
+}
+
+impl Odd {
+    fn new(arguments: &[&str]) -> Result<Self> {
+        let pci = EDU.find()?;
+        pci.bind_vfio()?;
+        let device = format!("device={}", pci.address);
+        let module = TestModule::load("vfio_rs_odd", &[&[device.as_str()], arguments].concat())?;
+        Ok(Self {
+            pci,
+            _module: module,
+        })
+    }
+
+    fn open(&self) -> Result<Opened> {
+        Bound::new(self.pci.clone())?.open()
+    }
+
+    /// A byte of the device's own.
+    fn byte(&self, at: u64) -> Result<u8> {
+        Ok(fs::read(self.pci.path().join("config"))?[at as usize])
+    }
+}
+
+/// Has the vital product data at an address read; the address register and the data afterwards.
+fn read_vpd(config: &Config<'_>, address: u16) -> Result<(u16, [u8; 4])> {
+    config.write16(FREE + 2, address)?;
+    let data = config.read32(FREE + 4)?.to_le_bytes();
+    Ok((config.read16(FREE + 2)?, data))
+}
+
+/// Has it written; the address register afterwards.
+fn write_vpd(config: &Config<'_>, address: u16, data: [u8; 4]) -> Result<u16> {
+    config.write32(FREE + 4, u32::from_le_bytes(data))?;
+    config.write16(FREE + 2, address | 0x8000)?;
+    Ok(config.read16(FREE + 2)?)
+}
+
+fn vital_product_data() -> Outcome {
+    let odd = Odd::new(&["bytes=34=c0,c0=3,c1=40", "vpd=0xc0"])?;
+    let opened = odd.open()?;
+    let config = opened.device.config()?;
+    same("capability", config.find_cap(CAP_VPD)?, Some(FREE))?;
+    same("the next", config.find_cap(CAP_MSI)?, Some(MSI))?;
+    for (address, want) in [
+        (0, *b"\x82\x0a\x000"),
+        (4, *b"1234"),
+        (1, *b"\x0a\x0001"),
+        // It ends in the middle of these, and before.
+        (12, *b"9\x78\0\0"),
+        (16, [0; 4]),
+        (0x7ffc, [0; 4]),
+    ] {
+        let what = format!("read of {address:#x}");
+        same(&what, read_vpd(&config, address)?, (address | 0x8000, want))?;
+    }
+    // The byte with the flag counts.
+    config.write8(FREE + 2, 4)?;
+    same("not read", config.read32(FREE + 4)?, 0)?;
+    config.write8(FREE + 3, 0)?;
+    same("read", config.read32(FREE + 4)?.to_le_bytes(), *b"1234")?;
+    config.write32(FREE, 8 << 16)?;
+    same("read", config.read32(FREE)?, 0x8008_4003)?;
+
+    same("written", write_vpd(&config, 4, *b"abcd")?, 4)?;
+    same("read back", read_vpd(&config, 4)?, (0x8004, *b"abcd"))?;
+    for address in [2, 12, 16] {
+        let what = format!("write at {address}");
+        let after = write_vpd(&config, address, *b"!!!!")?;
+        same(&what, after, address | 0x8000)?;
+    }
+    same("unchanged", read_vpd(&config, 0)?.1, *b"\x82\x0a\x000")?;
+    same("unchanged", read_vpd(&config, 4)?.1, *b"abcd")
+}
+
+fn advanced_features() -> Outcome {
+    let odd = Odd::new(&["bytes=34=c0,c0=13,c1=40,c2=6,c3=3,c4=0,c5=1"])?;
+    let opened = odd.open()?;
+    let config = opened.device.config()?;
+    same("capability", config.find_cap(CAP_AF)?, Some(FREE))?;
+    for value in [0xff, 1] {
+        config.write8(FREE + 4, value)?;
+        same("control", config.read8(FREE + 4)?, 0)?;
+        // The kernel does the reset, as it knows how; edu has none.
+        same("the device's", odd.byte(FREE + 4)?, 0)?;
+    }
+    same("status", config.read8(FREE + 5)?, 1)
+}
+
+fn a_space_that_ends_early() -> Outcome {
+    for size in [0xa0, 0x40] {
+        let odd = Odd::new(&[&format!("size={size}")])?;
+        // edu's capability of MSI would be beyond it.
+        if size == 0x40 && !is_rust_stack() {
+            skip!("C writes beyond its copy");
+        }
+        let opened = odd.open()?;
+        let config = opened.device.config()?;
+        same("size", config.region().size, size)?;
+        same("vendor", config.read16(VENDOR)?, EDU.id.0)?;
+        same("last", config.read8(size - 1)?, odd.byte(size - 1)?)?;
+        errno("beyond", config.read8(size), Errno::EFAULT)?;
+        errno("across", config.write32(size - 2, 0), Errno::EFAULT)?;
+        let msi = (size > MSI).then_some(MSI);
+        same("MSI", config.find_cap(CAP_MSI)?, msi)?;
+    }
+    Ok(())
+}
+
+fn a_chain_without_an_end() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C does not mind");
+    }
+    let odd = Odd::new(&["bytes=41=40,80=11"])?;
+    let mut log = Kmsg::now()?;
+    let opened = odd.open()?;
+    let said = format!(
+        "vfio-pci {}: Chain of capabilities: 0x40 was seen already",
+        odd.pci.address
+    );
+    let lines = log.lines()?;
+    same("log", lines.iter().filter(|line| **line == said).count(), 1)?;
+    let config = opened.device.config()?;
+    same("id and next", config.read16(MSI)?, CAP_MSI.into())?;
+    // It may be a capability that was never seen.
+    config.write8(0x80, 0x22)?;
+    same("gap", config.read8(0x80)?, 0x11)
+}
+
+fn pulled_out() -> Outcome {
+    let odd = Odd::new(&["bytes=34=c0,c0=3,c1=40", "vpd=0xc0"])?;
+    let opened = odd.open()?;
+    let config = opened.device.config()?;
+    config.update_command(0, COMMAND_MEMORY)?;
+    let gone = Set::new("vfio_rs_odd", "gone", "1")?;
+    same("status", config.read16(0x06)?, 0xffff)?;
+    same("vendor", config.read16(VENDOR)?, EDU.id.0)?;
+    for at in (0..config.region().size).step_by(2) {
+        config.write16(at, 0)?;
+        config.write16(at, 0xffff)?;
+    }
+    config.write16(COMMAND, COMMAND_MEMORY)?;
+    drop(gone);
+    // Nothing came of all that.
+    config.write16(COMMAND, COMMAND_MEMORY)?;
+    same("command", config.read16(COMMAND)?, COMMAND_MEMORY)?;
+    Edu::new(&opened.device)?;
+    Ok(())
+}
+
+suite!(
+    vital_product_data,
+    advanced_features,
+    a_space_that_ends_early,
+    a_chain_without_an_end,
+    pulled_out,
+);
