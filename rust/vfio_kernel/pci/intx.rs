@@ -58,8 +58,8 @@ struct State {
     masked: bool,
     /// The user disabled the pin in the command register: neither signalled nor unmasked.
     disabled: bool,
-    /// Masked as long as the device sleeps.
-    asleep: bool,
+    /// While the device sleeps, masked and not to be accessed: whether to unmask when it wakes up.
+    asleep: Option<bool>,
 }
 
 impl PciDevice {
@@ -97,7 +97,7 @@ impl Intx {
             eventfd: shared(eventfd)?,
             masked: disabled,
             disabled,
-            asleep: false,
+            asleep: None,
         };
         let inner = Arc::pin_init(
             pin_init!(Inner {
@@ -188,21 +188,20 @@ impl Intx {
         self.inner.unmask();
     }
 
-    /// Masks a pin that is not masked, until [`resume`](Self::resume).
+    /// Masks the pin until [`resume`](Self::resume).
     pub fn suspend(&self) {
         let mut state = self.inner.state.lock();
-        if !state.masked {
-            state.asleep = true;
-            self.inner.mask(&mut state);
-        }
+        state.asleep = Some(!state.masked);
+        self.inner.mask(&mut state);
     }
 
-    /// Undoes [`suspend`](Self::suspend), and what waking up restored that has changed meanwhile.
+    /// Undoes [`suspend`](Self::suspend), and unmasks if that was asked for meanwhile.
     pub fn resume(&self) {
-        let asleep = core::mem::take(&mut self.inner.state.lock().asleep);
-        if asleep {
+        let unmask = self.inner.state.lock().asleep.take();
+        if unmask == Some(true) {
             self.inner.unmask();
         }
+        // The kernel has restored what may be older.
         self.inner.restore();
     }
 
@@ -280,6 +279,10 @@ impl Inner {
     /// Unmasks; false if the device already asks for an interrupt, which then stays masked.
     fn try_unmask(&self) -> bool {
         let mut state = self.state.lock();
+        if let Some(unmask) = &mut state.asleep {
+            *unmask = true;
+            return true;
+        }
         if !state.masked || state.disabled {
             return true;
         }
@@ -348,7 +351,7 @@ unsafe extern "C" fn handle_intx(_irq: c_int, ctx: *mut c_void) -> bindings::irq
         // SAFETY: The device is alive. The call only masks a pin that is asserted.
         let ours = || unsafe { bindings::pci_check_and_mask_intx(inner.dev.as_ptr()) };
         // Asked of a masked pin too, which a reset may have unmasked in the device.
-        if !ours() || state.masked {
+        if state.asleep.is_some() || !ours() || state.masked {
             // Another device on the line.
             return bindings::irqreturn::IRQ_NONE;
         }
