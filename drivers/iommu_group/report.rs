@@ -99,7 +99,7 @@ impl Group {
 
     /// Tells in the log why the group was refused, if the log has not had too much of that.
     pub(super) fn log_refusal(&self, err: Error) {
-        if !log::may_warn_of_group() {
+        if !log::may_log(log::Subject::Refusals) {
             return;
         }
         let Ok(report) = self.report() else {

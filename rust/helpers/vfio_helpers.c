@@ -9,6 +9,7 @@
 #include <linux/msi.h>
 #include <linux/nospec.h>
 #include <linux/pseudo_fs.h>
+#include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -95,6 +96,18 @@ void vfio_rs_warn_memlock(unsigned long asked)
 	pr_warn_ratelimited("vfio_rs: %s[%d]: RLIMIT_MEMLOCK (%lu) exceeded: %lu bytes locked, %lu more asked for\n",
 			    current->comm, task_pid_nr(current), rlimit(RLIMIT_MEMLOCK),
 			    current->mm ? current->mm->locked_vm << PAGE_SHIFT : 0, asked);
+}
+
+/* Whether the log may have one more message about @subject, one of VFIO_RS_LOG_*. */
+bool vfio_rs_may_log(unsigned int subject)
+{
+	static struct ratelimit_state states[] = {
+		[0 ... VFIO_RS_LOG_DEVICES] =
+			RATELIMIT_STATE_INIT(states, DEFAULT_RATELIMIT_INTERVAL,
+					     DEFAULT_RATELIMIT_BURST),
+	};
+
+	return __ratelimit(&states[subject]);
 }
 
 bool vfio_rs_access_ok(unsigned long addr, unsigned long len)

@@ -100,7 +100,14 @@ void vfio_rs_device_lock(struct device *dev);
 void vfio_rs_device_unlock(struct device *dev);
 void vfio_rs_taint_user(void);
 void vfio_rs_warn_opened_by_user(const struct device *dev);
-bool vfio_rs_may_warn_of_group(void);
-void vfio_rs_info_ratelimited(const struct device *dev, const char *text);
+
+/* What vfio_rs_may_log() counts apart. */
+#define VFIO_RS_LOG_REFUSALS	0
+#define VFIO_RS_LOG_INTERRUPTS	1
+#define VFIO_RS_LOG_TOKENS	2
+#define VFIO_RS_LOG_OPENS	3
+#define VFIO_RS_LOG_DEVICES	4
+
+bool vfio_rs_may_log(unsigned int subject);
 
 #endif /* _VFIO_RS_HELPERS_H */

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* SR-IOV. A kernel without CONFIG_PCI_IOV has stubs for these, inline. */
-#include <linux/dev_printk.h>
 #include <linux/iommu.h>
 #include <linux/pci.h>
-#include <linux/ratelimit.h>
 
 #include "vfio_helpers.h"
 
@@ -72,17 +70,4 @@ void vfio_rs_device_lock(struct device *dev)
 void vfio_rs_device_unlock(struct device *dev)
 {
 	device_unlock(dev);
-}
-
-/* Whether as many lines as it takes to explain a group may be logged. */
-bool vfio_rs_may_warn_of_group(void)
-{
-	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
-
-	return __ratelimit(&state);
-}
-
-void vfio_rs_info_ratelimited(const struct device *dev, const char *text)
-{
-	dev_info_ratelimited(dev, "%s\n", text);
 }

@@ -2,10 +2,7 @@
 
 //! Log lines that the kernel crate cannot write, and the kernel's taint.
 
-use kernel::{
-    device,
-    prelude::*, //
-};
+use kernel::device;
 use vfio_bindings as bindings;
 
 /// Marks the kernel as one that users can break.
@@ -20,18 +17,24 @@ pub fn warn_opened_by_user(dev: &device::Device) {
     unsafe { bindings::vfio_rs_warn_opened_by_user(core::ptr::from_ref(dev).cast()) }
 }
 
-/// Logs `text`, a line without its end, for a device; ten in five seconds at most, as users can
-/// cause it as often as they like.
-pub fn info_ratelimited(dev: &device::Device, text: &CStr) {
-    // SAFETY: The device is alive, the string ends with a zero.
-    unsafe {
-        bindings::vfio_rs_info_ratelimited(core::ptr::from_ref(dev).cast(), text.as_char_ptr())
-    }
+/// What users can cause messages about as often as they like.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Subject {
+    /// Groups that containers refuse.
+    Refusals = bindings::VFIO_RS_LOG_REFUSALS,
+    /// Interrupts that are not isolated.
+    Interrupts = bindings::VFIO_RS_LOG_INTERRUPTS,
+    /// Tokens of virtual functions.
+    Tokens = bindings::VFIO_RS_LOG_TOKENS,
+    /// Devices that are opened and closed.
+    Opens = bindings::VFIO_RS_LOG_OPENS,
+    /// Devices that are in use.
+    Devices = bindings::VFIO_RS_LOG_DEVICES,
 }
 
-/// Whether the log may have the lines that explain why a group is refused; ten groups in five
-/// seconds at most.
-pub fn may_warn_of_group() -> bool {
-    // SAFETY: May be called in any context.
-    unsafe { bindings::vfio_rs_may_warn_of_group() }
+/// Whether the log may have one more message about `subject`: ten in five seconds at most.
+pub fn may_log(subject: Subject) -> bool {
+    // SAFETY: May be called in any context, with the number of a subject.
+    unsafe { bindings::vfio_rs_may_log(subject as u32) }
 }

@@ -29,6 +29,7 @@ use vfio_kernel::{
         IoSpace,
         Prot, //
     },
+    log,
     user_area::FilePart,
 };
 
@@ -69,7 +70,7 @@ impl BarDma {
     pub(super) fn restore(&self, name: &CStr) {
         for map in self.maps.lock().iter() {
             // The next time that memory is switched on tries again.
-            if map.switch_on().is_err() {
+            if map.switch_on().is_err() && log::may_log(log::Subject::Devices) {
                 pr_warn!("{name}: BAR is not mapped for other devices again\n");
             }
         }

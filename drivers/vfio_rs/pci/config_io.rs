@@ -9,7 +9,10 @@ use kernel::{
         UserSliceWriter, //
     },
 };
-use vfio_kernel::pci::ConfigWidth;
+use vfio_kernel::{
+    log,
+    pci::ConfigWidth, //
+};
 
 use super::{
     config::{
@@ -140,7 +143,7 @@ impl Open {
     /// the device's, and the user finds out as on real hardware.
     fn perform(&self, memory: &mut Memory, effects: &Effects) -> Option<(Vpd, u32)> {
         let pci = self.pci();
-        if effects.bars_restored {
+        if effects.bars_restored && log::may_log(log::Subject::Devices) {
             dev_info!(pci.device(), "Reset recovery - restoring BARs\n");
         }
         if let Some(power) = effects.power {

@@ -346,7 +346,9 @@ impl Device {
                 };
                 let open = Open::enable(self, backend)?;
                 if let Err(err) = open.specific() {
-                    dev_warn!(self.pci.device(), "Failed to setup Intel IGD regions\n");
+                    if log::may_log(log::Subject::Opens) {
+                        dev_warn!(self.pci.device(), "Failed to setup Intel IGD regions\n");
+                    }
                     self.switch_off(&open);
                     set.reset_unused();
                     return Err(err);

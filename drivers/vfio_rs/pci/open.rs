@@ -13,6 +13,7 @@ use kernel::{
     },
 };
 use vfio_kernel::{
+    log,
     new_rwsem,
     pci::{
         BarWindow,
@@ -143,7 +144,9 @@ impl Open {
             quirks::has_broken_intx(pci.vendor(), pci.device_id()),
         ) {
             (false, true) => {
-                dev_info!(pci.device(), "Masking broken INTx support\n");
+                if log::may_log(log::Subject::Opens) {
+                    dev_info!(pci.device(), "Masking broken INTx support\n");
+                }
                 pci.intx(false);
                 IntxMask::Always
             }
@@ -165,7 +168,7 @@ impl Open {
         }
         let findings = config.findings();
         for (chain, fault) in [("", findings.standard), ("extended ", findings.extended)] {
-            if let Some(fault) = fault {
+            if let Some(fault) = fault.filter(|_| log::may_log(log::Subject::Opens)) {
                 dev_warn!(
                     pci.device(),
                     "Chain of {chain}capabilities: {:#x} {}\n",
@@ -240,7 +243,7 @@ impl Open {
             Some(saved) => pci.load_saved_state(saved).is_ok(),
             None => false,
         };
-        if !restored {
+        if !restored && log::may_log(log::Subject::Opens) {
             dev_info!(pci.device(), "Couldn't reload saved state\n");
         }
         let mut was_reset = false;

@@ -14,7 +14,6 @@ use core::ops::{
 };
 use kernel::{
     prelude::*,
-    str::CString,
     sync::atomic::Relaxed, //
 };
 use vfio_kernel::{
@@ -144,9 +143,12 @@ impl Open {
     pub(crate) fn awake(&self) -> Result<Awake> {
         // ERRNO: EIO whatever the reason, as vfio_device_pm_runtime_get() and vfio_pci_rw().
         self.pci().awake().map_err(|err| {
-            let text = CString::try_from_fmt(fmt!("runtime resume failed {}", err.to_errno()));
-            if let Ok(text) = text {
-                log::info_ratelimited(self.pci().device(), &text);
+            if log::may_log(log::Subject::Devices) {
+                dev_info!(
+                    self.pci().device(),
+                    "runtime resume failed {}\n",
+                    err.to_errno()
+                );
             }
             EIO
         })

@@ -167,7 +167,9 @@ impl Function {
             ),
             (Self::Plain, Some(_)) => (EINVAL, c"VF token incorrectly provided, not a PF or VF"),
         };
-        log::info_ratelimited(pci.device(), why);
+        if log::may_log(log::Subject::Tokens) {
+            dev_info!(pci.device(), "{why}\n");
+        }
         Err(err)
     }
 

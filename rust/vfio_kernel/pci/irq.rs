@@ -12,7 +12,8 @@ use super::PciDevice;
 use crate::{
     eventfd::EventFd,
     irq::EventFdIrq,
-    irq_bypass::Producer, //
+    irq_bypass::Producer,
+    log, //
 };
 
 /// The two kinds of message signalled interrupts.
@@ -126,7 +127,8 @@ impl MsiVectors {
         )?;
         let bypass = Producer::register(irq.eventfd(), irq.number());
         // That an eventfd stands for two interrupts is its user's doing, and no news.
-        if let Some(err) = bypass.as_ref().err().filter(|err| **err != EBUSY) {
+        let news = |err: &&Error| **err != EBUSY && log::may_log(log::Subject::Devices);
+        if let Some(err) = bypass.as_ref().err().filter(news) {
             dev_info!(
                 self.dev.device(),
                 "irq bypass producer registration fails: {}\n",

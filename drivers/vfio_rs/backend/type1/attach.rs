@@ -15,7 +15,8 @@ use vfio_kernel::{
         ResvRegion,
         Sharing, //
     },
-    params,
+    log,
+    params, //
 };
 
 use super::{
@@ -78,11 +79,13 @@ impl Type1 {
                     return Err(EINVAL);
                 }
                 if !isolated && !params::allow_unsafe_interrupts() {
-                    pr_warn!(
-                        "No interrupt remapping support.  Use the module param \
-                         \"allow_unsafe_interrupts\" to enable VFIO IOMMU support on this \
-                         platform\n"
-                    );
+                    if log::may_log(log::Subject::Interrupts) {
+                        pr_warn!(
+                            "No interrupt remapping support.  Use the module param \
+                             \"allow_unsafe_interrupts\" to enable VFIO IOMMU support on this \
+                             platform\n"
+                        );
+                    }
                     return Err(EPERM);
                 }
                 Ok(())
