@@ -177,7 +177,8 @@ impl Open {
                 );
             }
         }
-        if let Some(pin) = findings.vf_pin {
+        let pin = findings.vf_pin;
+        if let Some(pin) = pin.filter(|_| log::may_log(log::Subject::Opens)) {
             dev_warn!(
                 pci.device(),
                 "Hardware bug: VF reports bogus INTx pin {pin}\n"
