@@ -4,7 +4,7 @@
 //!
 //! A device in D3hot answers no memory access. One without No_Soft_Reset in its Power Management
 //! capability also forgets its configuration when it leaves D3hot, so that is saved on the way in
-//! and restored on the way out.
+//! and restored on the way out; but for the command register, which its user may have written.
 //!
 //! Lock: `Open::memory`, held for writing by whoever changes the state.
 
@@ -29,6 +29,7 @@ use vfio_kernel::{
 
 use super::{
     irq::Irqs,
+    open::COMMAND,
     Open, //
 };
 
@@ -234,6 +235,7 @@ impl Open {
         let pci = self.pci();
         let forgets = self.device.forgets_in_d3();
         let asleep = pci.is_asleep();
+        let command = pci.read_config_word(COMMAND);
         if forgets && !asleep && state >= D3HOT {
             pci.save_state();
         }
@@ -245,6 +247,10 @@ impl Open {
             if let Some(saved) = memory.forgotten.take() {
                 if pci.load_saved_state(&saved).is_ok() {
                     pci.restore_state();
+                    // All ones if the device did not answer.
+                    if command != u16::MAX {
+                        pci.write_config_word(COMMAND, command);
+                    }
                 }
             }
         }

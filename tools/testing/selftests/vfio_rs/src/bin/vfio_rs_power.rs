@@ -158,6 +158,19 @@ fn the_user_changes_the_state() -> Outcome {
             same("map", mapping.read32(8), status)?;
         }
         config.write8(0x0c, latency)?;
+        // What is written to the command register asleep counts. In C it is undone: memory that the user has on is off.
+        for memory in [0, COMMAND_MEMORY] {
+            config.update_command(COMMAND_MEMORY, memory ^ COMMAND_MEMORY)?;
+            config.write16(cap + 4, 3)?;
+            config.update_command(COMMAND_MEMORY, memory)?;
+            config.write16(cap + 4, 0)?;
+            if is_rust_stack() {
+                let real = config.read16(config::COMMAND)? & COMMAND_MEMORY;
+                same("memory", real, memory)?;
+            }
+        }
+        config.update_command(0, COMMAND_MEMORY)?;
+        same("BAR", device.read32(&bar, 8)?, status)?;
         // A reset wakes it up.
         config.write16(cap + 4, 3)?;
         if device.can_reset()? {
