@@ -17,8 +17,9 @@ use crate::programs::Programs;
 const HOST_DRIVERS: &str = "modprobe -a igb e1000e nvme; ";
 
 /// Beside the default devices: one with a driver of its own in a group with others, a display,
-/// another one behind a bridge, and two in a group with the ports that they are behind.
-const MORE_DEVICES: [&str; 18] = [
+/// another one behind a bridge, two in a group with the ports that they are behind, and one with a
+/// BAR of 1 GiB, of which tests touch little.
+const MORE_DEVICES: [&str; 22] = [
     "--device",
     "e1000e,id=e1000e1,addr=0x11.2",
     "--device",
@@ -37,6 +38,10 @@ const MORE_DEVICES: [&str; 18] = [
     "edu,id=edu6,bus=noacs0",
     "--device",
     "edu,id=edu7,bus=noacs1",
+    "--qemu-arg=-object",
+    "--qemu-arg=memory-backend-ram,id=shm1,size=1G,share=on",
+    "--device",
+    "ivshmem-plain,id=ivshmem1,addr=0x19,memdev=shm1",
 ];
 
 /// Runs inside: a folder made in `$queue`, which all machines share, takes a program. What programs

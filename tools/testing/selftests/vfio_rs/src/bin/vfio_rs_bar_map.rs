@@ -6,15 +6,20 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use vfio_client::config::COMMAND_MEMORY;
-use vfio_rs_selftests::setup::{IVSHMEM, Opened, PAGE, PATIENCE, is_rust_stack, slowness};
-use vfio_rs_selftests::{Outcome, ensure, errno, process, same, suite};
+use vfio_client::sysfs::{self, PciDevice};
+use vfio_rs_selftests::setup::{Bound, IVSHMEM, Opened, PAGE, PATIENCE, is_rust_stack, slowness};
+use vfio_rs_selftests::{Outcome, ensure, errno, process, same, skip, suite};
 
 /// Bytes of a huge page, and of the next size.
 const HUGE: u64 = 2 << 20;
 const GIANT: u64 = 1 << 30;
 
 fn open() -> anyhow::Result<(Opened, u64)> {
-    let bound = IVSHMEM.bind()?;
+    open_bound(IVSHMEM.bind()?)
+}
+
+/// An open device, and where its memory is.
+fn open_bound(bound: Bound) -> anyhow::Result<(Opened, u64)> {
     let start = bound.pci.resource(2)?.0;
     let opened = bound.open()?;
     opened.device.config()?.update_command(0, COMMAND_MEMORY)?;
@@ -65,6 +70,39 @@ fn huge_pages() -> Outcome {
         let took = faults()? - before;
         let most = pages(start + at, len);
         ensure!(took <= most + 8, "{took} faults, at most {most} expected");
+    }
+    Ok(())
+}
+
+/// A BAR of 1 GiB takes one fault, and one more whenever it was revoked.
+fn giant_page() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C VFIO leaves the place to chance");
+    }
+    let large = |pci: &PciDevice| {
+        pci.resource(2)
+            .is_ok_and(|(first, last)| last - first >= GIANT - 1)
+    };
+    let all = sysfs::find_all(IVSHMEM.id.0, IVSHMEM.id.1)?;
+    let Some(pci) = all.into_iter().find(large) else {
+        skip!("no BAR of 1 GiB");
+    };
+    pci.bind_vfio()?;
+    let (opened, start) = open_bound(Bound::new(pci)?)?;
+    let (bar, config) = (opened.device.region(2)?, opened.device.config()?);
+    let map = opened.device.mmap(&bar, 0, bar.size as usize)?;
+    for round in 0..3 {
+        let before = faults()?;
+        for at in (0..bar.size).step_by(HUGE as usize) {
+            map.write32(at as usize, round);
+        }
+        let (took, most) = (faults()? - before, pages(start, bar.size));
+        ensure!(took <= most + 8, "{took} faults, at most {most} expected");
+        config.update_command(COMMAND_MEMORY, 0)?;
+        let mut child = process::spawn(|| map.read32(HUGE as usize) as i32)?;
+        child.killed_by(Signal::SIGBUS)?;
+        config.update_command(0, COMMAND_MEMORY)?;
+        same("word", map.read32((bar.size - HUGE) as usize), round)?;
     }
     Ok(())
 }
@@ -160,4 +198,10 @@ fn inherited_map() -> Outcome {
     errno("over the end", beyond, Errno::EINVAL)
 }
 
-suite!(huge_pages, fixed_place, changed_maps, inherited_map);
+suite!(
+    huge_pages,
+    giant_page,
+    fixed_place,
+    changed_maps,
+    inherited_map
+);
