@@ -5,10 +5,10 @@ use nix::errno::Errno;
 use nix::sys::mman::MapFlags;
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
-use vfio_client::Device;
 use vfio_client::config::{self, COMMAND_MEMORY};
 use vfio_client::region::Region;
 use vfio_client::uapi::*;
+use vfio_client::{Device, sys};
 use vfio_rs_selftests::process;
 use vfio_rs_selftests::setup::{E1000E, IGB, Kind, NVME, PAGE, PATIENCE, open_edu, slowness};
 use vfio_rs_selftests::{Context, Outcome, ensure, errno, same, skip, suite};
@@ -220,6 +220,51 @@ fn msix_table_is_out_of_reach() -> Outcome {
     )
 }
 
+/// What the user has room for decides whether capabilities are told, and where nothing is written.
+fn room_for_capabilities() -> Outcome {
+    const HEAD: u32 = size_of::<vfio_region_info>() as u32;
+    /// Fills what must not be touched.
+    const MARK: u64 = 0x5a5a_5a5a_5a5a_5a5a;
+    let opened = IGB.open()?;
+    let config = opened.device.config()?;
+    let Some(at) = config.find_cap(config::CAP_MSIX)? else {
+        skip!("igb without MSI-X")
+    };
+    // Its table's BAR has one capability, which is a header only.
+    let index = config.read32(at + 4)? & 7;
+    let ask = |argsz: u32| -> anyhow::Result<[u64; 8]> {
+        let mut buf = [MARK; 8];
+        buf[0] = argsz.into();
+        buf[1] = u64::from(index);
+        sys::with_buffer(&opened.device, DEVICE_GET_REGION_INFO, &mut buf)?;
+        Ok(buf)
+    };
+    let whole = HEAD + 8;
+    for (argsz, told) in [
+        (HEAD, false),
+        (HEAD + 1, false),
+        (whole - 1, false),
+        (whole, true),
+        (whole + 1, true),
+        (u32::MAX, true),
+    ] {
+        let what = format!("argsz {argsz}");
+        let buf = ask(argsz)?;
+        let (new, flags) = (buf[0] as u32, (buf[0] >> 32) as u32);
+        same(&what, new, if told { argsz } else { whole })?;
+        ensure!(flags & VFIO_REGION_INFO_FLAG_CAPS != 0, "{what}: no flag");
+        same(
+            &what,
+            buf[1],
+            u64::from(index) | if told { u64::from(HEAD) << 32 } else { 0 },
+        )?;
+        let cap = u64::from(VFIO_REGION_INFO_CAP_MSIX_MAPPABLE) | 1 << 16;
+        same(&what, buf[4], if told { cap } else { MARK })?;
+        same(&what, &buf[5..], &[MARK; 3][..])?;
+    }
+    Ok(())
+}
+
 suite!(
     igb_registers,
     e1000e_registers,
@@ -229,4 +274,5 @@ suite!(
     mapping_outlives_the_descriptor,
     memory_disabled,
     msix_table_is_out_of_reach,
+    room_for_capabilities,
 );
