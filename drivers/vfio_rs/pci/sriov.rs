@@ -309,17 +309,17 @@ impl Device {
 
     /// A physical function must not sleep while its virtual ones are awake.
     fn wake_for_vfs(&self, pf: &PhysFn, awake: Awake) {
+        // First: from here on no user, also of an open that is under way, puts it to sleep.
+        pf.set_active(Some(awake));
         match self.current() {
             Some(open) => {
                 let mut memory = open.write_memory();
                 let _ = open.set_power_state(&mut memory, 0);
-                pf.set_active(Some(awake));
                 drop(memory);
                 open.restore_intx_pin();
             }
             None => {
                 let _ = self.pci().set_power_state(0);
-                pf.set_active(Some(awake));
             }
         }
     }
