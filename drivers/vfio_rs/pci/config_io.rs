@@ -109,10 +109,16 @@ impl Open {
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset.checked_add(done as u64).ok_or(EFAULT)?;
             let written = config.write(&hw, at, rest)?;
-            if let Some((vpd, data)) = self.perform(&mut memory, &written.effects) {
-                config.vpd_done(vpd, data);
-            }
             let effects = written.effects;
+            self.perform(&mut memory, &effects);
+            if let Some(vpd) = effects.vpd {
+                // May take an eighth of a second, which accesses to BARs are not to wait for.
+                drop(memory);
+                if let Ok(data) = self.access_vpd(vpd) {
+                    config.vpd_done(vpd, data);
+                }
+                memory = self.write_memory();
+            }
             intx_changed |= effects.intx_disable.is_some();
             // The command register was read and then written, or may have been restored.
             pin_changed |= at & !1 == COMMAND.into() || effects.reset || effects.power.is_some();
@@ -139,9 +145,9 @@ impl Open {
         }
     }
 
-    /// Does what a write asks for beyond storing bits. `memory` is held for writing. A failure is
-    /// the device's, and the user finds out as on real hardware.
-    fn perform(&self, memory: &mut Memory, effects: &Effects) -> Option<(Vpd, u32)> {
+    /// Does what a write asks for beyond storing bits, but for VPD. `memory` is held for writing. A
+    /// failure is the device's, and the user finds out as on real hardware.
+    fn perform(&self, memory: &mut Memory, effects: &Effects) {
         let pci = self.pci();
         if effects.bars_restored && log::may_log(log::Subject::Devices) {
             dev_info!(pci.device(), "Reset recovery - restoring BARs\n");
@@ -165,11 +171,13 @@ impl Open {
         if let Some(bytes) = effects.read_request {
             pci.set_readrq_at_least_mps(bytes);
         }
-        let vpd = effects.vpd?;
-        let data = match vpd {
-            Vpd::Read { address, .. } => pci.read_vpd(address),
-            Vpd::Write { address, data, .. } => pci.write_vpd(address, data).map(|()| 0),
-        };
-        data.ok().map(|data| (vpd, data))
+    }
+
+    /// Reads four bytes of the vital product data, or writes them.
+    fn access_vpd(&self, vpd: Vpd) -> Result<u32> {
+        match vpd {
+            Vpd::Read { address, .. } => self.pci().read_vpd(address),
+            Vpd::Write { address, data, .. } => self.pci().write_vpd(address, data).map(|()| 0),
+        }
     }
 }

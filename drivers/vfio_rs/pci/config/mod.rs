@@ -207,8 +207,6 @@ pub(crate) struct Findings {
 /// What the caller has to do after a piece was written, in the order of the fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effects {
-    /// COMMAND was written and memory decoding is now on or off. Mappings were revoked already.
-    pub(crate) memory: Option<bool>,
     /// The BARs had lost their addresses (a reset through the device's own registers) and were
     /// written back. For the log.
     pub(crate) bars_restored: bool,
@@ -222,7 +220,7 @@ pub(crate) struct Effects {
     /// Maximum read request size asked for, in bytes. Raise it to `pcie_get_mps()`, then
     /// `pcie_set_readrq()`.
     pub(crate) read_request: Option<u16>,
-    /// Access to the VPD asked for. If it works, tell [`ConfigSpace::vpd_done`]; if not, do
+    /// Access to the VPD asked for, which may take long. If it works, tell [`ConfigSpace::vpd_done`]; if not, do
     /// nothing and the user's driver times out, as with hardware.
     pub(crate) vpd: Option<Vpd>,
 }

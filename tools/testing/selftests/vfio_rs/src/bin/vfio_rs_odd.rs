@@ -11,8 +11,9 @@ use vfio_client::sysfs::PciDevice;
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::modules::{Set, TestModule};
 use vfio_rs_selftests::setup::{Bound, EDU, Opened, is_rust_stack};
-use vfio_rs_selftests::{Outcome, Result, errno, same, skip, suite};
+use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 
+const COMMAND_IO: u16 = 0x1;
 const CAP_VPD: u8 = 0x03;
 const CAP_AF: u8 = 0x13;
 /// Where edu has none of its own registers, and where its capability of MSI is.
@@ -152,6 +153,27 @@ fn a_chain_without_an_end() -> Outcome {
     same("gap", config.read8(0x80)?, 0x11)
 }
 
+/// I/O decoding that a device without I/O ports does not have looks as if it was lost by a reset.
+fn a_bit_that_does_not_stick() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C logs as often as its user likes");
+    }
+    let odd = Odd::new(&["bytes=4=2"])?;
+    let opened = odd.open()?;
+    let config = opened.device.config()?;
+    let mut log = Kmsg::now()?;
+    for _ in 0..100 {
+        config.write16(COMMAND, COMMAND_IO | COMMAND_MEMORY)?;
+    }
+    let said = format!(
+        "vfio-pci {}: Reset recovery - restoring BARs",
+        odd.pci.address
+    );
+    let count = log.lines()?.iter().filter(|line| **line == said).count();
+    ensure!((1..=20).contains(&count), "{count} log lines");
+    Ok(())
+}
+
 fn pulled_out() -> Outcome {
     let odd = Odd::new(&["bytes=34=c0,c0=3,c1=40", "vpd=0xc0"])?;
     let opened = odd.open()?;
@@ -178,5 +200,6 @@ suite!(
     advanced_features,
     a_space_that_ends_early,
     a_chain_without_an_end,
+    a_bit_that_does_not_stick,
     pulled_out,
 );
