@@ -220,8 +220,9 @@ pub(crate) struct Effects {
     /// Maximum read request size asked for, in bytes. Raise it to `pcie_get_mps()`, then
     /// `pcie_set_readrq()`.
     pub(crate) read_request: Option<u16>,
-    /// Access to the VPD asked for, which may take long. If it works, tell [`ConfigSpace::vpd_done`]; if not, do
-    /// nothing and the user's driver times out, as with hardware.
+    /// Access to the VPD asked for, which may take long. If it works, tell
+    /// [`ConfigSpace::vpd_done`]; if not, do nothing and the user's driver times out, as with
+    /// hardware.
     pub(crate) vpd: Option<Vpd>,
 }
 
