@@ -8,9 +8,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use vfio_client::Setting;
+use vfio_client::sysfs::PciDevice;
 
 use crate::check::errno;
-use crate::setup::{is_rust_stack, read_trimmed};
+use crate::setup::{Bound, EDU, Opened, is_rust_stack, read_trimmed};
 use crate::{Outcome, skip};
 
 fn path(module: &str, name: &str) -> String {
@@ -83,6 +84,40 @@ impl TestModule {
 impl Drop for TestModule {
     fn drop(&mut self) {
         let _ = modprobe(&["-r", self.0]);
+    }
+}
+
+/// edu, bound to vfio-pci and changed by one of the modules of `test_modules`.
+#[derive(Debug)]
+pub struct ChangedEdu {
+    /// The device.
+    pub pci: PciDevice,
+    /// Takes back what users see: goes last.
+    _module: TestModule,
+}
+
+impl ChangedEdu {
+    /// Loads `module` for the device, with more `arguments`.
+    ///
+    /// # Errors
+    /// As [`TestModule::load`], or what kept the device from being bound.
+    pub fn new(module: &'static str, arguments: &[&str]) -> Result<Self> {
+        let pci = EDU.find()?;
+        pci.bind_vfio()?;
+        let device = format!("device={}", pci.address);
+        let module = TestModule::load(module, &[&[device.as_str()], arguments].concat())?;
+        Ok(Self {
+            pci,
+            _module: module,
+        })
+    }
+
+    /// Opens the device in a type1v2 container.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn open(&self) -> Result<Opened> {
+        Bound::new(self.pci.clone())?.open()
     }
 }
 

@@ -12,7 +12,7 @@ use vfio_client::region::Region;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_rs_selftests::kmsg::Kmsg;
-use vfio_rs_selftests::modules::TestModule;
+use vfio_rs_selftests::modules::ChangedEdu;
 use vfio_rs_selftests::setup::{Bound, EDU, Opened, PAGE, is_rust_stack, read_trimmed};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
@@ -64,22 +64,12 @@ impl Firmware {
     }
 }
 
-/// A device that looks like Intel graphics. The module goes last: it takes back what users see.
-struct Graphics {
-    pci: PciDevice,
-    _module: TestModule,
-}
+/// A device that looks like Intel graphics.
+struct Graphics(ChangedEdu);
 
 impl Graphics {
     fn new(arguments: &[&str]) -> Result<Self> {
-        let pci = EDU.find()?;
-        pci.bind_vfio()?;
-        let device = format!("device={}", pci.address);
-        let module = TestModule::load("vfio_rs_igd", &[&[device.as_str()], arguments].concat())?;
-        Ok(Self {
-            pci,
-            _module: module,
-        })
+        Ok(Self(ChangedEdu::new("vfio_rs_igd", arguments)?))
     }
 
     fn with(firmware: Firmware) -> Result<Self> {
@@ -89,7 +79,7 @@ impl Graphics {
     }
 
     fn open(&self) -> Result<Opened> {
-        Bound::new(self.pci.clone())?.open()
+        self.0.open()
     }
 
     /// As [`Graphics::open`]; skips if the kernel has no such regions.
@@ -102,7 +92,7 @@ impl Graphics {
     }
 
     fn config(&self) -> Result<File> {
-        config_of(&self.pci.address)
+        config_of(&self.0.pci.address)
     }
 
     /// The register as the device has it.
@@ -339,10 +329,10 @@ fn asls_is_a_copy_without_opregion() -> Outcome {
 fn bad_firmware_is_refused() -> Outcome {
     for argument in ["sign=n", "kib=0"] {
         let graphics = Graphics::new(&[argument])?;
-        let (_container, group) = Bound::new(graphics.pci.clone())?.attach(VFIO_TYPE1v2_IOMMU)?;
+        let (_container, group) = Bound::new(graphics.0.pci.clone())?.attach(VFIO_TYPE1v2_IOMMU)?;
         for _ in 0..2 {
             let mut log = Kmsg::now()?;
-            let device = group.device(&graphics.pci.address);
+            let device = group.device(&graphics.0.pci.address);
             if !is_rust_stack() && device.is_ok() {
                 skip!("a kernel without CONFIG_VFIO_PCI_IGD");
             }
@@ -351,7 +341,7 @@ fn bad_firmware_is_refused() -> Outcome {
         }
         // The device is as it was.
         graphics.set_asls(0)?;
-        let device = group.device(&graphics.pci.address)?;
+        let device = group.device(&graphics.0.pci.address)?;
         same("regions", device.info()?.num_regions, VFIO_PCI_NUM_REGIONS)?;
         device.config()?.update_command(0, 2)?;
         let bar = device.region(0)?;

@@ -7,10 +7,9 @@ use std::fs;
 use nix::errno::Errno;
 use vfio_client::config::{CAP_MSI, COMMAND, COMMAND_MEMORY, Config, VENDOR};
 use vfio_client::edu::Edu;
-use vfio_client::sysfs::PciDevice;
 use vfio_rs_selftests::kmsg::Kmsg;
-use vfio_rs_selftests::modules::{Set, TestModule};
-use vfio_rs_selftests::setup::{Bound, EDU, Opened, is_rust_stack};
+use vfio_rs_selftests::modules::{ChangedEdu, Set};
+use vfio_rs_selftests::setup::{EDU, is_rust_stack};
 use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 
 const COMMAND_IO: u16 = 0x1;
@@ -20,32 +19,13 @@ const CAP_AF: u8 = 0x13;
 const FREE: u64 = 0xc0;
 const MSI: u64 = 0x40;
 
-/// edu, odd. The module goes last: it takes back what users see.
-struct Odd {
-    pci: PciDevice,
-    _module: TestModule,
+fn odd(arguments: &[&str]) -> Result<ChangedEdu> {
+    ChangedEdu::new("vfio_rs_odd", arguments)
 }
 
-impl Odd {
-    fn new(arguments: &[&str]) -> Result<Self> {
-        let pci = EDU.find()?;
-        pci.bind_vfio()?;
-        let device = format!("device={}", pci.address);
-        let module = TestModule::load("vfio_rs_odd", &[&[device.as_str()], arguments].concat())?;
-        Ok(Self {
-            pci,
-            _module: module,
-        })
-    }
-
-    fn open(&self) -> Result<Opened> {
-        Bound::new(self.pci.clone())?.open()
-    }
-
-    /// A byte of the device's own.
-    fn byte(&self, at: u64) -> Result<u8> {
-        Ok(fs::read(self.pci.path().join("config"))?[at as usize])
-    }
+/// A byte of the device's own.
+fn own_byte(odd: &ChangedEdu, at: u64) -> Result<u8> {
+    Ok(fs::read(odd.pci.path().join("config"))?[at as usize])
 }
 
 /// Has the vital product data at an address read; the address register and the data afterwards.
@@ -63,7 +43,7 @@ fn write_vpd(config: &Config<'_>, address: u16, data: [u8; 4]) -> Result<u16> {
 }
 
 fn vital_product_data() -> Outcome {
-    let odd = Odd::new(&["bytes=34=c0,c0=3,c1=40", "vpd=0xc0"])?;
+    let odd = odd(&["bytes=34=c0,c0=3,c1=40", "vpd=0xc0"])?;
     let opened = odd.open()?;
     let config = opened.device.config()?;
     same("capability", config.find_cap(CAP_VPD)?, Some(FREE))?;
@@ -100,7 +80,7 @@ fn vital_product_data() -> Outcome {
 }
 
 fn advanced_features() -> Outcome {
-    let odd = Odd::new(&["bytes=34=c0,c0=13,c1=40,c2=6,c3=3,c4=0,c5=1"])?;
+    let odd = odd(&["bytes=34=c0,c0=13,c1=40,c2=6,c3=3,c4=0,c5=1"])?;
     let opened = odd.open()?;
     let config = opened.device.config()?;
     same("capability", config.find_cap(CAP_AF)?, Some(FREE))?;
@@ -108,14 +88,14 @@ fn advanced_features() -> Outcome {
         config.write8(FREE + 4, value)?;
         same("control", config.read8(FREE + 4)?, 0)?;
         // The kernel does the reset, as it knows how; edu has none.
-        same("the device's", odd.byte(FREE + 4)?, 0)?;
+        same("the device's", own_byte(&odd, FREE + 4)?, 0)?;
     }
     same("status", config.read8(FREE + 5)?, 1)
 }
 
 fn a_space_that_ends_early() -> Outcome {
     for size in [0xa0, 0x40] {
-        let odd = Odd::new(&[&format!("size={size}")])?;
+        let odd = odd(&[&format!("size={size}")])?;
         // edu's capability of MSI would be beyond it.
         if size == 0x40 && !is_rust_stack() {
             skip!("C writes beyond its copy");
@@ -124,7 +104,7 @@ fn a_space_that_ends_early() -> Outcome {
         let config = opened.device.config()?;
         same("size", config.region().size, size)?;
         same("vendor", config.read16(VENDOR)?, EDU.id.0)?;
-        same("last", config.read8(size - 1)?, odd.byte(size - 1)?)?;
+        same("last", config.read8(size - 1)?, own_byte(&odd, size - 1)?)?;
         errno("beyond", config.read8(size), Errno::EFAULT)?;
         errno("across", config.write32(size - 2, 0), Errno::EFAULT)?;
         let msi = (size > MSI).then_some(MSI);
@@ -137,7 +117,7 @@ fn a_chain_without_an_end() -> Outcome {
     if !is_rust_stack() {
         skip!("C does not mind");
     }
-    let odd = Odd::new(&["bytes=41=40,80=11"])?;
+    let odd = odd(&["bytes=41=40,80=11"])?;
     let mut log = Kmsg::now()?;
     let opened = odd.open()?;
     let said = format!(
@@ -158,7 +138,7 @@ fn a_bit_that_does_not_stick() -> Outcome {
     if !is_rust_stack() {
         skip!("C logs as often as its user likes");
     }
-    let odd = Odd::new(&["bytes=4=2"])?;
+    let odd = odd(&["bytes=4=2"])?;
     let opened = odd.open()?;
     let config = opened.device.config()?;
     let mut log = Kmsg::now()?;
@@ -175,7 +155,7 @@ fn a_bit_that_does_not_stick() -> Outcome {
 }
 
 fn pulled_out() -> Outcome {
-    let odd = Odd::new(&["bytes=34=c0,c0=3,c1=40", "vpd=0xc0"])?;
+    let odd = odd(&["bytes=34=c0,c0=3,c1=40", "vpd=0xc0"])?;
     let opened = odd.open()?;
     let config = opened.device.config()?;
     config.update_command(0, COMMAND_MEMORY)?;
