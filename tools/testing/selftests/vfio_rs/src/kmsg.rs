@@ -4,8 +4,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+
+use crate::setup::{PATIENCE, slowness};
 
 /// The log from [`Kmsg::now`] on.
 #[derive(Debug)]
@@ -59,5 +62,21 @@ impl Kmsg {
             "no log line with '{text}' but {lines:#?}"
         );
         Ok(())
+    }
+
+    /// Does `what` again and again until a line with this text is logged, which an interrupt does
+    /// in its own time, and not at all while too much is logged: the kernel then leaves lines out.
+    ///
+    /// # Errors
+    /// If `what` fails, or the line does not come.
+    pub fn expect_of(&mut self, text: &str, mut what: impl FnMut() -> Result<()>) -> Result<()> {
+        let end = Instant::now() + PATIENCE * slowness();
+        loop {
+            what()?;
+            let found = self.expect(text);
+            if found.is_ok() || Instant::now() >= end {
+                return found;
+            }
+        }
     }
 }
