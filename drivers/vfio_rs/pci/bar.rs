@@ -6,7 +6,7 @@
 //! alike, so there is one way at a time: uncached, for users' normal maps and for accesses by the
 //! kernel, or write-combining. It changes when nobody is left who needs the other one.
 //!
-//! Locks: `CachedBar::mode`, a leaf, also taken under `mmap_lock`; `UncachedBar::region`, a leaf.
+//! Locks: `CachedBar::mode` and `UncachedBar::region`, leaves, also taken under `mmap_lock`.
 
 use core::ops::Deref;
 use kernel::{
@@ -38,7 +38,7 @@ use vfio_kernel::{
     },
 };
 
-/// One BAR that is reserved. The kernel maps it at its first access, as many see none.
+/// One BAR that is reserved. The kernel maps it when it is accessed or mapped first, as many are not.
 pub(super) enum Bar {
     /// Always uncached.
     Uncached(Pin<KBox<UncachedBar>>),
@@ -136,11 +136,16 @@ impl Bar {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it cannot be cached like that, `EBUSY` if it is cached in the other way now.
+    /// `EINVAL` if it cannot be cached like that, `EBUSY` if it is cached in the other way now,
+    /// `ENOMEM`.
     #[inline]
     pub(super) fn add_map(&self, caching: Caching) -> Result<MapKind> {
         match (self, caching) {
-            (Self::Uncached(_), Caching::Uncached) => Ok(MapKind::Plain),
+            (Self::Uncached(bar), Caching::Uncached) => {
+                // From then on nobody else, as by sysfs, maps it write-combining.
+                bar.io()?;
+                Ok(MapKind::Plain)
+            }
             (Self::Uncached(_), Caching::WriteCombining) => Err(EINVAL),
             (Self::Either(bar), _) => {
                 bar.add_map(caching)?;
@@ -198,15 +203,20 @@ impl UncachedBar {
 }
 
 impl CachedBar {
+    /// The kernel's map, made now if need be.
+    fn map<'a>(&self, io: &'a mut Option<Arc<BarIo>>) -> Result<&'a Arc<BarIo>> {
+        match io {
+            Some(io) => Ok(io),
+            None => Ok(io.insert(Arc::new(self.region.map()?, GFP_KERNEL)?)),
+        }
+    }
+
     fn lease(self: &Arc<Self>) -> Result<Lease> {
         let mut mode = self.mode.lock();
         let Mode::Uncached { io, leases, .. } = &mut *mode else {
             return Err(EBUSY);
         };
-        let io = match io {
-            Some(io) => io.clone(),
-            None => io.insert(Arc::new(self.region.map()?, GFP_KERNEL)?).clone(),
-        };
+        let io = self.map(io)?.clone();
         *leases = leases.checked_add(1).ok_or(ENOMEM)?;
         Ok(Lease {
             io,
@@ -217,8 +227,12 @@ impl CachedBar {
     fn add_map(&self, caching: Caching) -> Result {
         let mut mode = self.mode.lock();
         match (&mut *mode, caching) {
-            (Mode::Uncached { areas, .. }, Caching::Uncached)
-            | (Mode::WriteCombining { areas, .. }, Caching::WriteCombining) => {
+            (Mode::Uncached { io, areas, .. }, Caching::Uncached) => {
+                self.map(io)?;
+                *areas = areas.saturating_add(1);
+                return Ok(());
+            }
+            (Mode::WriteCombining { areas, .. }, Caching::WriteCombining) => {
                 *areas = areas.saturating_add(1);
                 return Ok(());
             }

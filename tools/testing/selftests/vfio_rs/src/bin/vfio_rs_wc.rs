@@ -17,7 +17,7 @@ use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::region::Region;
 use vfio_client::uapi::*;
 use vfio_rs_selftests::setup::{
-    EDU, IVSHMEM, Opened, PAGE, PATIENCE, is_rust_stack, read_trimmed, slowness,
+    EDU, IVSHMEM, Opened, PAGE, PATIENCE, VGA, is_rust_stack, read_trimmed, slowness,
 };
 use vfio_rs_selftests::{Outcome, ensure, errno, process, same, skip, suite};
 
@@ -380,6 +380,27 @@ fn alias_by_sysfs() -> Outcome {
     uncached_again(&s)
 }
 
+/// While the user has it mapped uncached, nobody has it write-combining. C sees to that from the open on.
+fn combined_by_sysfs() -> Outcome {
+    for (kind, bar) in [(IVSHMEM, 2), (VGA, 0)] {
+        let opened = kind.bind()?.open()?;
+        let pci = &opened.bound.pci;
+        opened.device.config()?.update_command(0, COMMAND_MEMORY)?;
+        let region = opened.device.region(bar)?;
+        let map = opened.device.mmap(&region, 0, PAGE as usize)?;
+        let _ = map.read32(0);
+        let path = pci.path().join(format!("resource{bar}_wc"));
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let alias = map_file(&file)?;
+        let start = pci.resource(bar as usize)?.0;
+        same("type", memtype(start)?.as_str(), "uncached-minus")?;
+        drop(map);
+        // SAFETY: nobody uses it any more.
+        unsafe { munmap_at(alias, PAGE as usize) }?;
+    }
+    Ok(())
+}
+
 fn map_file(file: &File) -> anyhow::Result<*mut u8> {
     // SAFETY: a new mapping at an address of the kernel's choice.
     let at = unsafe {
@@ -456,6 +477,7 @@ suite!(
     fork,
     areas,
     alias_by_sysfs,
+    combined_by_sysfs,
     map_outlives_the_descriptor,
     parameter,
 );
