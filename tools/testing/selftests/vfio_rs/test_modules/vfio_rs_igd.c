@@ -68,15 +68,15 @@ static void igd_fill(phys_addr_t phys)
 
 static int __init igd_init(void)
 {
-	unsigned int domain, bus, slot, function;
+	struct device *dev;
 	phys_addr_t phys;
 
-	if (!device || vbt > (PAGE_SIZE << ORDER) - VBT ||
-	    sscanf(device, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4)
+	if (!device || vbt > (PAGE_SIZE << ORDER) - VBT)
 		return -EINVAL;
-	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, function));
-	if (!pdev)
+	dev = bus_find_device_by_name(&pci_bus_type, NULL, device);
+	if (!dev)
 		return -ENODEV;
+	pdev = to_pci_dev(dev);
 	/* The register has 32 bits. */
 	opregion = (u8 *)__get_free_pages(GFP_KERNEL | GFP_DMA32, ORDER);
 	if (!opregion) {

@@ -111,11 +111,11 @@ static const u8 vpd_start[] = "\202\012\0000123456789xbeyond";
 
 static int __init odd_init(void)
 {
-	unsigned int domain, bus, slot, function, at, value;
+	unsigned int at, value;
+	struct device *dev;
 	char *text;
 
-	if (!device || (vpd && vpd > SPACE - PCI_CAP_VPD_SIZEOF) ||
-	    sscanf(device, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4)
+	if (!device || (vpd && vpd > SPACE - PCI_CAP_VPD_SIZEOF))
 		return -EINVAL;
 	while ((text = strsep(&bytes, ",")) && *text) {
 		if (sscanf(text, "%x=%x", &at, &value) != 2 || at >= SPACE)
@@ -123,9 +123,10 @@ static int __init odd_init(void)
 		fake[at] = value;
 		set_bit(at, is_fake);
 	}
-	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, function));
-	if (!pdev)
+	dev = bus_find_device_by_name(&pci_bus_type, NULL, device);
+	if (!dev)
 		return -ENODEV;
+	pdev = to_pci_dev(dev);
 	old_size = pdev->cfg_size;
 	if (size)
 		pdev->cfg_size = size;
