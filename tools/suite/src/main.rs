@@ -64,8 +64,9 @@ fn main() -> ExitCode {
         [] => name != ON_DEMAND,
         only => only.iter().any(|o| o == name),
     };
-    for stage in STAGES.iter().filter(|s| is_wanted(s.name)) {
-        runner.run(stage);
+    let stages: Vec<_> = STAGES.iter().filter(|s| is_wanted(s.name)).collect();
+    for (number, stage) in stages.iter().enumerate() {
+        runner.run(stage, &stages[number + 1..]);
     }
     if runner.report.finish() {
         ExitCode::SUCCESS

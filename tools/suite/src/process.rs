@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -56,4 +56,22 @@ pub fn build(dir: &Path, script: &str, argument: &str) -> Result<()> {
         .with_context(|| script.to_owned())?;
     anyhow::ensure!(status.success(), "{script} {argument}: {status}");
     Ok(())
+}
+
+/// Starts to build the same on processors that nobody else needs, in silence. Who needs it calls [`build`], which
+/// waits for this one, and says why it failed.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn build_idly(dir: &Path, script: &str, argument: &str) -> Result<Child> {
+    Command::new("nice")
+        .args(["-n", "19"])
+        .arg(dir.join(script))
+        .arg(argument)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("nice")
 }

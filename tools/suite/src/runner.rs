@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc;
 use std::thread;
 
@@ -29,6 +29,8 @@ pub struct Runner<'a> {
     logs: &'a Path,
     filter: Option<&'a str>,
     built: Vec<(Need, bool)>,
+    /// A build that has been begun before a stage needs it.
+    early: Option<(Need, Child)>,
     /// Where results go.
     pub report: Report,
 }
@@ -51,14 +53,16 @@ impl<'a> Runner<'a> {
             logs,
             filter,
             built: Vec::new(),
+            early: None,
             report,
         }
     }
 
-    /// Runs a stage.
-    pub fn run(&mut self, stage: &Stage) {
+    /// Runs a stage, and beside it begins to build a kernel that one of the `later` ones needs.
+    pub fn run(&mut self, stage: &Stage, later: &[&Stage]) {
         self.report.begin(stage.name, stage.what);
         if self.prepare(&stage.needs()) {
+            self.build_early(later);
             self.report.show_progress(true);
             if let Err(e) = self.execute(stage) {
                 self.report.failure("the test runner", &[format!("{e:#}")]);
@@ -81,12 +85,31 @@ impl<'a> Runner<'a> {
             if known.is_none() {
                 self.built.push((*need, good));
             }
+            if let Some((_, mut child)) = self.early.take_if(|(early, _)| early == need) {
+                let _ = child.wait();
+            }
             if !good {
                 self.report.failure(&format!("{script} {argument}"), &[]);
                 return false;
             }
         }
         true
+    }
+
+    /// Most stages leave a processor idle at times, and a kernel takes long. One is built at a time.
+    fn build_early(&mut self, later: &[&Stage]) {
+        if self.early.is_some() {
+            return;
+        }
+        let mut needs = later.iter().flat_map(|stage| stage.needs());
+        let kernel = needs.find(|need| {
+            matches!(need, Need::Kernel(_)) && self.built.iter().all(|(built, _)| built != need)
+        });
+        if let Some(need) = kernel {
+            let (script, argument) = need.command();
+            let child = process::build_idly(self.top, script, argument).ok();
+            self.early = child.map(|child| (need, child));
+        }
     }
 
     fn execute(&mut self, stage: &Stage) -> Result<()> {
