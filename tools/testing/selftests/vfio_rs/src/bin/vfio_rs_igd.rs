@@ -11,6 +11,7 @@ use vfio_client::Device;
 use vfio_client::region::Region;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
+use vfio_rs_selftests::faults::Faults;
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::modules::ChangedEdu;
 use vfio_rs_selftests::setup::{Bound, EDU, Opened, PAGE, is_rust_stack, read_trimmed};
@@ -367,6 +368,30 @@ fn others_have_none() -> Outcome {
     Ok(())
 }
 
+fn open_with_faults() -> Outcome {
+    let faults = Faults::new()?;
+    let graphics = Graphics::with(Firmware {
+        version: 0x0201,
+        vbt: 0x1801,
+    })?;
+    let (_container, group) = Bound::new(graphics.0.pci.clone())?.attach(VFIO_TYPE1v2_IOMMU)?;
+    let open = || group.device(&graphics.0.pci.address);
+    faults.sweep(
+        "open of graphics",
+        &[Errno::ENOMEM, Errno::EFAULT],
+        |_| Ok(()),
+        |()| open(),
+        |(), done| {
+            drop(done);
+            let device = open().context("once more")?;
+            same("regions", device.info()?.num_regions, 12)?;
+            let mut start = [0; 16];
+            device.read(&device.region(OPREGION)?, 0, &mut start)?;
+            same("OpRegion", &start, b"IntelGraphicsMem")
+        },
+    )
+}
+
 suite!(
     what_they_are,
     opregion_and_vbt_are_one,
@@ -376,4 +401,5 @@ suite!(
     asls_is_a_copy_without_opregion,
     bad_firmware_is_refused,
     others_have_none,
+    open_with_faults,
 );
