@@ -58,7 +58,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Runs a stage, and beside it begins to build a kernel that one of the `later` ones needs.
+    /// Runs a stage, and beside it begins to build modules that one of the `later` ones needs, and their kernel.
     pub fn run(&mut self, stage: &Stage, later: &[&Stage]) {
         self.report.begin(stage.name, stage.what);
         if self.prepare(&stage.needs()) {
@@ -96,16 +96,16 @@ impl<'a> Runner<'a> {
         true
     }
 
-    /// Most stages leave a processor idle at times, and a kernel takes long. One is built at a time.
+    /// Most stages leave a processor idle for half of the time, and a kernel takes long. One is built at a time.
     fn build_early(&mut self, later: &[&Stage]) {
         if self.early.is_some() {
             return;
         }
         let mut needs = later.iter().flat_map(|stage| stage.needs());
-        let kernel = needs.find(|need| {
-            matches!(need, Need::Kernel(_)) && self.built.iter().all(|(built, _)| built != need)
+        let modules = needs.find(|need| {
+            matches!(need, Need::Modules(_)) && self.built.iter().all(|(built, _)| built != need)
         });
-        if let Some(need) = kernel {
+        if let Some(need) = modules {
             let (script, argument) = need.command();
             let child = process::build_idly(self.top, script, argument).ok();
             self.early = child.map(|child| (need, child));
