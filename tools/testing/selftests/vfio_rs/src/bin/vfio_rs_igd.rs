@@ -39,6 +39,10 @@ const PLAIN: Firmware = Firmware {
     version: 0x0100,
     vbt: 0,
 };
+const WITH_VBT: Firmware = Firmware {
+    version: 0x0201,
+    vbt: 0x1801,
+};
 
 impl Firmware {
     /// What a user must find.
@@ -123,11 +127,7 @@ fn bridge(index: u32) -> &'static str {
 }
 
 fn what_they_are() -> Outcome {
-    let firmware = Firmware {
-        version: 0x0201,
-        vbt: 0x1801,
-    };
-    let graphics = Graphics::with(firmware)?;
+    let graphics = Graphics::with(WITH_VBT)?;
     let opened = graphics.open_full()?;
     let device = &opened.device;
     same("regions", device.info()?.num_regions, 12)?;
@@ -370,10 +370,7 @@ fn others_have_none() -> Outcome {
 
 fn open_with_faults() -> Outcome {
     let faults = Faults::new()?;
-    let graphics = Graphics::with(Firmware {
-        version: 0x0201,
-        vbt: 0x1801,
-    })?;
+    let graphics = Graphics::with(WITH_VBT)?;
     let (_container, group) = Bound::new(graphics.0.pci.clone())?.attach(VFIO_TYPE1v2_IOMMU)?;
     let open = || group.device(&graphics.0.pci.address);
     faults.sweep(

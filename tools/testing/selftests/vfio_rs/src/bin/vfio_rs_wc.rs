@@ -3,9 +3,10 @@
 //! of exclusion, and what areas of maps do to the count of them.
 
 use std::arch::x86_64::_mm_sfence;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -366,9 +367,7 @@ unsafe fn munmap_at(at: *mut u8, len: usize) -> Outcome {
 fn alias_by_sysfs() -> Outcome {
     let s = setup()?;
     let before = downgraded()?;
-    let path = s.opened.bound.pci.path().join("resource2");
-    let file = OpenOptions::new().read(true).write(true).open(&path)?;
-    let alias = map_file(&file)?;
+    let alias = map_file(&s.opened.bound.pci.path().join("resource2"))?;
     // SAFETY: in the mapping.
     unsafe { alias.cast::<u32>().read_volatile() };
     let map = s.opened.device.mmap(&s.wc, 0, PAGE as usize)?;
@@ -389,9 +388,7 @@ fn combined_by_sysfs() -> Outcome {
         let region = opened.device.region(bar)?;
         let map = opened.device.mmap(&region, 0, PAGE as usize)?;
         let _ = map.read32(0);
-        let path = pci.path().join(format!("resource{bar}_wc"));
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let alias = map_file(&file)?;
+        let alias = map_file(&pci.path().join(format!("resource{bar}_wc")))?;
         let start = pci.resource(bar as usize)?.0;
         same("type", memtype(start)?.as_str(), "uncached-minus")?;
         drop(map);
@@ -401,7 +398,8 @@ fn combined_by_sysfs() -> Outcome {
     Ok(())
 }
 
-fn map_file(file: &File) -> anyhow::Result<*mut u8> {
+fn map_file(path: &Path) -> anyhow::Result<*mut u8> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
     // SAFETY: a new mapping at an address of the kernel's choice.
     let at = unsafe {
         libc::mmap(
