@@ -31,7 +31,7 @@ use vfio_kernel::{
     memtype::DebugFs,
     pci::{
         BusWatch,
-        Registration, //
+        Offer, //
     },
 };
 
@@ -60,7 +60,7 @@ module! {
 
 /// The module; its fields are dropped in this order.
 struct VfioRs {
-    _driver: Registration<pci::Device>,
+    _driver: Offer,
     _vf_watch: BusWatch<pci::PhysFns>,
     _watch: BusWatch<Watch>,
     _container_node: MiscNode,
@@ -85,7 +85,7 @@ impl kernel::Module for VfioRs {
         let vf_watch = BusWatch::new(physfns.clone())?;
         let debug_files = DebugFiles::new(&registry)?;
         let shared = pci::Shared::new(registry, physfns)?;
-        let driver = Registration::new::<Self>(pci::DRIVER, shared)?;
+        let driver = Offer::new::<pci::Device>(pci::DRIVER, shared)?;
         Ok(Self {
             _driver: driver,
             _vf_watch: vf_watch,

@@ -8,6 +8,7 @@
 #include <linux/pci.h>
 #include <linux/pseudo_fs.h>
 #include "vfio_dma_buf.h"
+#include "vfio_driver.h"
 #include "vfio_helpers.h"
 #include "vfio_irq.h"
 #include "vfio_kvm.h"

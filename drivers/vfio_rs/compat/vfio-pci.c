@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Carries the name "vfio-pci" and its parameters; the PCI driver of that name
- * is in vfio_rs.ko. The one thing done here is to give it the ids= of the
- * command line, which only this module sees.
+ * Carries the name "vfio-pci", its parameters and the PCI driver of that name:
+ * the code is in vfio_rs.ko, which registers the driver for this module. The one
+ * thing done here is to give it the ids= of the command line.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/err.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/string.h>
 
 #include "names.h"
+#include "vfio_driver.h"
 #include "vfio_helpers.h"
 
-static const bool *const pulls_in_vfio __used = &vfio_rs_names_loaded;
+static const bool *const pulls_in_core __used = &vfio_rs_core_loaded;
+
+static struct pci_driver *driver;
 
 /* Room for as many as C VFIO takes; a longer value fails the load. */
 static char ids[1024] __initdata;
@@ -50,7 +54,7 @@ static const struct pci_device_id vfio_pci_table[] = {
 MODULE_DEVICE_TABLE(pci, vfio_pci_table);
 
 /* Tells the driver of one more id, in the words of the parameter. */
-static void __init take_id(struct pci_driver *driver, const char *text)
+static void __init take_id(const char *text)
 {
 	u32 id[] = { 0, 0, PCI_ANY_ID, PCI_ANY_ID, 0, 0 };
 	int ret;
@@ -70,25 +74,25 @@ static void __init take_id(struct pci_driver *driver, const char *text)
 
 static int __init carry(void)
 {
-	/* Registered by vfio_rs.ko, which the parameters above keep loaded. */
-	struct device_driver *driver = driver_find("vfio-pci", &pci_bus_type);
 	char *rest = ids;
 	char *text;
 
-	if (!driver)
-		return -ENODEV;
+	driver = vfio_rs_register_driver(THIS_MODULE, KBUILD_MODNAME);
+	if (IS_ERR(driver))
+		return PTR_ERR(driver);
 	while ((text = strsep(&rest, ",")))
 		if (*text)
-			take_id(to_pci_driver(driver), text);
+			take_id(text);
 	if (vfio_rs_disable_denylist)
 		pr_warn("device denylist disabled.\n");
 	return 0;
 }
 module_init(carry);
 
-/* The next load starts from the defaults again. */
+/* Unbinds the devices. The next load starts from the defaults again. */
 static void __exit drop(void)
 {
+	vfio_rs_unregister_driver(driver);
 	vfio_rs_nointxmask = false;
 	vfio_rs_disable_vga = false;
 	vfio_rs_disable_idle_d3 = false;

@@ -15,7 +15,7 @@ module_param_named(enable_unsafe_noiommu_mode, vfio_rs_enable_unsafe_noiommu_mod
 MODULE_PARM_DESC(enable_unsafe_noiommu_mode,
 		 "Enable UNSAFE, no-IOMMU mode: no isolation of devices, no translation of DMA, no protection of the kernel; needs RAWIO permission and taints the kernel. (default: false)");
 
-/* Named by the other two carriers, so that they pull this one in. */
+/* Named by the other carriers, so that they pull this one in. */
 const bool vfio_rs_names_loaded = true;
 EXPORT_SYMBOL_GPL(vfio_rs_names_loaded);
 

@@ -33,6 +33,8 @@ use vfio_kernel::{
     pci::{
         Awake,
         Driver,
+        ModuleRef,
+        Owner,
         PciDevice, //
     },
     sched,
@@ -68,6 +70,8 @@ const REQUEST_MS: u32 = 10_000;
 #[pin_data]
 pub(crate) struct Device {
     pci: PciDevice,
+    /// The module that the driver is registered for.
+    owner: Arc<Owner>,
     shared: Arc<Shared>,
     /// Whether it has, or is, a virtual function.
     function: Function,
@@ -106,6 +110,8 @@ struct Users {
     needs_reset: bool,
     /// Keeps the device awake while it is open; unless it never sleeps.
     awake: Option<Awake>,
+    /// Keeps the driver's module from being removed while the device is open.
+    module: Option<ModuleRef>,
 }
 
 /// What all devices share.
@@ -158,7 +164,12 @@ pub(super) struct Signals {
 impl Driver for Device {
     type Shared = Arc<Shared>;
 
-    fn probe(pci: PciDevice, params: PerDevice, shared: &Arc<Shared>) -> Result<Arc<Self>> {
+    fn probe(
+        pci: PciDevice,
+        params: PerDevice,
+        owner: &Arc<Owner>,
+        shared: &Arc<Shared>,
+    ) -> Result<Arc<Self>> {
         denylist::check(&pci)?;
         if !pci.is_endpoint() {
             return Err(EINVAL);
@@ -188,6 +199,7 @@ impl Driver for Device {
         let device = pin_init!(Self {
             forgets_in_d3: pci.forgets_in_d3(),
             pci,
+            owner: owner.clone(),
             shared: shared.clone(),
             function,
             group: its_group,
@@ -340,6 +352,8 @@ impl Device {
         let open = match self.current() {
             Some(open) => open,
             None => {
+                // ERRNO: ENODEV, as vfio_df_device_first_open().
+                let module = self.owner.hold()?;
                 let awake = match self.sleeps() {
                     true => Some(self.pci.awake()?),
                     false => None,
@@ -357,6 +371,7 @@ impl Device {
                 let mut users = self.users.lock();
                 users.kvm = kvm.take();
                 users.awake = awake;
+                users.module = Some(module);
                 open
             }
         };
@@ -385,7 +400,9 @@ impl Device {
         let awake = self.users.lock().awake.take();
         drop(awake);
         *self.signals.lock() = Signals::default();
-        self.users.lock().kvm.take()
+        let mut users = self.users.lock();
+        users.module = None;
+        users.kvm.take()
     }
 
     fn switch_off(&self, open: &Open) {

@@ -12,27 +12,33 @@ use kernel::{
         from_result,
         to_result, //
     },
-    module::this_module,
     prelude::*,
     sync::{
         Arc,
         ArcBorrow, //
     },
-    types::Opaque,
-    ModuleMetadata, //
+    types::Opaque, //
 };
 
-use super::PciDevice;
+use super::{
+    Owner,
+    PciDevice, //
+};
 use crate::params::PerDevice;
 
 /// What the driver does. Callbacks run with the device's lock held and may sleep.
 pub trait Driver: Send + Sync + 'static {
     /// What all devices of the driver share.
-    type Shared: Send + Sync + 'static;
+    type Shared: Clone + Send + Sync + 'static;
 
     /// Called when the driver is bound to a device; what it returns is the driver's data.
-    /// It keeps `params`.
-    fn probe(dev: PciDevice, params: PerDevice, shared: &Self::Shared) -> Result<Arc<Self>>;
+    /// It keeps `params`, and holds the module that is the `owner` while the device is in use.
+    fn probe(
+        dev: PciDevice,
+        params: PerDevice,
+        owner: &Arc<Owner>,
+        shared: &Self::Shared,
+    ) -> Result<Arc<Self>>;
 
     /// Called when the driver is unbound; must wait until nobody uses the device any more.
     fn remove(this: ArcBorrow<'_, Self>);
@@ -76,7 +82,7 @@ static ANY_BY_OVERRIDE: IdTable = IdTable([
 const PCI_ANY_ID: u32 = !0;
 
 /// A registered driver; dropping it unbinds all devices.
-pub struct Registration<T: Driver>(Pin<KBox<Inner<T>>>);
+pub(super) struct Registration<T: Driver>(Pin<KBox<Inner<T>>>);
 
 #[repr(C)]
 struct Inner<T: Driver> {
@@ -84,6 +90,7 @@ struct Inner<T: Driver> {
     handlers: Opaque<bindings::pci_error_handlers>,
     pm: Opaque<bindings::dev_pm_ops>,
     shared: T::Shared,
+    owner: Arc<Owner>,
 }
 
 // SAFETY: Registration and removal may happen on different threads.
@@ -92,12 +99,23 @@ unsafe impl<T: Driver> Send for Registration<T> {}
 unsafe impl<T: Driver> Sync for Registration<T> {}
 
 impl<T: Driver> Registration<T> {
-    /// Registers the driver `name` of module `M`. May sleep.
+    /// Registers the driver `name` for a module, `owner`. May sleep.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if there is a driver of that name.
-    pub fn new<M: ModuleMetadata>(name: &'static CStr, shared: T::Shared) -> Result<Self> {
+    /// `EBUSY` if there is a driver of that name; `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// `module` must be null or a module. It, and the text `mod_name`, must stay until this is
+    /// dropped.
+    pub(super) unsafe fn new(
+        name: &'static CStr,
+        shared: T::Shared,
+        module: *mut bindings::module,
+        mod_name: *const c_char,
+        owner: Arc<Owner>,
+    ) -> Result<Self> {
         let inner = KBox::pin(
             Inner {
                 driver: Opaque::zeroed(),
@@ -111,6 +129,7 @@ impl<T: Driver> Registration<T> {
                     ..pin_init::zeroed()
                 }),
                 shared,
+                owner,
             },
             GFP_KERNEL,
         )?;
@@ -126,15 +145,14 @@ impl<T: Driver> Registration<T> {
             (*driver).driver.pm = inner.pm.get();
             (*driver).driver_managed_dma = true;
         }
-        // SAFETY: The struct is filled in, pinned, and unregistered before it is freed.
-        to_result(unsafe {
-            bindings::__pci_register_driver(
-                driver,
-                this_module::<M>().as_ptr(),
-                M::NAME.as_char_ptr(),
-            )
-        })?;
+        // SAFETY: The struct is filled in, pinned, and unregistered before it is freed. The rest is
+        // the contract of this function.
+        to_result(unsafe { bindings::__pci_register_driver(driver, module, mod_name) })?;
         Ok(Self(inner))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::pci_driver {
+        self.0.driver.get()
     }
 }
 
@@ -157,16 +175,17 @@ unsafe extern "C" fn probe<T: Driver>(
     from_result(|| {
         // SAFETY: The PCI core passes a live device and the driver that it probes, which is the
         // field of an `Inner` that stays until all devices are unbound.
-        let (dev, shared) = unsafe {
+        let (dev, inner) = unsafe {
             let driver = (*pdev).driver.cast::<Opaque<bindings::pci_driver>>();
             (
                 PciDevice::from_raw(pdev),
-                &(*container_of!(driver, Inner<T>, driver)).shared,
+                &*container_of!(driver, Inner<T>, driver),
             )
         };
         let params = PerDevice::now();
         dev.join_vga(params.disable_vga)?;
-        let data = T::probe(dev.clone(), params, shared).inspect_err(|_| dev.leave_vga())?;
+        let data = T::probe(dev.clone(), params, &inner.owner, &inner.shared)
+            .inspect_err(|_| dev.leave_vga())?;
         let sleeps = data.sleeps();
         // SAFETY: As above; the driver core leaves the data to us while we are bound.
         unsafe {

@@ -3,6 +3,7 @@
 //! PCI devices that are given to users, `include/linux/pci.h`.
 
 mod bar;
+mod carrier;
 mod config;
 mod device;
 mod driver;
@@ -23,12 +24,14 @@ pub use bar::{
     BarWindow,
     MappableBar, //
 };
+pub use carrier::{
+    ModuleRef,
+    Offer,
+    Owner, //
+};
 pub use config::ConfigWidth;
 pub use device::PciDevice;
-pub use driver::{
-    Driver,
-    Registration, //
-};
+pub use driver::Driver;
 pub use hot_reset::{
     PciAddress,
     ResetScope,

@@ -62,6 +62,38 @@ impl Drop for VfioPci {
     }
 }
 
+/// The module vfio-pci, removed. Dropping this loads it.
+#[derive(Debug)]
+pub struct Removed(());
+
+impl Removed {
+    /// Removes it, and with it the driver; skips if it is no module.
+    ///
+    /// # Errors
+    /// errno of delete_module(2); skip.
+    pub fn vfio_pci() -> Result<Self> {
+        if !Path::new("/sys/module/vfio_pci/refcnt").exists() {
+            skip!("vfio-pci is built in");
+        }
+        remove_module("vfio_pci").context("removing vfio_pci")?;
+        Ok(Self(()))
+    }
+
+    /// Loads it again.
+    ///
+    /// # Errors
+    /// What modprobe said; skip.
+    pub fn load(self) -> Result<()> {
+        modprobe(&["vfio-pci"])
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = modprobe(&["vfio-pci"]);
+    }
+}
+
 /// One of the modules of `test_modules`, loaded. Dropping this unloads it.
 #[derive(Debug)]
 pub struct TestModule(&'static str);
@@ -154,7 +186,10 @@ impl Set {
 }
 
 /// delete_module(2) without waiting.
-fn remove_module(name: &str) -> std::io::Result<()> {
+///
+/// # Errors
+/// errno of the call: `EAGAIN` if the module is in use.
+pub fn remove_module(name: &str) -> std::io::Result<()> {
     let name = CString::new(name)?;
     // SAFETY: a plain system call.
     let ret = unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) };
@@ -188,8 +223,8 @@ pub fn stays(name: &str) -> Result<bool> {
 /// If one can be removed, or none is there.
 pub fn all_stay() -> Outcome {
     let names: &[&str] = if is_rust_stack() {
-        // Deliberate difference: the other modules only carry names, so it does no harm when one goes.
-        &["vfio_rs"]
+        // Deliberate difference: vfio_iommu_type1 only carries a name, so it does no harm when it goes.
+        &["vfio_pci", "vfio_pci_core", "vfio", "vfio_rs"]
     } else {
         &["vfio_pci", "vfio_pci_core", "vfio_iommu_type1", "vfio"]
     };

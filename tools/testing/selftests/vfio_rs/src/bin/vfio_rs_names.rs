@@ -5,9 +5,10 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
 use vfio_rs_selftests::setup::{EDU, is_rust_stack, open_edu, read_trimmed};
-use vfio_rs_selftests::{Context, Outcome, ensure, same, skip, suite};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, same, skip, suite};
 
 /// File name that a symbolic link leads to.
 fn target(link: impl AsRef<Path>) -> Option<String> {
@@ -25,7 +26,7 @@ fn parameters(module: &str, names: &[(&str, u32)]) -> Outcome {
 }
 
 fn modules() -> Outcome {
-    for name in ["vfio", "vfio_pci", "vfio_iommu_type1"] {
+    for name in ["vfio", "vfio_pci_core", "vfio_pci", "vfio_iommu_type1"] {
         ensure!(
             Path::new(&format!("/sys/module/{name}")).is_dir(),
             "no /sys/module/{name}"
@@ -141,6 +142,52 @@ fn driver_folder() -> Outcome {
     Ok(())
 }
 
+/// By which libvirt finds the driver of the module that it has loaded, and others the module of the driver.
+fn driver_and_module_name_each_other() -> Outcome {
+    same(
+        "module of the driver",
+        target("/sys/bus/pci/drivers/vfio-pci/module").as_deref(),
+        Some("vfio_pci"),
+    )?;
+    let drivers = fs::read_dir("/sys/module/vfio_pci/drivers").context("drivers of vfio_pci")?;
+    let names: Vec<_> = drivers
+        .map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()))
+        .collect::<Result<_>>()?;
+    same(
+        "drivers of vfio_pci",
+        names,
+        vec!["pci:vfio-pci".to_owned()],
+    )?;
+    same(
+        "driver of the module",
+        target("/sys/module/vfio_pci/drivers/pci:vfio-pci").as_deref(),
+        Some("vfio-pci"),
+    )
+}
+
+/// What modprobe finds for `name`.
+fn resolve(name: &str) -> Result<String> {
+    let Ok(output) = Command::new("modprobe")
+        .args(["--resolve-alias", name])
+        .output()
+    else {
+        skip!("no modprobe");
+    };
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// libvirt loads the module that has the best alias for the device.
+fn alias_of_any_device() -> Outcome {
+    let modalias = read_trimmed(&format!("{}/modalias", EDU.find()?.path().display()))?;
+    let alias = format!("vfio_{modalias}");
+    same(&alias, resolve(&alias)?.as_str(), "vfio_pci")?;
+    same(
+        "of the node",
+        resolve("devname:vfio/vfio")?.as_str(),
+        "vfio",
+    )
+}
+
 /// Without an override, vfio-pci takes a device only if told its number.
 fn new_id() -> Outcome {
     let pci = EDU.find()?;
@@ -176,6 +223,8 @@ suite!(
     major_in_proc_devices,
     driver_link,
     driver_folder,
+    driver_and_module_name_each_other,
+    alias_of_any_device,
     new_id,
     sysfs_folder_of_an_open_device,
 );

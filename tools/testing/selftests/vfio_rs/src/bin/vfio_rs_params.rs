@@ -7,7 +7,7 @@ use std::path::Path;
 use vfio_client::sysfs::{PciDevice, VFIO_PCI};
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::modules::{Set, VfioPci, modprobe, parameter};
-use vfio_rs_selftests::setup::{EDU, is_rust_stack};
+use vfio_rs_selftests::setup::EDU;
 use vfio_rs_selftests::{Outcome, ensure, same, suite};
 
 const DRIVER: &str = "/sys/bus/pci/drivers/vfio-pci";
@@ -19,7 +19,7 @@ fn free_edu() -> vfio_rs_selftests::Result<PciDevice> {
     Ok(pci)
 }
 
-/// Takes an id back; with ours it stays when the module goes.
+/// Takes an id back.
 fn remove_id(id: &str) -> std::io::Result<()> {
     fs::write(format!("{DRIVER}/remove_id"), id)
 }
@@ -106,6 +106,22 @@ fn ids_bind_without_an_override() -> Outcome {
     Ok(())
 }
 
+fn ids_are_forgotten_with_the_module() -> Outcome {
+    let pci = free_edu()?;
+    let module = VfioPci::load(&["ids=1234:11e8"])?;
+    fs::write(format!("{DRIVER}/new_id"), "dead beef")?;
+    same("driver", pci.driver().as_deref(), Some(VFIO_PCI))?;
+    // Loads it without.
+    drop(module);
+    same("driver after the next load", pci.driver(), None)?;
+    pci.probe().ok();
+    same("driver asked again", pci.driver(), None)?;
+    for id in ["1234 11e8", "dead beef"] {
+        ensure!(remove_id(id).is_err(), "the id {id} is still there");
+    }
+    Ok(())
+}
+
 fn ids_in_all_forms() -> Outcome {
     let pci = free_edu()?;
     let mut log = Kmsg::now()?;
@@ -159,7 +175,6 @@ fn options_of_modprobe() -> Outcome {
     fs::remove_file(file)?;
     let _module = loaded?;
     let driver = pci.driver();
-    remove_id("1234 11e8")?;
     pci.release()?;
     same("driver", driver.as_deref(), Some(VFIO_PCI))?;
     same(
@@ -178,13 +193,11 @@ fn denylist_switched_off() -> Outcome {
 fn module_by_its_other_name() -> Outcome {
     modprobe(&["-r", "vfio_pci"])?;
     let gone = !Path::new("/sys/module/vfio_pci").exists();
+    let driver = Path::new(DRIVER).exists();
     modprobe(&["vfio_pci"])?;
     ensure!(gone, "vfio_pci stays");
-    // Ours keeps the driver: the module carries the name.
-    ensure!(
-        Path::new(DRIVER).exists() || !is_rust_stack(),
-        "no {DRIVER}"
-    );
+    ensure!(!driver, "{DRIVER} stays");
+    ensure!(Path::new(DRIVER).exists(), "no {DRIVER}");
     Ok(())
 }
 
@@ -193,6 +206,7 @@ suite!(
     given_at_load,
     written_in_sysfs,
     ids_bind_without_an_override,
+    ids_are_forgotten_with_the_module,
     ids_in_all_forms,
     too_many_ids,
     options_of_modprobe,

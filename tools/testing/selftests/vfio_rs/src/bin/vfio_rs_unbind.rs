@@ -2,13 +2,14 @@
 //! The device, its driver or its module taken away while a user holds on.
 
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{Edu, Event, Group};
-use vfio_rs_selftests::modules::{all_stay, stays};
-use vfio_rs_selftests::process::{self, Child};
+use vfio_rs_selftests::modules::{Removed, all_stay, modprobe, remove_module, stays};
+use vfio_rs_selftests::process::{self, Child, Latch};
 use vfio_rs_selftests::setup::{
     EDU, GLANCE, IGB, IOVA, Kind, NVME, Opened, PATIENCE, is_rust_stack, open_edu, slowness,
 };
@@ -175,6 +176,86 @@ fn modules_stay_while_a_container_is_open() -> Outcome {
     same("API version", container.api_version()?, 0)
 }
 
+/// The module takes the driver along, and the devices are nobody's; the next load finds those that wait for it.
+fn module_goes_and_unbinds() -> Outcome {
+    let bound = EDU.bind()?;
+    for _ in 0..2 {
+        let removed = Removed::vfio_pci()?;
+        same("driver", bound.pci.driver(), None)?;
+        errno("open of the group", Group::open(bound.group), Errno::ENOENT)?;
+        ensure!(
+            !std::path::Path::new("/sys/bus/pci/drivers/vfio-pci").exists(),
+            "the driver stays"
+        );
+        removed.load()?;
+        same(
+            "driver after the load",
+            bound.pci.driver().as_deref(),
+            Some("vfio-pci"),
+        )?;
+        let edu = bound.clone().open()?;
+        same("liveness", Edu::new(&edu.device)?.liveness(7)?, !7)?;
+    }
+    Ok(())
+}
+
+/// A group that is open, even in a container, does not keep the driver.
+fn group_outlives_the_module() -> Outcome {
+    let bound = EDU.bind()?;
+    let (container, group) = bound.attach(VFIO_TYPE1v2_IOMMU)?;
+    let removed = Removed::vfio_pci()?;
+    errno("GET_STATUS", group.status(), Errno::ENODEV)?;
+    errno(
+        "GET_DEVICE_FD",
+        group.device(&bound.pci.address),
+        Errno::ENODEV,
+    )?;
+    same("API version", container.api_version()?, 0)?;
+    removed.load()?;
+    errno("GET_STATUS of the old", group.status(), Errno::ENODEV)?;
+    drop((container, group));
+    bound.open()?;
+    Ok(())
+}
+
+/// The module goes while another process opens the device, which holds it for as long as it is open.
+fn module_goes_between_opens() -> Outcome {
+    let rounds = 5;
+    let bound = EDU.bind()?;
+    let opened_once = Latch::new()?;
+    let mut user = process::spawn(|| {
+        let mut said = false;
+        loop {
+            // Refused while there is no driver: in one of many ways.
+            let Ok(edu) = bound.clone().open() else {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            };
+            let alive = Edu::new(&edu.device).and_then(|edu| edu.liveness(9));
+            if alive.ok() != Some(!9) {
+                return 1;
+            }
+            if !said && opened_once.open().is_err() {
+                return 2;
+            }
+            said = true;
+        }
+    })?;
+    opened_once.wait(PATIENCE * slowness())?;
+    for _ in 0..rounds {
+        let end = Instant::now() + PATIENCE * slowness();
+        // In use is one answer, and gone the other.
+        while let Err(error) = remove_module("vfio_pci") {
+            same("errno", error.raw_os_error(), Some(libc::EAGAIN))?;
+            ensure!(Instant::now() < end, "always in use");
+        }
+        modprobe(&["vfio-pci"])?;
+        ensure!(user.try_wait()?.is_none(), "the user ended");
+    }
+    user.kill()?;
+    Ok(())
+}
+
 fn fork_shares_the_device() -> Outcome {
     let opened = open_edu()?;
     let buf = opened.map_new(IOVA, 1)?;
@@ -237,11 +318,11 @@ fn round_trip(kind: Kind, sign: &str) -> Outcome {
         pci.restore()?;
         same("driver", pci.driver().as_deref(), kind.driver)?;
         same("group", pci.group(), group)?;
-        let end = std::time::Instant::now() + PATIENCE * slowness();
+        let end = Instant::now() + PATIENCE * slowness();
         let works =
             || std::fs::read_dir(pci.path().join(sign)).is_ok_and(|mut dir| dir.next().is_some());
         while !works() {
-            if std::time::Instant::now() > end {
+            if Instant::now() > end {
                 skip_or_fail(&pci, sign)?;
             }
             std::thread::sleep(GLANCE / 10);
@@ -273,6 +354,9 @@ suite!(
     remove_and_rescan,
     modules_stay_while_in_use,
     modules_stay_while_a_container_is_open,
+    module_goes_and_unbinds,
+    group_outlives_the_module,
+    module_goes_between_opens,
     fork_shares_the_device,
     mapping_of_a_dead_process,
     igb_comes_back,
