@@ -16,6 +16,11 @@ use vfio_kernel::{
         KvmFile,
         KvmSlot, //
     },
+    module_ref::{
+        hold,
+        ModuleRef,
+        Name, //
+    },
     sched,
 };
 
@@ -28,6 +33,8 @@ use super::Group;
 /// joined.
 pub(crate) struct GroupFile {
     group: Arc<Group>,
+    /// Keeps the module of the name from being removed.
+    _vfio: Option<ModuleRef>,
 }
 
 impl GroupFile {
@@ -51,6 +58,7 @@ impl GroupFile {
         Ok(file
             .write(Self {
                 group: group.clone(),
+                _vfio: hold(Name::Vfio),
             })
             .into())
     }

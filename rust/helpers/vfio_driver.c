@@ -26,3 +26,9 @@ void vfio_rs_unregister_driver(struct pci_driver *driver)
 	vfio_rs_driver_unregister(driver);
 }
 EXPORT_SYMBOL_GPL(vfio_rs_unregister_driver);
+
+void vfio_rs_carry(unsigned int name, struct module *owner)
+{
+	vfio_rs_name_carried(name, owner);
+}
+EXPORT_SYMBOL_GPL(vfio_rs_carry);

@@ -11,6 +11,13 @@ struct pci_driver;
 bool vfio_rs_try_module_get(struct module *module);
 void vfio_rs_module_put(struct module *module);
 
+/* Names that other carriers make known; see vfio_kernel/module_ref.rs. */
+#define VFIO_RS_NAME_VFIO	0
+#define VFIO_RS_NAME_TYPE1	1
+
+void vfio_rs_carry(unsigned int name, struct module *owner);
+void vfio_rs_name_carried(unsigned int name, struct module *owner);
+
 /* For compat/vfio-pci.c; see vfio_kernel/pci/carrier.rs, where the work is done. */
 struct pci_driver *vfio_rs_register_driver(struct module *owner, const char *mod_name);
 void vfio_rs_unregister_driver(struct pci_driver *driver);

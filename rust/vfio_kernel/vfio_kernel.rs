@@ -27,6 +27,7 @@ pub mod mapping;
 pub mod memremap;
 pub mod memtype;
 pub mod mmap;
+pub mod module_ref;
 pub mod mutex;
 pub mod nospec;
 pub mod params;

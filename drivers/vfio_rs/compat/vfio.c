@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Carries the name "vfio" and its parameter: what `modprobe vfio` and DPDK's
- * look at /sys/module/vfio expect. All code is in vfio_rs.ko.
+ * look at /sys/module/vfio expect. All code is in vfio_rs.ko, where what is open
+ * holds this module.
  */
 #include <linux/export.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
 #include "names.h"
+#include "vfio_driver.h"
 #include "vfio_helpers.h"
 
 /* Naming it also pulls vfio_rs.ko in. */
@@ -18,6 +20,19 @@ MODULE_PARM_DESC(enable_unsafe_noiommu_mode,
 /* Named by the other carriers, so that they pull this one in. */
 const bool vfio_rs_names_loaded = true;
 EXPORT_SYMBOL_GPL(vfio_rs_names_loaded);
+
+static int __init carry(void)
+{
+	vfio_rs_carry(VFIO_RS_NAME_VFIO, THIS_MODULE);
+	return 0;
+}
+module_init(carry);
+
+static void __exit drop(void)
+{
+	vfio_rs_carry(VFIO_RS_NAME_VFIO, NULL);
+}
+module_exit(drop);
 
 MODULE_DESCRIPTION("VFIO in Rust: carrier of the module name vfio");
 MODULE_AUTHOR("The vfio-rs developers");

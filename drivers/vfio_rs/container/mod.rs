@@ -34,6 +34,11 @@ use vfio_kernel::{
         DmaOwner,
         Sharing, //
     },
+    module_ref::{
+        hold,
+        ModuleRef,
+        Name, //
+    },
     sched,
 };
 
@@ -50,6 +55,8 @@ pub(crate) struct Container {
     number: u64,
     #[pin]
     state: Mutex<State>,
+    /// Keeps the module of the name from being removed.
+    _vfio: Option<ModuleRef>,
 }
 
 /// How many there have been.
@@ -86,6 +93,7 @@ impl Container {
             pin_init!(Self {
                 number: COUNT.fetch_add(1, Relaxed),
                 state <- new_mutex!(state, "Container::state"),
+                _vfio: hold(Name::Vfio),
             }),
             GFP_KERNEL_ACCOUNT,
         )

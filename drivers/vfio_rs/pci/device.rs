@@ -26,6 +26,7 @@ use vfio_kernel::{
     kvm::Kvm,
     log,
     mapping::Mapping,
+    module_ref::ModuleRef,
     params::{
         self,
         PerDevice, //
@@ -33,7 +34,6 @@ use vfio_kernel::{
     pci::{
         Awake,
         Driver,
-        ModuleRef,
         Owner,
         PciDevice, //
     },

@@ -32,6 +32,7 @@ use super::driver::{
     Driver,
     Registration, //
 };
+use crate::module_ref::ModuleRef;
 
 /// The module that a driver is registered for.
 #[pin_data]
@@ -70,35 +71,12 @@ impl Owner {
         let module = self.module.lock();
         let pointer = module.0.ok_or(ENODEV)?;
         // SAFETY: By the invariant of `Module` it is there for as long as the lock is held.
-        match unsafe { bindings::vfio_rs_try_module_get(pointer) } {
-            // INVARIANT: The reference was just taken.
-            true => Ok(ModuleRef(pointer)),
-            false => Err(ENODEV),
-        }
+        unsafe { ModuleRef::take(pointer) }.ok_or(ENODEV)
     }
 
     /// To be called before the module is freed.
     fn gone(&self) {
         self.module.lock().0 = None;
-    }
-}
-
-/// A reference to a module, which cannot be removed meanwhile.
-///
-/// # Invariants
-///
-/// The module is null or `self` owns a reference to it.
-pub struct ModuleRef(*mut bindings::module);
-
-// SAFETY: The count is atomic, and nothing else of the struct is used.
-unsafe impl Send for ModuleRef {}
-// SAFETY: As above.
-unsafe impl Sync for ModuleRef {}
-
-impl Drop for ModuleRef {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant of the type.
-        unsafe { bindings::vfio_rs_module_put(self.0) }
     }
 }
 

@@ -25,7 +25,6 @@ pub use bar::{
     MappableBar, //
 };
 pub use carrier::{
-    ModuleRef,
     Offer,
     Owner, //
 };

@@ -51,6 +51,11 @@ use vfio_kernel::{
         IoSpace,
         Sharing, //
     },
+    module_ref::{
+        hold,
+        ModuleRef,
+        Name, //
+    },
     uapi,
 };
 
@@ -82,6 +87,8 @@ pub(super) struct Type1 {
     /// Notified when a range is no longer busy.
     #[pin]
     idle: CondVar,
+    /// Keeps the module of the name from being removed.
+    _module: Option<ModuleRef>,
 }
 
 impl Type1 {
@@ -95,6 +102,7 @@ impl Type1 {
                 maps <- new_mutex!(Maps::new(), "Type1::maps"),
                 has_spare: Atomic::new(false),
                 idle <- new_condvar!("Type1::idle"),
+                _module: hold(Name::Type1),
             }),
             GFP_KERNEL,
         )

@@ -223,8 +223,13 @@ pub fn stays(name: &str) -> Result<bool> {
 /// If one can be removed, or none is there.
 pub fn all_stay() -> Outcome {
     let names: &[&str] = if is_rust_stack() {
-        // Deliberate difference: vfio_iommu_type1 only carries a name, so it does no harm when it goes.
-        &["vfio_pci", "vfio_pci_core", "vfio", "vfio_rs"]
+        &[
+            "vfio_pci",
+            "vfio_pci_core",
+            "vfio_iommu_type1",
+            "vfio",
+            "vfio_rs",
+        ]
     } else {
         &["vfio_pci", "vfio_pci_core", "vfio_iommu_type1", "vfio"]
     };

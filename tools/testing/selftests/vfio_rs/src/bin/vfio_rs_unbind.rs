@@ -8,12 +8,12 @@ use nix::errno::Errno;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{Edu, Event, Group};
-use vfio_rs_selftests::modules::{Removed, all_stay, modprobe, remove_module, stays};
+use vfio_rs_selftests::modules::{Removed, all_stay, modprobe, parameter, remove_module, stays};
 use vfio_rs_selftests::process::{self, Child, Latch};
 use vfio_rs_selftests::setup::{
     EDU, GLANCE, IGB, IOVA, Kind, NVME, Opened, PATIENCE, is_rust_stack, open_edu, slowness,
 };
-use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 /// Starts to unbind `device` in a process of its own, for that blocks.
 fn start_unbind(device: &PciDevice, opened: &Opened) -> Result<Child> {
@@ -165,15 +165,27 @@ fn modules_stay_while_in_use() -> Outcome {
 
 fn modules_stay_while_a_container_is_open() -> Outcome {
     let container = vfio_client::Container::open()?;
-    let names = if is_rust_stack() {
-        ["vfio_rs"]
-    } else {
-        ["vfio"]
-    };
-    for name in names {
-        stays(name)?;
+    let _type1 = Type1Back(parameter("vfio_iommu_type1", "allow_unsafe_interrupts")?);
+    let _removed = Removed::vfio_pci()?;
+    // With nobody else to hold it.
+    for name in ["vfio_pci_core", "vfio_iommu_type1"] {
+        remove_module(name).with_context(|| name.to_owned())?;
+    }
+    stays("vfio")?;
+    if is_rust_stack() {
+        stays("vfio_rs")?;
     }
     same("API version", container.api_version()?, 0)
+}
+
+/// Loads vfio_iommu_type1 when dropped, as it was.
+struct Type1Back(String);
+
+impl Drop for Type1Back {
+    fn drop(&mut self) {
+        let unsafe_interrupts = format!("allow_unsafe_interrupts={}", self.0);
+        let _ = modprobe(&["vfio_iommu_type1", &unsafe_interrupts]);
+    }
 }
 
 /// The module takes the driver along, and the devices are nobody's; the next load finds those that wait for it.
