@@ -42,12 +42,11 @@ use vfio_kernel::{
 
 use super::{
     bar_dma::BarDma,
-    denylist,
     dev_set::{
         DevSet,
         DevSets, //
     },
-    name,
+    name, refusal,
     sriov::{
         Function,
         PhysFns, //
@@ -170,23 +169,8 @@ impl Driver for Device {
         owner: &Arc<Owner>,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Self>> {
-        denylist::check(&pci)?;
-        if !pci.is_endpoint() {
-            return Err(EINVAL);
-        }
-        if pci.num_vf() != 0 {
-            dev_warn!(pci.device(), "Cannot bind to PF with SR-IOV enabled\n");
-            return Err(EBUSY);
-        }
         let iommu_group = iommu::Group::of(pci.device());
-        // ERRNO: EINVAL, as vfio_register_group_dev().
-        let allowed = match iommu_group {
-            Some(_) => pci.cache_coherent(),
-            None => params::enable_unsafe_noiommu_mode(),
-        };
-        if !allowed {
-            return Err(EINVAL);
-        }
+        refusal::check(&pci, iommu_group.as_deref())?;
         pci.init_p2pdma()?;
         let function = Function::of(&pci, &shared.physfns)?;
         let mapping = MAPPINGS.new_mapping()?;
@@ -255,6 +239,10 @@ impl Driver for Device {
     fn sriov_configure(this: ArcBorrow<'_, Self>, count: u16) -> Result<u16> {
         // ERRNO: ENOENT, as vfio_pci_sriov_configure().
         if !params::enable_sriov() {
+            dev_warn!(
+                this.pci.device(),
+                "No virtual functions: enable_sriov of vfio-pci is off\n"
+            );
             return Err(ENOENT);
         }
         match count {

@@ -5,7 +5,8 @@
 //! | file          | has                                                         |
 //! |---------------|-------------------------------------------------------------|
 //! | `device.rs`   | a bound device: probe, remove, who has it open              |
-//! | `denylist.rs` | devices that are refused                                    |
+//! | `refusal.rs`  | devices that are not bound, and why                         |
+//! | `denylist.rs` | those that are known to be dangerous                        |
 //! | `sriov.rs`    | physical and virtual functions, and their token             |
 //! | `name.rs`     | how users name a device; pure                               |
 //! | `dev_set.rs`  | the devices that are reset together                         |
@@ -46,6 +47,7 @@ mod map;
 mod name;
 mod open;
 mod power;
+mod refusal;
 mod region_io;
 mod regions;
 mod reset;

@@ -183,7 +183,12 @@ unsafe extern "C" fn probe<T: Driver>(
             )
         };
         let params = PerDevice::now();
-        dev.join_vga(params.disable_vga)?;
+        dev.join_vga(params.disable_vga).inspect_err(|_| {
+            dev_warn!(
+                dev.device(),
+                "Cannot bind: the console or the VGA arbiter keeps the display\n"
+            )
+        })?;
         let data = T::probe(dev.clone(), params, &inner.owner, &inner.shared)
             .inspect_err(|_| dev.leave_vga())?;
         let sleeps = data.sleeps();

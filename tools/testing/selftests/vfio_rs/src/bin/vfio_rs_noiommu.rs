@@ -14,7 +14,7 @@ use vfio_client::uapi::*;
 use vfio_client::{Container, Device, DmaBuf, Edu, Event, Group};
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::modules::Set;
-use vfio_rs_selftests::setup::{Bound, EDU, PATIENCE, read_trimmed, slowness};
+use vfio_rs_selftests::setup::{Bound, EDU, PATIENCE, is_rust_stack, read_trimmed, slowness};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 const NOIOMMU: u32 = VFIO_NOIOMMU_IOMMU;
@@ -116,6 +116,39 @@ fn not_without_the_parameter() -> Outcome {
     ))?;
     same("driver", pci.driver(), None)?;
     same("group", pci.group(), None)
+}
+
+/// Why a device is not bound is one line in the log, which names the parameter.
+fn the_log_says_why_not() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C says an error number and no reason");
+    }
+    let pci = find()?;
+    pci.set_override(Some("vfio-pci"))?;
+    let mut log = Kmsg::now()?;
+    pci.probe().ok();
+    log.expect(&format!(
+        "vfio-pci {}: Cannot bind: no IOMMU group, as no IOMMU is on for it, and enable_unsafe_noiommu_mode of vfio is off",
+        pci.address
+    ))?;
+    pci.release()?;
+    // A bridge, with an IOMMU or without, that no driver has.
+    let is_free = |d: &PciDevice| {
+        let header = fs::read(d.path().join("config")).unwrap_or_default();
+        header.get(0xe).is_some_and(|kind| kind & 0x7f == 1) && d.driver().is_none()
+    };
+    let Some(bridge) = sysfs::all()?.into_iter().find(is_free) else {
+        skip!("no bridge without a driver");
+    };
+    bridge.set_override(Some("vfio-pci"))?;
+    bridge.probe().ok();
+    let driver = bridge.driver();
+    bridge.release()?;
+    same("driver of the bridge", driver, None)?;
+    log.expect(&format!(
+        "vfio-pci {}: Cannot bind to a bridge, only to endpoints",
+        bridge.address
+    ))
 }
 
 fn names() -> Outcome {
@@ -349,6 +382,7 @@ fn dma_to_physical_memory() -> Outcome {
 
 suite!(
     not_without_the_parameter,
+    the_log_says_why_not,
     names,
     extensions,
     parameter_withdrawn,
