@@ -17,6 +17,7 @@
 //! | `config_io.rs`| reads and writes of that, on the real device                |
 //! | `regions.rs`  | where things are in the device's file                       |
 //! | `region_io.rs`| reads and writes of BARs and ROM                            |
+//! | `rom_images.rs` | what a ROM fills of its window; pure                      |
 //! | `vga.rs`      | reads and writes of the legacy ranges of displays           |
 //! | `specific.rs` | regions that only some devices have                         |
 //! | `igd/`        | those of Intel graphics                                     |
@@ -51,6 +52,7 @@ mod refusal;
 mod region_io;
 mod regions;
 mod reset;
+mod rom_images;
 mod specific;
 mod sriov;
 mod vga;

@@ -18,8 +18,7 @@ use kernel::{
 use vfio_kernel::pci::{
     IoMem,
     IoWidth,
-    RomKind,
-    RomMap, //
+    RomKind, //
 };
 
 use super::{
@@ -135,16 +134,15 @@ impl Open {
         let (kind, size) = self.pci().rom().ok_or(EINVAL)?;
         let len = clamp(writer.len(), offset, size)?;
         let in_bar = kind == RomKind::Bar;
-        // ERRNO: ENOMEM, as pci_map_rom() finds no ROM where nothing answers. Not tried, for it
-        // would say so in the log each time.
+        // ERRNO: ENOMEM, as pci_map_rom() finds no ROM where nothing answers.
         if in_bar && !self.answers(&self.memory.read()) {
             return Err(ENOMEM);
         }
-        let rom = RomMap::new(self.pci())?;
+        let (rom, filled) = self.map_rom()?;
         let window = Window {
             open: in_bar.then_some((self, access)),
             io: &rom,
-            hidden: rom.size()..size,
+            hidden: filled..size,
             // Some devices raise errors when 8 bytes of their ROM are read at once.
             widest: IoWidth::W4,
         };

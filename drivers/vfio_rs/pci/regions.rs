@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 use vfio_kernel::{
     pci::{
+        IoWidth,
         RomKind,
         RomMap, //
     },
@@ -13,6 +14,7 @@ use vfio_kernel::{
 
 use super::{
     bar::Bar,
+    rom_images,
     specific::{
         Kind,
         SpecificRegions, //
@@ -175,12 +177,32 @@ impl Open {
     /// Bytes of the ROM region, which may be more than the ROM fills; 0 if there is no ROM in it.
     fn rom_size(&self) -> u64 {
         match self.pci().rom() {
-            Some((RomKind::Bar, size)) => self.with_memory(|| match RomMap::new(self.pci()) {
+            Some((RomKind::Bar, size)) => self.with_memory(|| match self.map_rom() {
                 Ok(_) => size,
                 Err(_) => 0,
             }),
             Some((RomKind::Shadow, size)) => size,
             None => 0,
+        }
+    }
+
+    /// The ROM, and how much of it is filled.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is none, or none that begins as ROMs do.
+    pub(super) fn map_rom(&self) -> Result<(RomMap, u64)> {
+        let rom = RomMap::new(self.pci())?;
+        let filled = match self.pci().rom() {
+            Some((RomKind::Bar, size)) => {
+                rom_images::filled(size, |at| rom.read(at, IoWidth::W2).ok()?.try_into().ok())
+            }
+            _ => rom.size(),
+        };
+        match filled {
+            // ERRNO: ENOMEM, as pci_map_rom() maps no other.
+            0 => Err(ENOMEM),
+            _ => Ok((rom, filled)),
         }
     }
 }

@@ -54,31 +54,62 @@ pub struct RomMap {
 }
 
 impl RomMap {
-    /// Maps the ROM; its size is what its contents fill. May sleep.
+    /// Maps the ROM, all of its window. May sleep.
+    ///
+    /// `pci_map_rom()` is not used, as it logs what it thinks of the contents, each time.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is none, or none that begins as ROMs do, with a line in the log.
+    /// `ENOMEM` if there is none.
     pub fn new(dev: &PciDevice) -> Result<Self> {
-        let (kind, _) = dev.rom().ok_or(ENOMEM)?;
-        let mut len = 0;
-        let io = match kind {
-            // SAFETY: The device is alive.
-            RomKind::Bar => unsafe { bindings::pci_map_rom(dev.as_ptr(), &mut len) },
-            RomKind::Shadow => {
-                let (phys, size) = dev.shadow_rom().ok_or(ENOMEM)?;
-                len = size as usize;
-                // SAFETY: The PCI core knows that the copy is there.
-                unsafe { bindings::ioremap(phys, len) }
-            }
+        let (kind, len) = dev.rom().ok_or(ENOMEM)?;
+        let (start, len) = match kind {
+            RomKind::Bar => (dev.switch_rom_on()?, len),
+            RomKind::Shadow => dev.shadow_rom().ok_or(ENOMEM)?,
         };
-        let io = NonNull::new(io).ok_or(ENOMEM)?;
+        // SAFETY: The range is the device's, or the PCI core knows that the copy is there.
+        let io = unsafe { bindings::ioremap(start, len as usize) };
+        let Some(io) = NonNull::new(io) else {
+            if kind == RomKind::Bar {
+                dev.switch_rom_off();
+            }
+            return Err(ENOMEM);
+        };
         Ok(Self {
             dev: dev.clone(),
             kind,
             // SAFETY: Mapped above for `len` bytes, as long as `self` lives.
-            io: unsafe { IoMem::new(io, len as u64) },
+            io: unsafe { IoMem::new(io, len) },
         })
+    }
+}
+
+impl PciDevice {
+    /// Has the ROM answer at its address, which is returned.
+    fn switch_rom_on(&self) -> Result<u64> {
+        // SAFETY: `self` holds a reference and there is such a resource; it does not move while a
+        // driver is bound.
+        let res = unsafe { &*bindings::vfio_rs_pci_resource(self.as_ptr(), ROM) };
+        // One that is not in the tree of resources has no address that is its own, but for copies
+        // in memory.
+        if res.parent.is_null() && res.flags & bindings::IORESOURCE_PCI_FIXED as usize == 0 {
+            return Err(ENOMEM);
+        }
+        // SAFETY: The device is alive.
+        match unsafe { bindings::pci_enable_rom(self.as_ptr()) } {
+            0 => Ok(res.start),
+            _ => Err(ENOMEM),
+        }
+    }
+
+    fn switch_rom_off(&self) {
+        // SAFETY: As above.
+        let res = unsafe { &*bindings::vfio_rs_pci_resource(self.as_ptr(), ROM) };
+        // The firmware may have left it on.
+        if res.flags & bindings::IORESOURCE_ROM_ENABLE as usize == 0 {
+            // SAFETY: The device is alive.
+            unsafe { bindings::pci_disable_rom(self.as_ptr()) };
+        }
     }
 }
 
@@ -92,12 +123,10 @@ impl Deref for RomMap {
 
 impl Drop for RomMap {
     fn drop(&mut self) {
-        // SAFETY: Mapped by `new` in the same way.
-        unsafe {
-            match self.kind {
-                RomKind::Bar => bindings::pci_unmap_rom(self.dev.as_ptr(), self.io.as_ptr()),
-                RomKind::Shadow => bindings::iounmap(self.io.as_ptr()),
-            }
+        // SAFETY: Mapped by `new`.
+        unsafe { bindings::iounmap(self.io.as_ptr()) };
+        if self.kind == RomKind::Bar {
+            self.dev.switch_rom_off();
         }
     }
 }

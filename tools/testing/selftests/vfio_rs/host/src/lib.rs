@@ -19,6 +19,8 @@ mod name;
 mod opregion;
 #[path = "../../../../../../drivers/iommu_group/roles.rs"]
 mod roles;
+#[path = "../../../../../../drivers/vfio_rs/pci/rom_images.rs"]
+mod rom_images;
 #[path = "../../../../../../rust/vfio_kernel/runs.rs"]
 mod runs;
 #[path = "../../../../../../drivers/iommu_group/viability.rs"]
