@@ -2,23 +2,44 @@
 /* Definitions for vfio_irq.h. */
 #include <linux/hardirq.h>
 #include <linux/irqbypass.h>
+#include <linux/jiffies.h>
 #include <linux/poll.h>
+#include <linux/sched.h>
 
 #include "vfio_irq.h"
 
-bool vfio_rs_in_hardirq(void)
+/* Whether the caller runs on the account of a process. */
+bool vfio_rs_user_pays(void)
 {
-	return in_hardirq();
+	return in_task() && !(current->flags & PF_KTHREAD);
 }
 
-void vfio_rs_init_work(struct work_struct *work, work_func_t func)
+unsigned long vfio_rs_jiffies(void)
 {
-	INIT_WORK(work, func);
+	return jiffies;
 }
 
-void vfio_rs_schedule_work(struct work_struct *work)
+struct workqueue_struct *vfio_rs_alloc_workqueue(const char *name)
 {
-	schedule_work(work);
+	return alloc_workqueue("%s", WQ_UNBOUND | WQ_SYSFS, 0, name);
+}
+
+void vfio_rs_init_delayed_work(struct delayed_work *work, work_func_t func)
+{
+	INIT_DELAYED_WORK(work, func);
+}
+
+/* At once, also if it is to run later. */
+void vfio_rs_work_now(struct workqueue_struct *wq, struct delayed_work *work)
+{
+	mod_delayed_work(wq, work, 0);
+}
+
+/* After @ticks, unless it is to run anyway. */
+void vfio_rs_work_after(struct workqueue_struct *wq, struct delayed_work *work,
+			unsigned long ticks)
+{
+	queue_delayed_work(wq, work, ticks);
 }
 
 void vfio_rs_init_wait_func(struct wait_queue_entry *wait, wait_queue_func_t func)

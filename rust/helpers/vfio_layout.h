@@ -73,6 +73,7 @@ enum vfio_rs_layout {
 	VFIO_RS_AT_iommu_resv_region_type = offsetof(struct iommu_resv_region, type),
 	VFIO_RS_AT_scatterlist_page_link = offsetof(struct scatterlist, page_link),
 	VFIO_RS_AT_scatterlist_length = offsetof(struct scatterlist, length),
+	VFIO_RS_AT_delayed_work_work = offsetof(struct delayed_work, work),
 	VFIO_RS_SIZE_cdev = sizeof(struct cdev),
 	VFIO_RS_SIZE_class = sizeof(struct class),
 	VFIO_RS_SIZE_dma_buf_ops = sizeof(struct dma_buf_ops),
@@ -91,7 +92,7 @@ enum vfio_rs_layout {
 	VFIO_RS_SIZE_resource = sizeof(struct resource),
 	VFIO_RS_SIZE_rw_semaphore = sizeof(struct rw_semaphore),
 	VFIO_RS_SIZE_wait_queue_entry = sizeof(struct wait_queue_entry),
-	VFIO_RS_SIZE_work_struct = sizeof(struct work_struct),
+	VFIO_RS_SIZE_delayed_work = sizeof(struct delayed_work),
 	VFIO_RS_SIZE_scatterlist = sizeof(struct scatterlist),
 	VFIO_RS_SIZE_vm_operations_struct = sizeof(struct vm_operations_struct),
 };

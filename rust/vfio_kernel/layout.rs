@@ -77,6 +77,7 @@ same_offset! {
     iommu_resv_region.start = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_start;
     iommu_resv_region.length = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_length;
     iommu_resv_region.type_ = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_type;
+    delayed_work.work = vfio_rs_layout_VFIO_RS_AT_delayed_work_work;
     scatterlist.page_link = vfio_rs_layout_VFIO_RS_AT_scatterlist_page_link;
     scatterlist.length = vfio_rs_layout_VFIO_RS_AT_scatterlist_length;
 }
@@ -100,7 +101,7 @@ same_size! {
     resource = vfio_rs_layout_VFIO_RS_SIZE_resource;
     rw_semaphore = vfio_rs_layout_VFIO_RS_SIZE_rw_semaphore;
     wait_queue_entry = vfio_rs_layout_VFIO_RS_SIZE_wait_queue_entry;
-    work_struct = vfio_rs_layout_VFIO_RS_SIZE_work_struct;
+    delayed_work = vfio_rs_layout_VFIO_RS_SIZE_delayed_work;
     scatterlist = vfio_rs_layout_VFIO_RS_SIZE_scatterlist;
     vm_operations_struct = vfio_rs_layout_VFIO_RS_SIZE_vm_operations_struct;
 }

@@ -40,6 +40,7 @@ pub mod sched;
 pub mod shared_page;
 pub mod user_area;
 pub mod virqfd;
+pub mod worker;
 
 pub use vfio_bindings::uapi;
 

@@ -2,10 +2,13 @@
 
 //! Eventfds that the user signals and the kernel listens to; named after `drivers/vfio/virqfd.c`.
 //!
-//! A signal runs a function right in the signaller's context, under the lock of the eventfd's wait
-//! queue, and only what that cannot do goes to a work. The owner of a [`Virqfd`] tears it down, and
-//! nobody else: when the user closes the eventfd first, the hook leaves the queue and the rest
-//! stays until its owner drops it.
+//! A signal by a user's task runs a function right there, under the lock of the eventfd's wait
+//! queue, and only what that cannot do goes to a [`Worker`]. A signal from an interrupt or a kernel
+//! thread goes there always: the function may have a device interrupt again, at once, which may be
+//! what signals the eventfd. Done in the interrupt, it would be all that the CPU does from then on.
+//!
+//! The owner of a [`Virqfd`] tears it down, and nobody else: when the user closes the eventfd first,
+//! the hook leaves the queue and the rest stays until its owner drops it.
 
 use kernel::{
     container_of,
@@ -22,9 +25,17 @@ use kernel::{
 };
 use vfio_bindings as bindings;
 
-use crate::eventfd::{
-    EventFd,
-    EventFdFile, //
+use crate::{
+    eventfd::{
+        EventFd,
+        EventFdFile, //
+    },
+    worker::{
+        Asked,
+        Job,
+        Payer,
+        Worker, //
+    },
 };
 
 /// `EPOLLIN` and `EPOLLHUP`, `include/uapi/linux/eventpoll.h`.
@@ -33,39 +44,59 @@ const EPOLLHUP: usize = 0x10;
 
 /// What a signal does.
 pub trait OnSignal: Send + Sync + 'static {
-    /// Called at each signal, in any context, with interrupts off and the eventfd locked: must not
+    /// Called at signals by users' tasks, with interrupts off and the eventfd locked: must not
     /// sleep nor signal an eventfd. Says whether [`work`](Self::work) is to run.
     fn wake(&self) -> bool;
 
-    /// Called after that from a kernel thread. May sleep.
+    /// Called after that by the [`Worker`], and at all other signals, once for several that come
+    /// before it runs. May sleep.
     fn work(&self);
 }
 
+/// When a signal by a user's task takes effect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// At once, if that is possible.
+    AtOnce,
+    /// Later, as so many others hang on the same eventfd, and interrupts are off meanwhile.
+    Later,
+}
+
 /// A function hooked to an eventfd. Dropping it unhooks it and waits for a running function, and
-/// for a work that was asked for; may sleep.
+/// for one that was asked for; may sleep.
 pub struct Virqfd<T: OnSignal>(Arc<Hook<T>>);
 
 #[pin_data]
 struct Hook<T> {
     #[pin]
     wait: Opaque<bindings::wait_queue_entry>,
-    #[pin]
-    work: Opaque<bindings::work_struct>,
+    asked: Asked,
+    worker: Arc<Worker>,
+    effect: Effect,
     eventfd: EventFd,
     /// The user closed the eventfd, and `wait` is in no queue.
     hung_up: Atomic<bool>,
     target: T,
 }
 
-// SAFETY: `wait` and `work` are only used by the wait queue and the workqueue, which lock them.
+// SAFETY: `wait` is only used by the wait queue, which locks it; the rest is `Send`.
 unsafe impl<T: OnSignal> Send for Hook<T> {}
 // SAFETY: As above; the rest is `Sync`.
 unsafe impl<T: OnSignal> Sync for Hook<T> {}
 
 impl<T: OnSignal> Virqfd<T> {
     /// Has `target` called at each signal of `eventfd`, and once now if a signal is there already,
-    /// which then stays there for the user. May sleep.
-    pub fn new(eventfd: EventFdFile, target: T) -> Result<Self> {
+    /// which then stays there for the user. `worker` does what cannot be done at once. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(
+        eventfd: EventFdFile,
+        worker: &Arc<Worker>,
+        effect: Effect,
+        target: T,
+    ) -> Result<Self> {
         let EventFdFile { file, eventfd } = eventfd;
         let hook = Arc::pin_init(
             pin_init!(Hook {
@@ -73,16 +104,16 @@ impl<T: OnSignal> Virqfd<T> {
                 wait <- Opaque::ffi_init(|slot| unsafe {
                     bindings::vfio_rs_init_wait_func(slot, Some(wake::<T>))
                 }),
-                // SAFETY: As above; the work is pinned.
-                work <- Opaque::ffi_init(|slot| unsafe {
-                    bindings::vfio_rs_init_work(slot, Some(work::<T>))
-                }),
+                asked: Asked::new(),
+                worker: worker.clone(),
+                effect,
                 eventfd,
                 hung_up: Atomic::new(false),
                 target,
             }),
             GFP_KERNEL,
         )?;
+        worker.add(hook.clone())?;
         // SAFETY: The file is that of an eventfd, so there is one queue, and it lives as long as
         // the context that `hook` holds. `wait` is pinned and stays until `drop` took it out.
         let events = unsafe { bindings::vfio_rs_hook_eventfd(file.as_ptr(), hook.wait.get()) };
@@ -97,20 +128,36 @@ impl<T: OnSignal> Virqfd<T> {
         self.0.hung_up.load(Acquire)
     }
 
-    /// Waits for a work that was asked for. May sleep.
+    /// Whether it is `eventfd` that this listens to.
+    pub fn listens_to(&self, eventfd: &EventFdFile) -> bool {
+        core::ptr::eq(self.0.eventfd.as_ptr(), eventfd.eventfd.as_ptr())
+    }
+
+    /// Does what was asked for, or waits until it is done. May sleep.
     pub fn flush(&self) {
-        // SAFETY: The work was initialised.
-        unsafe { bindings::flush_work(self.0.work.get()) };
+        self.0.worker.finish(&*self.0);
     }
 }
 
 impl<T: OnSignal> Hook<T> {
     fn signalled(&self) {
-        if self.target.wake() {
-            // SAFETY: The work is initialised and pinned, and stays until `Virqfd::drop` waited
-            // for it.
-            unsafe { bindings::vfio_rs_schedule_work(self.work.get()) }
+        let payer = match self.effect {
+            Effect::AtOnce => Payer::current(),
+            Effect::Later => Payer::Nobody,
+        };
+        if payer == Payer::Nobody || self.target.wake() {
+            self.worker.ask(&self.asked, payer);
         }
+    }
+}
+
+impl<T: OnSignal> Job for Hook<T> {
+    fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
+    fn run(&self) {
+        self.target.work();
     }
 }
 
@@ -126,8 +173,8 @@ impl<T: OnSignal> Drop for Virqfd<T> {
                 &mut count,
             )
         };
-        // Nobody can ask for the work again.
-        self.flush();
+        // Nobody can ask again.
+        self.0.worker.remove(&*self.0);
     }
 }
 
@@ -158,15 +205,4 @@ unsafe extern "C" fn wake<T: OnSignal>(
         hook.hung_up.store(true, Release);
     }
     0
-}
-
-/// The function of the work.
-///
-/// # Safety
-///
-/// Called by the workqueue, with the `work` of a [`Hook`] of `T`.
-unsafe extern "C" fn work<T: OnSignal>(work: *mut bindings::work_struct) {
-    // SAFETY: By the contract of this function; `Virqfd::drop` waits before the hook goes.
-    let hook = unsafe { &*container_of!(Opaque::cast_from(work), Hook<T>, work) };
-    hook.target.work();
 }

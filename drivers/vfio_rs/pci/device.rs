@@ -6,7 +6,6 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
-        aref::ARef,
         Arc,
         ArcBorrow,
         Mutex, //
@@ -19,10 +18,7 @@ use vfio_kernel::{
         Waited, //
     },
     eventfd::EventFd,
-    iommu::{
-        self,
-        BareGroup, //
-    },
+    iommu,
     kvm::Kvm,
     log,
     mapping::Mapping,
@@ -38,29 +34,21 @@ use vfio_kernel::{
         PciDevice, //
     },
     sched,
+    worker::Worker,
 };
 
 use super::{
     bar_dma::BarDma,
-    dev_set::{
-        DevSet,
-        DevSets, //
-    },
+    dev_set::DevSet,
     name, refusal,
+    shared::Shared,
     sriov::{
         Function,
         PhysFns, //
     },
     Open,
 };
-use crate::{
-    backend::Backend,
-    iommu_group::{
-        Group,
-        Registry, //
-    },
-    uapi::MAPPINGS,
-};
+use crate::{backend::Backend, iommu_group::Group, uapi::MAPPINGS};
 
 /// How long a user may take to answer a request for the device before it is repeated.
 const REQUEST_MS: u32 = 10_000;
@@ -111,44 +99,6 @@ struct Users {
     awake: Option<Awake>,
     /// Keeps the driver's module from being removed while the device is open.
     module: Option<ModuleRef>,
-}
-
-/// What all devices share.
-pub(crate) struct Shared {
-    registry: Arc<Registry>,
-    sets: Arc<DevSets>,
-    physfns: Arc<PhysFns>,
-}
-
-impl Shared {
-    /// For a driver without devices.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new(registry: Arc<Registry>, physfns: Arc<PhysFns>) -> Result<Arc<Self>> {
-        let shared = Self {
-            registry,
-            sets: DevSets::new()?,
-            physfns,
-        };
-        Ok(Arc::new(shared, GFP_KERNEL)?)
-    }
-
-    /// The group of a device that is being bound: its own, or one made for it, as it has none and
-    /// thus no IOMMU.
-    fn join_group(&self, pci: &PciDevice, own: Option<ARef<iommu::Group>>) -> Result<Arc<Group>> {
-        if let Some(own) = own {
-            return self.registry.join(own);
-        }
-        let group = self.registry.join_bare(BareGroup::new(pci.device())?)?;
-        log::taint_user();
-        dev_warn!(
-            pci.device(),
-            "Adding kernel taint for vfio-noiommu group on device\n"
-        );
-        Ok(group)
-    }
 }
 
 /// Eventfds for what is no interrupt of the device.
@@ -239,6 +189,7 @@ impl Driver for Device {
     fn sriov_configure(this: ArcBorrow<'_, Self>, count: u16) -> Result<u16> {
         // ERRNO: ENOENT, as vfio_pci_sriov_configure().
         if !params::enable_sriov() {
+            // LOG: when an administrator asks for them.
             dev_warn!(
                 this.pci.device(),
                 "No virtual functions: enable_sriov of vfio-pci is off\n"
@@ -288,6 +239,15 @@ impl Device {
     /// The physical functions of the driver whose virtual functions are on.
     pub(super) fn physfns(&self) -> &PhysFns {
         &self.shared.physfns
+    }
+
+    /// Somebody to work for the device while it is open.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new_worker(&self) -> Result<Arc<Worker>> {
+        Worker::new(&self.shared.queue)
     }
 
     /// Whether `VFIO_GROUP_GET_DEVICE_FD` means this device by `name`, and whoever says so may
@@ -447,6 +407,7 @@ impl Device {
                 Waited::Done => return,
                 Waited::TimedOut => {}
                 Waited::Interrupted => {
+                    // LOG: once for an administrator who unbinds it.
                     dev_warn!(
                         self.pci.device(),
                         "Device is currently in use, task {} blocked until device is released\n",
@@ -463,6 +424,7 @@ impl Device {
         match &self.signals.lock().req {
             Some(eventfd) => {
                 if count % 10 == 0 {
+                    // LOG: once in a hundred seconds, when it is unbound.
                     dev_notice!(
                         self.pci.device(),
                         "Relaying device request to user (#{count})\n"
@@ -470,6 +432,7 @@ impl Device {
                 }
                 eventfd.signal();
             }
+            // LOG: once when it is unbound.
             None if count == 0 => dev_warn!(
                 self.pci.device(),
                 "No device request channel registered, blocked until released by user\n"

@@ -3,7 +3,9 @@
 //! `VFIO_DEVICE_IOEVENTFD`: a write to a BAR whenever an eventfd is signalled.
 //!
 //! A virtual machine's doorbell so reaches the device without its user: KVM signals the eventfd, and
-//! the write is made in that very context, unless the device's memory is just being switched.
+//! the write is made in that very context, unless the device's memory is just being switched. If an
+//! interrupt signals the eventfd, as the device's own may that such a write raises, a kernel thread
+//! makes it.
 //!
 //! Lock: `Open::ioeventfds`, before `Open::memory`, which the write takes for reading. Stands for
 //! vfio_pci_ioeventfd() of drivers/vfio/pci/vfio_pci_rdwr.c.
@@ -16,6 +18,7 @@ use vfio_kernel::{
     eventfd::EventFdFile,
     pci::IoWidth,
     virqfd::{
+        Effect,
         OnSignal,
         Virqfd, //
     },
@@ -34,6 +37,10 @@ use super::{
 /// How many a device may have, `VFIO_PCI_IOEVENTFD_MAX`.
 const MAX: usize = 1000;
 
+/// How many of a device are rung by the signal of one eventfd itself; the others are rung later, as
+/// interrupts are off meanwhile.
+const AT_ONCE: usize = 8;
+
 /// What is written, and where.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Doorbell {
@@ -47,7 +54,7 @@ pub(crate) struct Doorbell {
 /// A doorbell that an eventfd rings.
 pub(super) struct IoEventFd {
     doorbell: Doorbell,
-    _hook: Virqfd<Ring>,
+    hook: Virqfd<Ring>,
 }
 
 struct Ring {
@@ -121,14 +128,14 @@ impl Open {
             in_memory: self.pci().bar_is_memory(bar),
             lease,
         };
-        let hook = Virqfd::new(EventFdFile::fdget(fd)?, ring)?;
-        all.push(
-            IoEventFd {
-                doorbell,
-                _hook: hook,
-            },
-            GFP_KERNEL,
-        )?;
+        let eventfd = EventFdFile::fdget(fd)?;
+        let same = |one: &&IoEventFd| one.hook.listens_to(&eventfd);
+        let effect = match all.iter().filter(same).count() {
+            0..AT_ONCE => Effect::AtOnce,
+            _ => Effect::Later,
+        };
+        let hook = Virqfd::new(eventfd, &self.worker, effect, ring)?;
+        all.push(IoEventFd { doorbell, hook }, GFP_KERNEL)?;
         Ok(())
     }
 
@@ -175,6 +182,10 @@ impl OnSignal for Ring {
     }
 
     fn work(&self) {
+        if !self.in_memory {
+            self.write();
+            return;
+        }
         let memory = self.open.memory.read();
         if self.open.answers(&memory) {
             self.write();

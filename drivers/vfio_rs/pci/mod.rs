@@ -6,6 +6,7 @@
 //! |---------------|-------------------------------------------------------------|
 //! | `device.rs`   | a bound device: probe, remove, who has it open              |
 //! | `refusal.rs`  | devices that are not bound, and why                         |
+//! | `shared.rs`   | what all devices share                                      |
 //! | `denylist.rs` | those that are known to be dangerous                        |
 //! | `sriov.rs`    | physical and virtual functions, and their token             |
 //! | `name.rs`     | how users name a device; pure                               |
@@ -17,7 +18,7 @@
 //! | `config_io.rs`| reads and writes of that, on the real device                |
 //! | `regions.rs`  | where things are in the device's file                       |
 //! | `region_io.rs`| reads and writes of BARs and ROM                            |
-//! | `rom_images.rs` | what a ROM fills of its window; pure                      |
+//! | `rom_images.rs` | what a ROM fills of its window; pure                     |
 //! | `vga.rs`      | reads and writes of the legacy ranges of displays           |
 //! | `specific.rs` | regions that only some devices have                         |
 //! | `igd/`        | those of Intel graphics                                     |
@@ -28,9 +29,9 @@
 //! | `irq/`        | interrupts to eventfds                                      |
 //! | `ioeventfd.rs`| writes to BARs by eventfds                                  |
 //!
-//! Locks, outermost first: `DevSet::members`, `Open::irqs` or `Open::ioeventfds`, `Open::config`,
-//! `Open::memory`, `BarDma::maps` or `BarDma::exports`; `Device::users` and `Device::signals` are leaves. `memory` is also
-//! taken for reading by page faults, so no user
+//! Locks, outermost first: `DevSet::members`, `Open::irqs` or `Open::ioeventfds`, `Worker::jobs` or
+//! `Open::config`, `Open::memory`, `BarDma::maps` or `BarDma::exports`; `Device::users` and
+//! `Device::signals` are leaves. `memory` is also taken for reading by page faults, so no user
 //! memory is touched under it.
 
 mod bar;
@@ -53,16 +54,14 @@ mod region_io;
 mod regions;
 mod reset;
 mod rom_images;
+mod shared;
 mod specific;
 mod sriov;
 mod vga;
 
 pub(crate) use self::{
     bar_dma::BarMapping,
-    device::{
-        Device,
-        Shared, //
-    },
+    device::Device,
     ioeventfd::Doorbell,
     irq::{
         IrqAction,
@@ -71,6 +70,7 @@ pub(crate) use self::{
     name::Uuid,
     open::Open,
     regions::Region,
+    shared::Shared,
     sriov::{
         PhysFns,
         DRIVER, //

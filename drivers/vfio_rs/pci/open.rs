@@ -22,7 +22,8 @@ use vfio_kernel::{
         SavedState, //
     },
     rwsem::RwSem,
-    uapi, //
+    uapi,
+    worker::Worker, //
 };
 
 use super::{
@@ -84,6 +85,8 @@ pub(crate) struct Open {
     pub(super) intx: IntxMask,
     #[pin]
     pub(super) irqs: Mutex<Irqs>,
+    /// Does what signals of eventfds ask for and cannot do themselves.
+    pub(super) worker: Arc<Worker>,
     /// Eventfds that write to BARs.
     #[pin]
     pub(super) ioeventfds: Mutex<KVec<IoEventFd>>,
@@ -189,6 +192,7 @@ impl Open {
             Some(asls) => igd::regions(asls),
             None => Ok(SpecificRegions::new()),
         };
+        let worker = device.new_worker()?;
         let msix = msix_table(pci);
         let mappable: [_; 6] = from_fn(|bar| MappableBar::new(pci, bar as u32).ok());
         let bars = from_fn(|bar| {
@@ -215,6 +219,7 @@ impl Open {
                 msi_count: msi_count(pci),
                 intx,
                 irqs <- new_mutex!(Irqs::Off, "Open::irqs"),
+                worker,
                 ioeventfds <- new_mutex!(KVec::new(), "Open::ioeventfds"),
             }),
             GFP_KERNEL,

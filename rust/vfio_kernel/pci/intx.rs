@@ -29,9 +29,11 @@ use crate::{
         EventFdFile, //
     },
     virqfd::{
+        Effect,
         OnSignal,
         Virqfd, //
     },
+    worker::Worker,
 };
 
 /// A requested interrupt pin. Dropping it waits for a running handler and frees the line.
@@ -155,12 +157,17 @@ impl Intx {
         Ok(())
     }
 
-    /// Unmasks at each signal of `eventfd`, or at none. May sleep.
+    /// Unmasks at each signal of `eventfd`, or at none; by `worker` where that cannot be done at
+    /// once. May sleep.
     ///
     /// # Errors
     ///
     /// `EBUSY` if there is one that its user has not closed, `ENOMEM`.
-    pub fn set_unmask_eventfd(&mut self, eventfd: Option<EventFdFile>) -> Result {
+    pub fn set_unmask_eventfd(
+        &mut self,
+        eventfd: Option<EventFdFile>,
+        worker: &Arc<Worker>,
+    ) -> Result {
         let Some(eventfd) = eventfd else {
             self.unmask = None;
             return Ok(());
@@ -169,7 +176,8 @@ impl Intx {
             return Err(EBUSY);
         }
         self.unmask = None;
-        self.unmask = Some(Virqfd::new(eventfd, Unmask(self.inner.clone()))?);
+        let unmask = Unmask(self.inner.clone());
+        self.unmask = Some(Virqfd::new(eventfd, worker, Effect::AtOnce, unmask)?);
         Ok(())
     }
 
@@ -234,12 +242,7 @@ struct Unmask(Arc<Inner>);
 
 impl OnSignal for Unmask {
     fn wake(&self) -> bool {
-        // SAFETY: May be called anywhere.
-        if unsafe { bindings::vfio_rs_in_hardirq() } {
-            // The signal comes from an interrupt, maybe our own: unmasked here, a level that is
-            // still asserted would interrupt again at once, and for ever.
-            return true;
-        }
+        // Who signals it may be an eventfd that this hangs on, so not here.
         !self.0.try_unmask()
     }
 

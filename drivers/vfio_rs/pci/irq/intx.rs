@@ -74,10 +74,13 @@ impl Open {
         match (action, irqs) {
             // ERRNO: ENOTTY, as vfio_pci_set_intx_mask().
             (IrqAction::Mask, Irqs::Intx(_)) => Err(ENOTTY),
-            (IrqAction::Unmask, Irqs::Intx(intx)) => intx.set_unmask_eventfd(match fd {
-                0.. => Some(EventFdFile::fdget(fd)?),
-                _ => None,
-            }),
+            (IrqAction::Unmask, Irqs::Intx(intx)) => {
+                let eventfd = match fd {
+                    0.. => Some(EventFdFile::fdget(fd)?),
+                    _ => None,
+                };
+                intx.set_unmask_eventfd(eventfd, &self.worker)
+            }
             (IrqAction::Trigger, Irqs::Intx(intx)) => intx.set_eventfd(eventfd(fd)?),
             (IrqAction::Trigger, irqs @ Irqs::Off) => {
                 let eventfd = eventfd(fd)?;
@@ -119,8 +122,8 @@ impl Open {
 
     /// Switches the pin off.
     pub(super) fn disable_intx(&self, mut intx: Intx) {
-        // Waits for a work, so without the lock.
-        let _ = intx.set_unmask_eventfd(None);
+        // Waits for the worker, so without the lock.
+        let _ = intx.set_unmask_eventfd(None, &self.worker);
         let _memory = self.memory.read();
         drop(intx);
     }

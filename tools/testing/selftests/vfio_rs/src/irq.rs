@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Helpers of the interrupt tests.
 
+use std::fs;
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
@@ -10,7 +11,7 @@ use vfio_client::uapi::{VFIO_IRQ_SET_ACTION_TRIGGER as TRIGGER, vfio_irq_set};
 use vfio_client::{Device, Event};
 
 use crate::setup::Opened;
-use crate::{Outcome, Result, errno, same};
+use crate::{Context, Outcome, Result, errno, same};
 
 /// `count` new ones.
 ///
@@ -101,4 +102,54 @@ pub fn registers(opened: &Opened) -> Result<impl Fn(u64, u32) -> std::io::Result
         .update_command(0, COMMAND_MASTER | COMMAND_MEMORY)?;
     let bar = opened.device.region(0)?;
     Ok(move |at, value| opened.device.write32(&bar, at, value))
+}
+
+/// A line of /proc/interrupts.
+#[derive(Debug)]
+pub struct Line {
+    name: String,
+    number: u32,
+}
+
+impl Line {
+    /// The one that ends with `name`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn find(name: &str) -> Result<Self> {
+        let number = fields(name)?[0].trim_end_matches(':').parse()?;
+        Ok(Self {
+            name: name.to_owned(),
+            number,
+        })
+    }
+
+    /// Has this CPU handle it.
+    ///
+    /// # Errors
+    /// errno of the write.
+    pub fn route_to(&self, cpu: usize) -> Outcome {
+        let path = format!("/proc/irq/{}/smp_affinity_list", self.number);
+        fs::write(&path, cpu.to_string()).context(path)
+    }
+
+    /// How many interrupts have come, on all CPUs.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn count(&self) -> Result<u64> {
+        let counts = fields(&self.name)?;
+        Ok(counts[1..]
+            .iter()
+            .map_while(|n| n.parse::<u64>().ok())
+            .sum())
+    }
+}
+
+/// The words of the line that ends with `name`.
+fn fields(name: &str) -> Result<Vec<String>> {
+    let all = fs::read_to_string("/proc/interrupts")?;
+    let line = all.lines().find(|line| line.ends_with(name));
+    let line = line.with_context(|| format!("no interrupt {name}"))?;
+    Ok(line.split_whitespace().map(str::to_owned).collect())
 }

@@ -9,6 +9,7 @@ pub mod faults;
 pub mod harness;
 pub mod irq;
 pub mod kmsg;
+pub mod kworkers;
 pub mod leaks;
 pub mod machine;
 pub mod merge;

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the driver has once, for all its devices.
+
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+};
+use vfio_kernel::{
+    iommu::{
+        self,
+        BareGroup, //
+    },
+    log,
+    pci::PciDevice,
+    worker::WorkQueue, //
+};
+
+use super::{
+    dev_set::DevSets,
+    sriov::PhysFns, //
+};
+use crate::iommu_group::{
+    Group,
+    Registry, //
+};
+
+/// What all devices share.
+pub(crate) struct Shared {
+    pub(super) registry: Arc<Registry>,
+    pub(super) sets: Arc<DevSets>,
+    pub(super) physfns: Arc<PhysFns>,
+    /// For work on behalf of users.
+    pub(super) queue: Arc<WorkQueue>,
+}
+
+impl Shared {
+    /// For a driver without devices.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(registry: Arc<Registry>, physfns: Arc<PhysFns>) -> Result<Arc<Self>> {
+        let shared = Self {
+            registry,
+            sets: DevSets::new()?,
+            physfns,
+            queue: WorkQueue::new(c"vfio_rs")?,
+        };
+        Ok(Arc::new(shared, GFP_KERNEL)?)
+    }
+
+    /// The group of a device that is being bound: its own, or one made for it, as it has none and
+    /// thus no IOMMU.
+    pub(super) fn join_group(
+        &self,
+        pci: &PciDevice,
+        own: Option<ARef<iommu::Group>>,
+    ) -> Result<Arc<Group>> {
+        if let Some(own) = own {
+            return self.registry.join(own);
+        }
+        let group = self.registry.join_bare(BareGroup::new(pci.device())?)?;
+        log::taint_user();
+        // LOG: when an administrator binds it.
+        dev_warn!(
+            pci.device(),
+            "Adding kernel taint for vfio-noiommu group on device\n"
+        );
+        Ok(group)
+    }
+}
