@@ -55,6 +55,7 @@ impl Watcher for Watch {
         // As far as the IOMMU core knows. The group's state is its user's, who may keep it locked.
         let owned = group.dma_owner_claimed() && !self.drivers.kernel_has(group.id());
         if owned && self.registry.find(&group).is_some() {
+            // LOG: once for a device that is plugged in.
             dev_info!(
                 pci.device(),
                 "Came to group {}, which a user has\n",
@@ -73,6 +74,7 @@ impl Watcher for Watch {
             return;
         };
         if group.cut_off() {
+            // LOG: once for a driver that is bound.
             dev_err!(
                 pci.device(),
                 "Driver {} got the device although a user has group {}: cut off from memory\n",

@@ -102,7 +102,7 @@ void vfio_rs_warn_memlock(unsigned long asked)
 bool vfio_rs_may_log(unsigned int subject)
 {
 	static struct ratelimit_state states[] = {
-		[0 ... VFIO_RS_LOG_DEVICES] =
+		[0 ... VFIO_RS_LOG_FAILURES] =
 			RATELIMIT_STATE_INIT(states, DEFAULT_RATELIMIT_INTERVAL,
 					     DEFAULT_RATELIMIT_BURST),
 	};
@@ -223,6 +223,19 @@ void vfio_rs_show_syspath(struct seq_file *seq, const struct device *dev)
 struct resource *vfio_rs_pci_resource(struct pci_dev *pdev, unsigned int i)
 {
 	return &pdev->resource[i];
+}
+
+bool vfio_rs_request_region(bool is_memory, u64 start, u64 len, const char *name)
+{
+	return is_memory ? request_mem_region(start, len, name) : request_region(start, len, name);
+}
+
+void vfio_rs_release_region(bool is_memory, u64 start, u64 len)
+{
+	if (is_memory)
+		release_mem_region(start, len);
+	else
+		release_region(start, len);
 }
 
 struct pci_dev *vfio_rs_pci_upstream_bridge(struct pci_dev *pdev)

@@ -75,6 +75,8 @@ void vfio_rs_debugfs_remove(struct dentry *dentry);
 
 void vfio_rs_show_syspath(struct seq_file *seq, const struct device *dev);
 struct resource *vfio_rs_pci_resource(struct pci_dev *pdev, unsigned int i);
+bool vfio_rs_request_region(bool is_memory, u64 start, u64 len, const char *name);
+void vfio_rs_release_region(bool is_memory, u64 start, u64 len);
 struct pci_dev *vfio_rs_pci_upstream_bridge(struct pci_dev *pdev);
 bool vfio_rs_pci_is_root_bus(struct pci_bus *bus);
 int vfio_rs_pci_domain_nr(struct pci_bus *bus);
@@ -107,6 +109,8 @@ void vfio_rs_warn_opened_by_user(const struct device *dev);
 #define VFIO_RS_LOG_TOKENS	2
 #define VFIO_RS_LOG_OPENS	3
 #define VFIO_RS_LOG_DEVICES	4
+#define VFIO_RS_LOG_LINES	5
+#define VFIO_RS_LOG_FAILURES	6
 
 bool vfio_rs_may_log(unsigned int subject);
 

@@ -13,6 +13,6 @@ void vfio_rs_taint_user(void)
 
 void vfio_rs_warn_opened_by_user(const struct device *dev)
 {
-	dev_warn(dev, "vfio-noiommu device opened by user (%s:%d)\n", current->comm,
-		 task_pid_nr(current));
+	dev_warn_ratelimited(dev, "vfio-noiommu device opened by user (%s:%d)\n",
+			     current->comm, task_pid_nr(current));
 }

@@ -31,6 +31,10 @@ pub enum Subject {
     Opens = bindings::VFIO_RS_LOG_OPENS,
     /// Devices that are in use.
     Devices = bindings::VFIO_RS_LOG_DEVICES,
+    /// Interrupt lines that are not to be had.
+    Lines = bindings::VFIO_RS_LOG_LINES,
+    /// What the PCI core says of accesses that fail.
+    Failures = bindings::VFIO_RS_LOG_FAILURES,
 }
 
 /// Whether the log may have one more message about `subject`: ten in five seconds at most.

@@ -4,6 +4,7 @@
 
 use kernel::{
     prelude::*,
+    sync::atomic::Relaxed,
     uaccess::{
         UserSliceReader,
         UserSliceWriter, //
@@ -174,10 +175,20 @@ impl Open {
     }
 
     /// Reads four bytes of the vital product data, or writes them.
+    ///
+    /// # Errors
+    ///
+    /// What the PCI core says; `EIO` if it would say in the log that this device never answers, and
+    /// has said that often.
     fn access_vpd(&self, vpd: Vpd) -> Result<u32> {
-        match vpd {
+        if self.vpd_fails.load(Relaxed) && !log::may_log(log::Subject::Failures) {
+            return Err(EIO);
+        }
+        let result = match vpd {
             Vpd::Read { address, .. } => self.pci().read_vpd(address),
             Vpd::Write { address, data, .. } => self.pci().write_vpd(address, data).map(|()| 0),
-        }
+        };
+        self.vpd_fails.store(result.is_err(), Relaxed);
+        result
     }
 }

@@ -40,12 +40,14 @@ pub(super) fn check(pci: &PciDevice) -> Result {
         return Ok(());
     }
     if params::disable_denylist() {
+        // LOG: when an administrator binds it.
         dev_warn!(
             pci.device(),
             "device denylist disabled - allowing device {vendor:04x}:{device:04x}.\n"
         );
         return Ok(());
     }
+    // LOG: as above.
     dev_warn!(
         pci.device(),
         "{vendor:04x}:{device:04x} exists in vfio-pci device denylist, driver probing disallowed.\n"

@@ -80,6 +80,8 @@ pub(crate) struct Open {
     pub(super) may_sleep: Atomic<bool>,
     /// Bytes of each BAR, and whether it is memory.
     pub(super) bar_kinds: [(u64, bool); 6],
+    /// Whether the last access to the vital product data failed.
+    pub(super) vpd_fails: Atomic<bool>,
     /// Vectors of the MSI capability.
     pub(super) msi_count: u32,
     pub(super) intx: IntxMask,
@@ -216,6 +218,7 @@ impl Open {
                 memory <- new_rwsem!(Memory::new(memory), "Open::memory"),
                 may_sleep: Atomic::new(false),
                 bar_kinds: from_fn(|bar| (pci.bar_len(bar as u32), pci.bar_is_memory(bar as u32))),
+                vpd_fails: Atomic::new(false),
                 msi_count: msi_count(pci),
                 intx,
                 irqs <- new_mutex!(Irqs::Off, "Open::irqs"),

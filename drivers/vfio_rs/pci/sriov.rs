@@ -245,12 +245,14 @@ impl Watcher for PhysFns {
         let Some(pf) = self.owner(pci) else {
             return;
         };
+        // LOG: when an administrator makes virtual functions.
         dev_info!(
             pf.pci.device(),
             "Captured SR-IOV VF {} driver_override\n",
             pci.name()
         );
         if pci.set_driver_override(DRIVER).is_err() {
+            // LOG: as above.
             dev_warn!(pf.pci.device(), "VF {} stays without\n", pci.name());
         }
     }
@@ -260,6 +262,7 @@ impl Watcher for PhysFns {
             return;
         };
         if driver.name.to_bytes() != DRIVER.to_bytes() {
+            // LOG: when an administrator binds it.
             dev_warn!(
                 pf.pci.device(),
                 "VF {} bound to driver {} while PF bound to driver {}\n",

@@ -224,6 +224,7 @@ impl Drop for IoMapping {
 #[cold]
 fn lose<T>(iova: u64, size: usize, pages: T) {
     forget(pages);
+    // LOG: a fault of the IOMMU's driver.
     pr_err!("IOVA {iova:#x}: {size:#x} bytes could not be unmapped\n");
 }
 

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     iommu::DeviceMemory,
+    log,
     mmap::page_align, //
 };
 
@@ -196,25 +197,45 @@ impl Drop for PageRest {
 pub struct BarRegion {
     dev: PciDevice,
     bar: u32,
+    start: u64,
+    len: u64,
+    is_memory: bool,
 }
 
 impl BarRegion {
     /// Reserves a BAR. May sleep.
     ///
+    /// `pci_request_region()` is not used, as it has a line in the log for each failure.
+    ///
     /// # Errors
     ///
     /// `ENODEV` if there is no such BAR or it cannot be mapped, `EBUSY` if someone else has it.
     pub fn new(dev: &PciDevice, bar: u32) -> Result<Self> {
-        if dev.bar_len(bar) == 0 || bar > 5 || dev.bars_unmappable() {
+        let (start, len, flags) = dev.resource(bar).filter(|_| bar < 6).ok_or(ENODEV)?;
+        if len == 0 || dev.bars_unmappable() {
             return Err(ENODEV);
         }
-        // SAFETY: The device is alive; the name lives forever.
-        to_result(unsafe {
-            bindings::pci_request_selected_regions(dev.as_ptr(), 1 << bar, c"vfio".as_char_ptr())
-        })?;
+        let is_memory = flags & bindings::IORESOURCE_MEM as usize != 0;
+        // SAFETY: The name lives forever; the call only takes notes.
+        let is_ours = unsafe {
+            bindings::vfio_rs_request_region(is_memory, start, len, c"vfio".as_char_ptr())
+        };
+        if !is_ours {
+            if log::may_log(log::Subject::Failures) {
+                let last = start.wrapping_add(len - 1);
+                dev_warn!(
+                    dev.device(),
+                    "BAR {bar}: can't reserve [{start:#x}-{last:#x}]\n"
+                );
+            }
+            return Err(EBUSY);
+        }
         Ok(Self {
             dev: dev.clone(),
             bar,
+            start,
+            len,
+            is_memory,
         })
     }
 
@@ -238,7 +259,7 @@ impl BarRegion {
 impl Drop for BarRegion {
     fn drop(&mut self) {
         // SAFETY: Reserved by `new`.
-        unsafe { bindings::pci_release_selected_regions(self.dev.as_ptr(), 1 << self.bar) }
+        unsafe { bindings::vfio_rs_release_region(self.is_memory, self.start, self.len) }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
         EventFd,
         EventFdFile, //
     },
+    log,
     virqfd::{
         Effect,
         OnSignal,
@@ -115,6 +116,8 @@ impl Intx {
             (false, true) => bindings::IRQF_NO_AUTOEN,
             (false, false) => 0,
         };
+        // A line that another has, and does not share, is told below, and not each time.
+        let flags = flags | bindings::IRQF_PROBE_SHARED;
         if !in_device {
             // SAFETY: Any number may be passed; the device's line is ours to set up.
             unsafe { bindings::vfio_rs_irq_set_unlazy(irq, true) };
@@ -133,6 +136,9 @@ impl Intx {
         });
         if let Err(err) = ret {
             inner.set_lazy();
+            if err == EBUSY && log::may_log(log::Subject::Lines) {
+                dev_info!(dev.device(), "Interrupt line {irq} cannot be shared\n");
+            }
             return Err(err);
         }
         inner.restore();

@@ -10,9 +10,13 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use super::PciDevice;
+use crate::log;
 
 /// `PCI_D3hot` of `include/linux/pci.h`.
 const D3HOT: bindings::pci_power_t = 3;
+
+/// Control and status, in the Power Management capability.
+const PM_CTRL: u16 = 4;
 
 /// The configuration of a device at some time, to go back to.
 pub struct SavedState(NonNull<bindings::pci_saved_state>);
@@ -70,6 +74,14 @@ impl PciDevice {
     ///
     /// `EIO` if the device cannot go there.
     pub fn set_power_state(&self, state: i32) -> Result {
+        // Of a device that does not answer the PCI core says so each time.
+        let cap = u16::from(self.raw().pm_cap);
+        if cap != 0
+            && self.read_config_word(cap.wrapping_add(PM_CTRL)) == u16::MAX
+            && !log::may_log(log::Subject::Failures)
+        {
+            return Err(EIO);
+        }
         // SAFETY: The device is alive.
         to_result(unsafe { bindings::pci_set_power_state(self.as_ptr(), state) })
     }
@@ -77,7 +89,6 @@ impl PciDevice {
     /// Whether the device resets itself, and so forgets its configuration, on the way from D3hot to
     /// D0: its Power Management capability lacks No_Soft_Reset.
     pub fn forgets_in_d3(&self) -> bool {
-        const PM_CTRL: u16 = 4;
         const NO_SOFT_RESET: u16 = 0x8;
 
         let cap = u16::from(self.raw().pm_cap);

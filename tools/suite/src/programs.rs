@@ -26,6 +26,7 @@ const VTD_ONLY: &[&str] = &[
     "ioeventfd",
     "kvm",
     "load",
+    "log",
     "merge_kvm",
     "merge_model",
     "merge_race",
