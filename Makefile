@@ -9,7 +9,7 @@ LLVM ?= $(if $(shell grep -s '^CONFIG_CC_IS_CLANG=y' $(KDIR)/include/config/auto
 kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
 
 .DEFAULT_GOAL := modules
-.PHONY: modules modules_install clean demo demo-type2 test test-upstream test-qemu test-dpdk test-libvirt bench check miri htmldocs fmt kernel kernel-debug setup distclean help
+.PHONY: modules modules_install clean demo demo-type2 test test-upstream test-qemu test-dpdk test-libvirt test-clients bench check miri htmldocs fmt kernel kernel-debug setup distclean help
 
 modules: $(KDIR)/include/config/auto.conf
 	+$(kbuild) modules
@@ -36,7 +36,7 @@ test: setup
 	@scripts/suite $(if $(ONLY),--only $(ONLY))
 
 # Others' programs: stages of make test, alone and in full, and what it has no time for.
-test-upstream test-qemu test-dpdk test-libvirt: setup
+test-upstream test-qemu test-dpdk test-libvirt test-clients: setup
 	@scripts/$@
 
 bench: setup
@@ -83,6 +83,7 @@ help:
 	@echo '  make test-qemu        guests of QEMU with assigned devices, all kinds of interrupts'
 	@echo '  make test-dpdk        DPDK forwards packets between two cards'
 	@echo '  make test-libvirt     libvirt detaches, reattaches and assigns devices; as root, with mmdebstrap'
+	@echo '  make test-clients     driverctl, dpdk-devbind.py, DPDK as a user, libblkio; the same'
 	@echo '  make bench            measure it, C VFIO and iommufd; table, JSON, curves'
 	@echo '  make kernel           build the VM'\''s kernel (KSRC=/path: from your source tree)'
 	@echo '  make kernel-debug     the same with KASAN, lockdep and the other checkers'
