@@ -39,7 +39,7 @@ impl ModuleRef {
         // SAFETY: By the contract of this function.
         let taken = unsafe { bindings::vfio_rs_try_module_get(module) };
         // INVARIANT: The reference was just taken.
-        taken.then_some(Self(module))
+        taken.then(|| Self(module))
     }
 }
 
