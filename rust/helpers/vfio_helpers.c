@@ -52,6 +52,21 @@ void vfio_rs_cond_resched(void)
 	cond_resched();
 }
 
+bool vfio_rs_pci_config_blocked(struct pci_dev *dev)
+{
+	return dev->block_cfg_access;
+}
+
+int vfio_rs_pcibios_err_to_errno(int err)
+{
+	return pcibios_err_to_errno(err);
+}
+
+void vfio_rs_reinit_completion(struct completion *x)
+{
+	reinit_completion(x);
+}
+
 void vfio_rs_mutex_lock_nested(struct mutex *lock)
 {
 	mutex_lock_nested(lock, SINGLE_DEPTH_NESTING);

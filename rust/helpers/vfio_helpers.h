@@ -42,6 +42,9 @@ pid_t vfio_rs_current_pid(void);
 
 bool vfio_rs_fatal_signal_pending(void);
 void vfio_rs_cond_resched(void);
+bool vfio_rs_pci_config_blocked(struct pci_dev *dev);
+int vfio_rs_pcibios_err_to_errno(int err);
+void vfio_rs_reinit_completion(struct completion *x);
 void vfio_rs_mutex_lock_nested(struct mutex *lock);
 int vfio_rs_mutex_lock_killable(struct mutex *lock);
 int vfio_rs_account_locked_vm(struct mm_struct *mm, unsigned long npages);

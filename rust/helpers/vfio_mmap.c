@@ -36,6 +36,16 @@ u64 vfio_rs_page_to_phys(struct page *page)
 	return page_to_phys(page);
 }
 
+unsigned int vfio_rs_fault_flags(struct vm_fault *vmf)
+{
+	return vmf->flags;
+}
+
+void vfio_rs_release_fault_lock(struct vm_fault *vmf)
+{
+	release_fault_lock(vmf);
+}
+
 vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order)
 {
 	if (!order)

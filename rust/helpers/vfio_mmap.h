@@ -9,6 +9,8 @@ void vfio_rs_vma_set_mmio(struct vm_area_struct *vma, bool write_combining);
 void vfio_rs_vma_set_page(struct vm_area_struct *vma);
 vm_fault_t vfio_rs_insert_page(struct vm_fault *vmf, struct page *page);
 u64 vfio_rs_page_to_phys(struct page *page);
+unsigned int vfio_rs_fault_flags(struct vm_fault *vmf);
+void vfio_rs_release_fault_lock(struct vm_fault *vmf);
 vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned int order);
 unsigned long vfio_rs_get_unmapped_area(struct file *file, unsigned long addr,
 					unsigned long len, unsigned long pgoff,

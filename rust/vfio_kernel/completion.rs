@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Completions that are waited for with a limit, `include/linux/completion.h`. The `kernel` crate's
-//! own can only be waited for without one.
+//! Completions that happen again, and that are waited for with a limit or until the task is killed,
+//! `include/linux/completion.h`. The `kernel` crate's own happen once and are waited for without.
 
 use kernel::{
     prelude::*,
@@ -10,7 +10,7 @@ use kernel::{
 };
 use vfio_bindings as bindings;
 
-/// Something that happens once.
+/// Something that happens once, or once more after each [`reinit`](Self::reinit).
 #[pin_data]
 pub struct Completion {
     #[pin]
@@ -46,6 +46,32 @@ impl Completion {
     pub fn complete_all(&self) {
         // SAFETY: Initialised by `new`.
         unsafe { bindings::complete_all(self.inner.get()) }
+    }
+
+    /// It has not happened, again. Any context.
+    pub fn reinit(&self) {
+        // SAFETY: Initialised by `new`. Those who wait go on waiting.
+        unsafe { bindings::vfio_rs_reinit_completion(self.inner.get()) }
+    }
+
+    /// Waits. Sleeps.
+    pub fn wait(&self) {
+        // SAFETY: Initialised by `new`; the caller may sleep.
+        unsafe { bindings::wait_for_completion(self.inner.get()) }
+    }
+
+    /// Waits. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task is killed meanwhile.
+    pub fn wait_killable(&self) -> Result {
+        // SAFETY: Initialised by `new`; the caller may sleep.
+        match unsafe { bindings::wait_for_completion_killable(self.inner.get()) } {
+            0 => Ok(()),
+            // ERRNO: -ERESTARTSYS, which a task that is killed does not live to see.
+            _ => Err(EINTR),
+        }
     }
 
     /// Waits for `timeout` at most. Sleeps.

@@ -16,11 +16,15 @@ use kernel::{
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 use vfio_bindings as bindings;
 
-use crate::pci::BarWindow;
+use crate::{
+    gate::Gate,
+    pci::BarWindow, //
+};
 
 /// A map that a user asks for.
 #[derive(Clone, Copy)]
@@ -70,7 +74,8 @@ pub trait Mmap: Send + Sync + 'static {
     fn placement(&self, offset: u64) -> Option<u64>;
 
     /// Fills in the page that was touched, by [`Fault::insert`]. Called with `mmap_lock` or the
-    /// area's lock held for reading. The default answer to a failure is `SIGBUS`.
+    /// area's lock held for reading, so what takes long is waited for by
+    /// [`FaultResult::after`]. The default answer to a failure is `SIGBUS`.
     fn fault(&self, fault: Fault<'_>) -> FaultResult;
 }
 
@@ -78,14 +83,21 @@ pub trait Mmap: Send + Sync + 'static {
 const VM_FAULT_NOPAGE: bindings::vm_fault_t = bindings::vm_fault_reason_VM_FAULT_NOPAGE;
 
 /// What became of a fault.
-pub struct FaultResult(bindings::vm_fault_t);
+pub struct FaultResult(Result<bindings::vm_fault_t, Arc<Gate>>);
 
 impl FaultResult {
     /// The access is refused.
-    pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+    pub const SIGBUS: Self = Self(Ok(bindings::vm_fault_reason_VM_FAULT_SIGBUS));
 
     /// Try with a smaller page.
-    const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
+    const FALLBACK: Self = Self(Ok(bindings::vm_fault_reason_VM_FAULT_FALLBACK));
+
+    /// The access is made again when `gate` is open, for which the task waits without any lock of
+    /// the MM, or until it is killed. Where that is impossible, as whoever touches the page needs
+    /// the lock, it is refused.
+    pub fn after(gate: Arc<Gate>) -> Self {
+        Self(Err(gate))
+    }
 }
 
 /// A touched page that is not there.
@@ -160,7 +172,7 @@ impl Fault<'_> {
             // SAFETY: `vmf` is valid, with the locks that the MM took for the fault.
             unsafe { bindings::vfio_rs_check_wc(self.vmf, self.order) };
         }
-        FaultResult(result)
+        FaultResult(Ok(result))
     }
 
     /// Whether a naturally aligned page around the address lies in the area.
@@ -302,7 +314,7 @@ unsafe extern "C" fn huge_fault<T: Mmap>(
     order: c_uint,
 ) -> bindings::vm_fault_t {
     if !Fault::new(vmf, order).fits() {
-        return FaultResult::FALLBACK.0;
+        return bindings::vm_fault_reason_VM_FAULT_FALLBACK;
     }
     // SAFETY: The same contract.
     unsafe { handle_huge::<T>(vmf, order) }
@@ -331,7 +343,34 @@ unsafe fn handle_huge<T: Mmap>(
 unsafe fn handle<T: Mmap>(vmf: *mut bindings::vm_fault, order: c_uint) -> bindings::vm_fault_t {
     // SAFETY: The fault is in an area of `set_up::<T>`, which stays while it is handled.
     let (data, _) = unsafe { of_area::<T>((*vmf).__bindgen_anon_1.vma) };
-    data.fault(Fault::new(vmf, order)).0
+    match data.fault(Fault::new(vmf, order)).0 {
+        Ok(result) => result,
+        // SAFETY: The same contract.
+        Err(gate) => unsafe { wait(vmf, &gate) },
+    }
+}
+
+/// Waits until `gate` is open, and has the MM try again.
+///
+/// # Safety
+///
+/// `vmf` must be a fault that is being handled, with the lock that the MM took for it. Nothing of
+/// it or of its area may be used after this.
+#[cold]
+unsafe fn wait(vmf: *mut bindings::vm_fault, gate: &Gate) -> bindings::vm_fault_t {
+    // SAFETY: The fault is valid.
+    let flags = unsafe { bindings::vfio_rs_fault_flags(vmf) };
+    if flags & bindings::fault_flag_FAULT_FLAG_ALLOW_RETRY == 0 {
+        return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
+    }
+    if flags & bindings::fault_flag_FAULT_FLAG_RETRY_NOWAIT == 0 {
+        // SAFETY: A fault that allows it is answered with VM_FAULT_RETRY and without the lock; the
+        // area is not touched any more.
+        unsafe { bindings::vfio_rs_release_fault_lock(vmf) };
+        // The MM looks for a signal before it tries again.
+        let _ = gate.wait_killable();
+    }
+    bindings::vm_fault_reason_VM_FAULT_RETRY
 }
 
 /// `len` rounded up to whole pages.

@@ -16,6 +16,7 @@ pub mod debugfs;
 pub mod dma_buf;
 pub mod eventfd;
 pub mod fops;
+pub mod gate;
 pub mod iommu;
 pub mod irq;
 mod irq_bypass;

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A gate: shut for a while by one thread, waited for by others, who hold nothing meanwhile that
+//! whoever opens it needs.
+//!
+//! It is no lock: who shuts it may leave and open it later, and hold others of its kind. So it
+//! excludes nobody by itself. Where it must, who shuts it takes a lock for writing after that, once,
+//! and those whom it is to keep out look at the gate with that lock held for reading.
+
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        Arc, //
+    },
+};
+
+use crate::completion::Completion;
+
+/// See the module's documentation.
+#[pin_data]
+pub struct Gate {
+    shut: Atomic<bool>,
+    #[pin]
+    opened: Completion,
+}
+
+impl Gate {
+    /// An open gate.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                shut: Atomic::new(false),
+                opened <- Completion::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Shuts the gate. One thread at a time shuts and opens it. Any context.
+    pub fn shut(&self) {
+        self.opened.reinit();
+        self.shut.store(true, Release);
+    }
+
+    /// Opens the gate, and wakes up all who wait. Any context.
+    pub fn open(&self) {
+        self.shut.store(false, Release);
+        self.opened.complete_all();
+    }
+
+    /// Whether it is shut now. Any context.
+    #[inline(always)]
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Acquire)
+    }
+
+    /// Waits until it is open. It may be shut again by the time that this returns. Sleeps.
+    pub fn wait(&self) {
+        if self.is_shut() {
+            self.opened.wait();
+        }
+    }
+
+    /// As [`wait`](Self::wait).
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task is killed meanwhile.
+    pub fn wait_killable(&self) -> Result {
+        match self.is_shut() {
+            true => self.opened.wait_killable(),
+            false => Ok(()),
+        }
+    }
+}
