@@ -145,7 +145,7 @@ impl Open {
     /// # Errors
     ///
     /// `EFAULT` if the device's memory does not answer now, as a page fault in it would fail;
-    /// `ENOMEM`; what the IOMMU driver says.
+    /// `EINTR`, `ENOMEM`; what the IOMMU driver says.
     pub(crate) fn map_for_dma(
         &self,
         space: &Arc<IoSpace>,
@@ -156,7 +156,7 @@ impl Open {
         let mapping = DeviceMapping::new(space, iova, memory, prot)?;
         let dma = self.device.bar_dma();
         // Held until the map is listed, so that whoever disables memory finds it to revoke.
-        let memory = self.memory.read();
+        let memory = self.settled_killable(|| self.memory.read())?;
         if !self.maps(&memory) {
             return Err(EFAULT);
         }

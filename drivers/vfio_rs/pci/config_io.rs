@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A user's reads and writes of the configuration space, on the real device.
+//!
+//! The PCI core blocks users' accesses for as long as whoever resets the device has its lock, and
+//! for shorter works. That is waited for with no lock held, as a reset waits for accesses that are
+//! under way: see `reset_gate.rs`.
+//!
+//! Locks: `Open::config`, then `Open::memory`.
 
 use kernel::{
     prelude::*,
-    sync::atomic::Relaxed,
+    sync::{
+        atomic::Relaxed,
+        MutexGuard, //
+    },
     uaccess::{
         UserSliceReader,
         UserSliceWriter, //
@@ -17,6 +26,7 @@ use vfio_kernel::{
 
 use super::{
     config::{
+        ConfigSpace,
         Effects,
         Hardware,
         PowerState,
@@ -46,19 +56,19 @@ impl From<Width> for ConfigWidth {
 
 impl Hardware for RealConfig<'_> {
     fn read(&self, offset: u16, width: Width) -> Result<u32> {
-        self.device.pci().user_read_config(offset, width.into())
+        self.device.pci().read_config(offset, width.into())
     }
 
     fn write(&self, offset: u16, width: Width, value: u32) -> Result {
-        self.device
-            .pci()
-            .user_write_config(offset, width.into(), value)
+        self.device.pci().write_config(offset, width.into(), value)
     }
 
     fn revoke(&self) {
         self.device.zap_bars();
     }
 }
+
+type ConfigGuard<'a> = MutexGuard<'a, ConfigSpace>;
 
 /// Accesses up to this size, which is nearly all, need no allocation.
 const SMALL: usize = 8;
@@ -68,7 +78,7 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EFAULT` beyond the end or if the user's memory is not there.
+    /// `EFAULT` beyond the end or if the user's memory is not there; `EINTR`.
     pub(super) fn config_read(&self, offset: u64, mut writer: UserSliceWriter) -> Result<usize> {
         let len = writer.len();
         self.check_config_range(offset, len)?;
@@ -84,7 +94,10 @@ impl Open {
         let hw = RealConfig {
             device: &self.device,
         };
-        self.config.lock().read(&hw, offset, data)?;
+        {
+            let (config, _memory) = self.lock_config(|| self.memory.read())?;
+            config.read(&hw, offset, data)?;
+        }
         writer.write_slice(data)?;
         Ok(len)
     }
@@ -93,7 +106,7 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EFAULT` beyond the end or if the user's memory is not there.
+    /// `EFAULT` beyond the end or if the user's memory is not there; `EINTR`.
     pub(super) fn config_write(&self, offset: u64, mut reader: UserSliceReader) -> Result<usize> {
         let len = reader.len();
         self.check_config_range(offset, len)?;
@@ -103,8 +116,7 @@ impl Open {
         let hw = RealConfig {
             device: &self.device,
         };
-        let mut config = self.config.lock();
-        let mut memory = self.write_memory();
+        let (mut config, mut memory) = self.lock_config(|| self.lock_memory())?;
         let (mut intx_changed, mut pin_changed) = (false, false);
         let mut done = 0usize;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
@@ -113,12 +125,15 @@ impl Open {
             let effects = written.effects;
             self.perform(&mut memory, &effects);
             if let Some(vpd) = effects.vpd {
-                // May take an eighth of a second, which accesses to BARs are not to wait for.
+                // May take an eighth of a second, which other accesses are not to wait for, and
+                // waits while accesses are blocked.
                 drop(memory);
-                if let Ok(data) = self.access_vpd(vpd) {
+                drop(config);
+                let data = self.access_vpd(vpd);
+                (config, memory) = self.lock_config(|| self.lock_memory())?;
+                if let Ok(data) = data {
                     config.vpd_done(vpd, data);
                 }
-                memory = self.write_memory();
             }
             intx_changed |= effects.intx_disable.is_some();
             // The command register was read and then written, or may have been restored.
@@ -136,6 +151,19 @@ impl Open {
             self.restore_intx_pin();
         }
         Ok(len)
+    }
+
+    /// Takes [`config`](Self::config) and, by `lock`, [`memory`](Self::memory), while the device
+    /// takes accesses to its configuration space.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task is killed while it waits for a reset.
+    fn lock_config<M>(&self, lock: impl Fn() -> M) -> Result<(ConfigGuard<'_>, M)> {
+        self.settled_killable(|| {
+            self.pci().wait_config();
+            (self.config.lock(), lock())
+        })
     }
 
     fn check_config_range(&self, offset: u64, len: usize) -> Result {

@@ -3,8 +3,8 @@
 //! Devices that can only be reset together: all behind one bridge, or in one slot.
 //!
 //! A set knows those of them that are bound to the driver. Its lock is held while one of them is
-//! opened or closed and during a reset of all, so none comes or goes in the middle. What each of
-//! them has open is locked by trying only, as several locks of a kind are taken in no fixed order.
+//! opened or closed and during a reset of all, so none comes or goes in the middle. Users are kept
+//! off each of them in turn (`reset_gate.rs`), so that no two locks of a kind are held at once.
 //!
 //! Locks: `DevSets::all`, then `DevSet::members`, then what opening and closing takes.
 //! Stands for vfio_assign_device_set() of drivers/vfio/vfio_main.c and the second half of
@@ -119,36 +119,37 @@ impl DevSet {
     /// # Errors
     ///
     /// `EINVAL` if a reset would reach a device that is no member, or a member is in none of
-    /// `groups`; `EBUSY` if a member's memory is being used; `EAGAIN` if one is locked; `ENOMEM`.
+    /// `groups`; `EAGAIN` if a member is locked, or just being reset from outside; `ENOMEM`.
     pub(super) fn hot_reset(&self, groups: &[Arc<Group>]) -> Result {
         let members = self.members.lock();
         let pci = members.resettable().ok_or(EINVAL)?;
+        let in_groups = |device: &Device| {
+            let mut groups = groups.iter();
+            groups.any(|group| Arc::ptr_eq(group, device.group()))
+        };
+        if !members.0.iter().all(|device| in_groups(device)) {
+            return Err(EINVAL);
+        }
         let _awake = members.awake()?;
         let opens = members.opens()?;
-        let mut locked = KVec::with_capacity(opens.len(), GFP_KERNEL)?;
-        for (device, open) in members.0.iter().zip(&opens) {
-            if !groups
-                .iter()
-                .any(|group| Arc::ptr_eq(group, device.group()))
-            {
-                return Err(EINVAL);
-            }
-            // One that is not open has no user whose accesses could hit the reset.
-            if let Some(open) = open {
-                let memory = open.try_write_memory().ok_or(EBUSY)?;
-                open.zap_bars();
-                locked.push((open, memory), GFP_KERNEL)?;
-            }
+        // All of a member's before the next one's: they are let go of in that order, too.
+        let mut claims = KVec::with_capacity(opens.len(), GFP_KERNEL)?;
+        let mut quiet = KVec::with_capacity(opens.len(), GFP_KERNEL)?;
+        let mut own = KVec::with_capacity(opens.len(), GFP_KERNEL)?;
+        for device in &members.0 {
+            claims.push(device.resets().try_claim()?, GFP_KERNEL)?;
         }
-        // The reset wakes them up without restoring what they forgot.
-        for (open, memory) in &mut locked {
-            let _ = open.set_power_state(memory, 0);
+        for open in opens.iter().flatten() {
+            quiet.push(open.quiet(), GFP_KERNEL)?;
+        }
+        for device in &members.0 {
+            own.push(device.resets().by_ourselves(), GFP_KERNEL)?;
         }
         let result = pci.reset_bus();
-        drop(locked);
-        for open in opens.iter().flatten() {
-            open.restore_intx_pin();
-        }
+        // In this order: interrupts of a device come back before others may reset it.
+        drop(own);
+        drop(quiet);
+        drop(claims);
         result
     }
 }

@@ -17,7 +17,6 @@ use vfio_kernel::{
         Completion,
         Waited, //
     },
-    eventfd::EventFd,
     iommu,
     kvm::Kvm,
     log,
@@ -40,7 +39,9 @@ use vfio_kernel::{
 use super::{
     bar_dma::BarDma,
     dev_set::DevSet,
+    irq::Signals,
     name, refusal,
+    reset_gate::Resets,
     shared::Shared,
     sriov::{
         Function,
@@ -72,6 +73,8 @@ pub(crate) struct Device {
     pub(super) params: PerDevice,
     bar_dma: Arc<BarDma>,
     #[pin]
+    resets: Resets,
+    #[pin]
     users: Mutex<Users>,
     /// Nobody uses the device any more, and nobody will.
     #[pin]
@@ -101,15 +104,6 @@ struct Users {
     module: Option<ModuleRef>,
 }
 
-/// Eventfds for what is no interrupt of the device.
-#[derive(Default)]
-pub(super) struct Signals {
-    /// The device reported an error.
-    pub(super) err: Option<EventFd>,
-    /// The device is wanted back.
-    pub(super) req: Option<EventFd>,
-}
-
 impl Driver for Device {
     type Shared = Arc<Shared>;
 
@@ -125,6 +119,7 @@ impl Driver for Device {
         let function = Function::of(&pci, &shared.physfns)?;
         let mapping = MAPPINGS.new_mapping()?;
         let bar_dma = BarDma::new()?;
+        let resets = Resets::new()?;
         let set = shared.sets.join(&pci)?;
         let group = shared
             .join_group(&pci, iommu_group)
@@ -141,6 +136,7 @@ impl Driver for Device {
             mapping,
             params,
             bar_dma,
+            resets <- resets,
             users <- new_mutex!(Users::default(), "Device::users"),
             unused <- Completion::new(),
             signals <- new_mutex!(Signals::default(), "Device::signals"),
@@ -208,6 +204,14 @@ impl Driver for Device {
             eventfd.signal();
         }
     }
+
+    fn reset_prepare(this: ArcBorrow<'_, Self>) {
+        this.begin_reset();
+    }
+
+    fn reset_done(this: ArcBorrow<'_, Self>) {
+        this.end_reset();
+    }
 }
 
 impl Device {
@@ -229,6 +233,11 @@ impl Device {
     /// Its BARs in I/O address spaces.
     pub(super) fn bar_dma(&self) -> &Arc<BarDma> {
         &self.bar_dma
+    }
+
+    /// Who resets it.
+    pub(super) fn resets(&self) -> &Resets {
+        &self.resets
     }
 
     /// Whether it has, or is, a virtual function.
@@ -297,11 +306,13 @@ impl Device {
         kvm: &mut Option<Kvm>,
     ) -> Result<Arc<Open>> {
         let set = self.set.members.lock();
+        let claim;
         let open = match self.current() {
             Some(open) => open,
             None => {
                 // ERRNO: ENODEV, as vfio_df_device_first_open().
                 let module = self.owner.hold()?;
+                claim = self.resets.try_claim()?;
                 let awake = match self.sleeps() {
                     true => Some(self.pci.awake()?),
                     false => None,
@@ -312,6 +323,7 @@ impl Device {
                         dev_warn!(self.pci.device(), "Failed to setup Intel IGD regions\n");
                     }
                     self.switch_off(&open);
+                    drop(claim);
                     set.reset_unused();
                     return Err(err);
                 }
@@ -342,6 +354,7 @@ impl Device {
         drop(users);
         if let Some(open) = open {
             self.function.closed();
+            let _claim = self.resets.claim();
             self.switch_off(&open);
         }
         set.reset_unused();
@@ -416,28 +429,6 @@ impl Device {
                     interrupted = true;
                 }
             }
-        }
-    }
-
-    /// Tells the user that the device is wanted back.
-    pub(crate) fn request(&self, count: u32) {
-        match &self.signals.lock().req {
-            Some(eventfd) => {
-                if count % 10 == 0 {
-                    // LOG: once in a hundred seconds, when it is unbound.
-                    dev_notice!(
-                        self.pci.device(),
-                        "Relaying device request to user (#{count})\n"
-                    );
-                }
-                eventfd.signal();
-            }
-            // LOG: once when it is unbound.
-            None if count == 0 => dev_warn!(
-                self.pci.device(),
-                "No device request channel registered, blocked until released by user\n"
-            ),
-            None => {}
         }
     }
 }

@@ -64,7 +64,7 @@ impl Open {
         }
         let (export, fresh) = BarExport::new(pci, bar, ranges, flags)?;
         // Held until it is listed, so that whoever disables memory finds it to revoke.
-        let memory = self.memory.read();
+        let memory = self.read_memory();
         let dma = self.device.bar_dma();
         dma.add_export(&export)?;
         if self.maps(&memory) {

@@ -30,6 +30,7 @@ use super::{
         BarUse,
         Lease, //
     },
+    power::Memory,
     Open,
     Region, //
 };
@@ -165,6 +166,16 @@ impl Ring {
     }
 }
 
+impl Ring {
+    /// A write to memory that does not answer is lost, as it would be by the user's hand; and one in
+    /// a reset, for which nobody waits here.
+    fn write_if_answered(&self, memory: &Memory) {
+        if self.open.answers(memory) && !self.open.gate.is_shut() {
+            self.write();
+        }
+    }
+}
+
 impl OnSignal for Ring {
     fn wake(&self) -> bool {
         if !self.in_memory {
@@ -174,10 +185,7 @@ impl OnSignal for Ring {
         let Some(memory) = self.open.memory.try_read() else {
             return true;
         };
-        // A write to memory that does not answer is lost, as it would be by the user's hand.
-        if self.open.answers(&memory) {
-            self.write();
-        }
+        self.write_if_answered(&memory);
         false
     }
 
@@ -186,9 +194,6 @@ impl OnSignal for Ring {
             self.write();
             return;
         }
-        let memory = self.open.memory.read();
-        if self.open.answers(&memory) {
-            self.write();
-        }
+        self.write_if_answered(&self.open.memory.read());
     }
 }

@@ -67,6 +67,9 @@ impl Open {
         };
         // Held until the page is in, so that whoever disables memory finds it there to revoke.
         let memory = self.memory.read();
+        if self.gate.is_shut() {
+            return FaultResult::after(self.gate.clone());
+        }
         if !self.maps(&memory) {
             return FaultResult::SIGBUS;
         }

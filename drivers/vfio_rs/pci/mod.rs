@@ -14,6 +14,7 @@
 //! | `open.rs`     | its state from the first open to the last close             |
 //! | `power.rs`    | its power states                                            |
 //! | `reset.rs`    | its resets                                                  |
+//! | `reset_gate.rs`| how its users are kept off it in a reset, whoever makes it |
 //! | `config/`     | what a user sees of the configuration space; pure           |
 //! | `config_io.rs`| reads and writes of that, on the real device                |
 //! | `regions.rs`  | where things are in the device's file                       |
@@ -30,8 +31,8 @@
 //! | `ioeventfd.rs`| writes to BARs by eventfds                                  |
 //!
 //! Locks, outermost first: `DevSet::members`, `Open::irqs` or `Open::ioeventfds`, `Worker::jobs` or
-//! `Open::config`, `Open::memory`, `BarDma::maps` or `BarDma::exports`; `Device::users` and
-//! `Device::signals` are leaves. `memory` is also taken for reading by page faults, so no user
+//! `Open::config`, `Open::memory`, `BarDma::maps` or `BarDma::exports`; `Device::users`,
+//! `Device::signals` and `Resets::phase` are leaves. `memory` is also taken for reading by page faults, so no user
 //! memory is touched under it.
 
 mod bar;
@@ -53,6 +54,7 @@ mod refusal;
 mod region_io;
 mod regions;
 mod reset;
+mod reset_gate;
 mod rom_images;
 mod shared;
 mod specific;

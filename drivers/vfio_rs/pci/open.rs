@@ -13,6 +13,7 @@ use kernel::{
     },
 };
 use vfio_kernel::{
+    gate::Gate,
     log,
     new_rwsem,
     pci::{
@@ -76,6 +77,8 @@ pub(crate) struct Open {
     /// accessed or mapped, for writing while that changes.
     #[pin]
     pub(super) memory: RwSem<Memory>,
+    /// Shut while the device is being reset and `memory` is not locked.
+    pub(super) gate: Arc<Gate>,
     /// Whether `memory` has `low_power`, for those who do not have it locked.
     pub(super) may_sleep: Atomic<bool>,
     /// Bytes of each BAR, and whether it is memory.
@@ -137,10 +140,12 @@ impl Open {
 
     fn enable_inner(device: &Arc<Device>, backend: &Arc<dyn Backend>) -> Result<Arc<Self>> {
         let pci = device.pci();
+        let own = device.resets().by_ourselves();
         let reset_works = match pci.try_reset_function() {
             Err(EAGAIN) => return Err(EAGAIN),
             ret => ret.is_ok(),
         };
+        drop(own);
         pci.save_state();
         let saved = pci.store_saved_state();
 
@@ -216,6 +221,7 @@ impl Open {
                 specific,
                 config <- new_mutex!(config, "Open::config"),
                 memory <- new_rwsem!(Memory::new(memory), "Open::memory"),
+                gate: device.resets().gate().clone(),
                 may_sleep: Atomic::new(false),
                 bar_kinds: from_fn(|bar| (pci.bar_len(bar as u32), pci.bar_is_memory(bar as u32))),
                 vpd_fails: Atomic::new(false),
@@ -319,7 +325,7 @@ impl Open {
 
     /// Runs `f` with the device answering memory accesses, whatever the user set.
     pub(super) fn with_memory<T>(&self, f: impl FnOnce() -> T) -> T {
-        let _memory = self.memory.write();
+        let _memory = self.settled(|| self.memory.write());
         let command = self.switch_memory_on();
         let result = f();
         if command & COMMAND_MEMORY == 0 {
@@ -331,7 +337,7 @@ impl Open {
     /// As [`with_memory`](Self::with_memory), for what switches the pin on or off in the device, as
     /// the kernel does with MSIs: the pin is as before, and off where nobody would listen to it.
     pub(super) fn with_memory_and_pin<T>(&self, f: impl FnOnce() -> T) -> T {
-        let _memory = self.memory.write();
+        let _memory = self.settled(|| self.memory.write());
         let mut command = self.switch_memory_on();
         let result = f();
         if self.intx != IntxMask::AtController {

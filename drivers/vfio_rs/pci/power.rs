@@ -111,22 +111,22 @@ impl Drop for MemoryGuard<'_> {
 }
 
 impl Open {
-    /// Takes [`memory`](Self::memory) to change it. If the device answers in the end, its BARs are
-    /// mapped again for other devices' DMA.
+    /// Takes [`memory`](Self::memory) to change it; not while the device is being reset. If the
+    /// device answers in the end, its BARs are mapped again for other devices' DMA.
     pub(super) fn write_memory(&self) -> MemoryGuard<'_> {
+        self.settled(|| self.lock_memory())
+    }
+
+    /// As [`write_memory`](Self::write_memory), also while the device is being reset.
+    pub(super) fn lock_memory(&self) -> MemoryGuard<'_> {
         MemoryGuard {
             open: self,
             memory: self.memory.write(),
         }
     }
 
-    /// As [`write_memory`](Self::write_memory), unless somebody has it.
-    pub(super) fn try_write_memory(&self) -> Option<MemoryGuard<'_>> {
-        let memory = self.memory.try_write()?;
-        Some(MemoryGuard { open: self, memory })
-    }
-
-    /// Whether memory accesses are answered: the user enabled them, and the device is awake.
+    /// Whether memory accesses are answered: the user enabled them, and the device is awake. The
+    /// caller took the lock when the gate was open, or looks at it as well.
     pub(super) fn answers(&self, memory: &Memory) -> bool {
         memory.enabled && !self.pci().is_asleep()
     }

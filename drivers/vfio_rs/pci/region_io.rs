@@ -105,16 +105,14 @@ impl Open {
         let (size, memory) = *self.bar_kinds.get(bar as usize).ok_or(EINVAL)?;
         let len = clamp(len, offset, size)?;
         let io = self.bar(bar)?.io()?;
-        let (access, _awake);
-        let open = if memory {
-            access = self.access()?;
-            Some((self, &access))
-        } else {
-            _awake = self.awake()?;
-            None
+        let access = match memory {
+            true => self.access()?,
+            false => self.awake().map(Access::kept)?,
         };
         let window = Window {
-            open,
+            open: self,
+            access: &access,
+            in_memory: memory,
             io: &io,
             hidden: match self.msix {
                 Some(table) if table.bar == bar => table.start..table.end,
@@ -135,12 +133,18 @@ impl Open {
         let len = clamp(writer.len(), offset, size)?;
         let in_bar = kind == RomKind::Bar;
         // ERRNO: ENOMEM, as pci_map_rom() finds no ROM where nothing answers.
-        if in_bar && !self.answers(&self.memory.read()) {
+        let answers = || -> Result<bool> {
+            let memory = self.settled_killable(|| self.memory.read())?;
+            Ok(self.answers(&memory))
+        };
+        if in_bar && !answers()? {
             return Err(ENOMEM);
         }
         let (rom, filled) = self.map_rom()?;
         let window = Window {
-            open: in_bar.then_some((self, access)),
+            open: self,
+            access,
+            in_memory: in_bar,
             io: &rom,
             hidden: filled..size,
             // Some devices raise errors when 8 bytes of their ROM are read at once.
@@ -169,8 +173,10 @@ pub(super) fn width_at(at: u64, left: u64, widest: IoWidth) -> IoWidth {
 
 /// A part of the device that is accessed.
 struct Window<'a> {
-    /// Whose memory must answer, if it is memory.
-    open: Option<(&'a Open, &'a Access)>,
+    open: &'a Open,
+    access: &'a Access,
+    /// It is the device's memory, which must answer; not I/O ports or a copy of a ROM.
+    in_memory: bool,
     io: &'a IoMem,
     /// Bytes that are not accessed: they read as ones, and writes go nowhere. The table of MSI-X,
     /// which the kernel programs, or what a ROM does not fill.
@@ -215,13 +221,11 @@ impl Window<'_> {
     }
 
     /// Runs `f` while the device answers; `EIO` if its memory is disabled, or if its user lets it
-    /// sleep just now.
+    /// sleep just now. Waits for a reset.
     fn locked<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Some((open, access)) = self.open else {
-            return f();
-        };
-        let memory = open.memory.read();
-        if !access.holds(&memory) || !open.answers(&memory) {
+        let open = self.open;
+        let memory = open.settled_killable(|| open.memory.read())?;
+        if self.in_memory && !(self.access.holds(&memory) && open.answers(&memory)) {
             return Err(EIO);
         }
         f()

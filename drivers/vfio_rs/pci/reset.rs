@@ -47,6 +47,7 @@ impl Open {
     pub(super) fn reset_locked(&self, memory: &mut Memory) -> Result {
         // A function that sleeps would be woken up without restoring what it forgot.
         let _ = self.set_power_state(memory, 0);
+        let _own = self.device.resets().by_ourselves();
         self.pci().try_reset_function()
     }
 
@@ -90,7 +91,7 @@ impl Open {
     /// # Errors
     ///
     /// `EINVAL` if a device that would be reset is in none of `groups` or bound to another driver;
-    /// `EBUSY` if one's memory is being used, `EAGAIN` if one is locked; `ENOMEM`.
+    /// `EAGAIN` if one is locked, or just being reset from outside; `ENOMEM`.
     pub(crate) fn hot_reset(&self, groups: &[Arc<Group>]) -> Result {
         self.device.set().hot_reset(groups)
     }

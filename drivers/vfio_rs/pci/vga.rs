@@ -98,6 +98,8 @@ impl Open {
             let bytes = buf
                 .get_mut(..len.saturating_sub(done).min(PIECE))
                 .ok_or(EINVAL)?;
+            // The arbiter changes the command register, which a reset restores.
+            self.gate.wait_killable()?;
             match f(bytes, start.wrapping_add(done as u64), &map) {
                 // Interrupted while another had the ranges: what is done is done.
                 Err(ERESTARTSYS) if done != 0 => break,

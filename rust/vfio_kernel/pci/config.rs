@@ -48,17 +48,77 @@ impl PciDevice {
         }
     }
 
-    /// Writes for a user: waits while the device is being reset. May sleep.
-    pub fn user_write_config(&self, offset: u16, width: ConfigWidth, value: u32) -> Result {
-        let (dev, at) = (self.as_ptr(), c_int::from(offset));
-        // SAFETY: The device is alive; a misaligned offset is refused by the call.
-        to_result(unsafe {
+    /// Waits while users' accesses are blocked, `pci_cfg_access_lock()`. They may be again by the
+    /// time that this returns. May sleep: the caller holds nothing that who blocks them waits for.
+    pub fn wait_config(&self) {
+        // SAFETY: The device is alive.
+        if unsafe { vfio_bindings::vfio_rs_pci_config_blocked(self.as_ptr()) } {
+            // The only call that waits and does nothing else of consequence.
+            let _ = self.user_read_config(0, ConfigWidth::Word);
+        }
+    }
+
+    /// Reads for a user as well, but does not wait; see [`wait_config`](Self::wait_config). All ones
+    /// from a device that is gone. Any context.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` for a misaligned offset; what the bus says.
+    pub fn read_config(&self, offset: u16, width: ConfigWidth) -> Result<u32> {
+        let (bus, devfn, at) = self.config_place(offset);
+        // SAFETY: The device is alive, so its bus is, and the out pointers are valid; a misaligned
+        // offset is refused by the call.
+        unsafe {
             match width {
-                ConfigWidth::Byte => bindings::pci_user_write_config_byte(dev, at, value as u8),
-                ConfigWidth::Word => bindings::pci_user_write_config_word(dev, at, value as u16),
-                ConfigWidth::Dword => bindings::pci_user_write_config_dword(dev, at, value),
+                ConfigWidth::Byte => {
+                    let mut value = 0u8;
+                    config_result(bindings::pci_bus_read_config_byte(
+                        bus, devfn, at, &mut value,
+                    ))?;
+                    Ok(value.into())
+                }
+                ConfigWidth::Word => {
+                    let mut value = 0u16;
+                    config_result(bindings::pci_bus_read_config_word(
+                        bus, devfn, at, &mut value,
+                    ))?;
+                    Ok(value.into())
+                }
+                ConfigWidth::Dword => {
+                    let mut value = 0u32;
+                    config_result(bindings::pci_bus_read_config_dword(
+                        bus, devfn, at, &mut value,
+                    ))?;
+                    Ok(value)
+                }
+            }
+        }
+    }
+
+    /// Writes for a user, as [`read_config`](Self::read_config) reads.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn write_config(&self, offset: u16, width: ConfigWidth, value: u32) -> Result {
+        let (bus, devfn, at) = self.config_place(offset);
+        // SAFETY: The device is alive, so its bus is; a misaligned offset is refused by the call.
+        config_result(unsafe {
+            match width {
+                ConfigWidth::Byte => {
+                    bindings::pci_bus_write_config_byte(bus, devfn, at, value as u8)
+                }
+                ConfigWidth::Word => {
+                    bindings::pci_bus_write_config_word(bus, devfn, at, value as u16)
+                }
+                ConfigWidth::Dword => bindings::pci_bus_write_config_dword(bus, devfn, at, value),
             }
         })
+    }
+
+    fn config_place(&self, offset: u16) -> (*mut bindings::pci_bus, c_uint, c_int) {
+        let raw = self.raw();
+        (raw.bus, raw.devfn, offset.into())
     }
 
     /// Reads a word for the driver itself; all ones if the device is gone.
@@ -82,4 +142,10 @@ impl PciDevice {
         // SAFETY: The device is alive. A write to a device that is gone is lost.
         unsafe { bindings::pci_write_config_word(self.as_ptr(), offset.into(), value) };
     }
+}
+
+/// The errno of a `PCIBIOS_*`.
+fn config_result(code: c_int) -> Result {
+    // SAFETY: No preconditions.
+    to_result(unsafe { vfio_bindings::vfio_rs_pcibios_err_to_errno(code) })
 }

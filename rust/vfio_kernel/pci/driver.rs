@@ -58,6 +58,15 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Called when the device reported an uncorrectable error.
     fn error_detected(this: ArcBorrow<'_, Self>);
+
+    /// Called before the PCI core resets the device, whoever asks for that; users' accesses to the
+    /// configuration space are blocked already, most often. When it returns nobody touches the
+    /// device.
+    fn reset_prepare(this: ArcBorrow<'_, Self>);
+
+    /// Called after each [`reset_prepare`](Self::reset_prepare), by the same thread, whether the
+    /// device was reset or not. Its configuration is restored.
+    fn reset_done(this: ArcBorrow<'_, Self>);
 }
 
 /// Binds by `driver_override` only, to any device; the modalias starts with `vfio_pci:`.
@@ -121,6 +130,8 @@ impl<T: Driver> Registration<T> {
                 driver: Opaque::zeroed(),
                 handlers: Opaque::new(bindings::pci_error_handlers {
                     error_detected: Some(error_detected::<T>),
+                    reset_prepare: Some(reset_prepare::<T>),
+                    reset_done: Some(reset_done::<T>),
                     ..pin_init::zeroed()
                 }),
                 pm: Opaque::new(bindings::dev_pm_ops {
@@ -228,13 +239,41 @@ unsafe extern "C" fn error_detected<T: Driver>(
     pdev: *mut bindings::pci_dev,
     _state: bindings::pci_channel_state_t,
 ) -> bindings::pci_ers_result_t {
-    // SAFETY: The PCI core calls handlers of bound drivers under the device's lock, so `probe`
-    // stored an `Arc<T>` and `remove` has not taken it back.
-    let data = unsafe {
-        ArcBorrow::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast())
-    };
-    T::error_detected(data);
+    // SAFETY: The same contract.
+    T::error_detected(unsafe { bound_data(pdev) });
     bindings::pci_ers_result_PCI_ERS_RESULT_CAN_RECOVER
+}
+
+/// `reset_prepare`.
+///
+/// # Safety
+///
+/// Called by the PCI core under the device's lock, with a device that is bound.
+unsafe extern "C" fn reset_prepare<T: Driver>(pdev: *mut bindings::pci_dev) {
+    // SAFETY: The same contract.
+    T::reset_prepare(unsafe { bound_data(pdev) });
+}
+
+/// `reset_done`.
+///
+/// # Safety
+///
+/// Called by the PCI core under the device's lock, with a device that is bound.
+unsafe extern "C" fn reset_done<T: Driver>(pdev: *mut bindings::pci_dev) {
+    // SAFETY: The same contract.
+    T::reset_done(unsafe { bound_data(pdev) });
+}
+
+/// The driver's data of a device.
+///
+/// # Safety
+///
+/// `pdev` must be a device of a driver for `T` that is bound, and its lock held while the result is
+/// used.
+unsafe fn bound_data<'a, T: Driver>(pdev: *mut bindings::pci_dev) -> ArcBorrow<'a, T> {
+    // SAFETY: By the contract of this function `probe` stored an `Arc<T>`, and `remove`, which runs
+    // under the same lock, has not taken it back.
+    unsafe { ArcBorrow::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast()) }
 }
 
 /// `sriov_configure`.
@@ -247,11 +286,8 @@ unsafe extern "C" fn sriov_configure<T: Driver>(
     count: c_int,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: The PCI core calls this for bound drivers under the device's lock, so `probe`
-        // stored an `Arc<T>` and `remove` has not taken it back.
-        let data = unsafe {
-            ArcBorrow::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast())
-        };
+        // SAFETY: The same contract.
+        let data = unsafe { bound_data::<T>(pdev) };
         T::sriov_configure(data, count.try_into()?).map(c_int::from)
     })
 }

@@ -59,7 +59,7 @@ impl Open {
         match action {
             _ if !wanted => {}
             IrqAction::Mask => {
-                let _memory = self.memory.read();
+                let _memory = self.read_memory();
                 intx.mask();
             }
             IrqAction::Unmask => intx.unmask(),
@@ -85,7 +85,7 @@ impl Open {
             (IrqAction::Trigger, irqs @ Irqs::Off) => {
                 let eventfd = eventfd(fd)?;
                 let disabled = self.config.lock().intx_disabled();
-                let _memory = self.memory.read();
+                let _memory = self.read_memory();
                 *irqs = Irqs::Intx(Intx::request(
                     self.pci(),
                     eventfd,
@@ -103,7 +103,7 @@ impl Open {
         let irqs = self.irqs.lock();
         // Of several writes, the last one counts.
         let disabled = self.config.lock().intx_disabled();
-        let _memory = self.memory.read();
+        let _memory = self.read_memory();
         if let Irqs::Intx(intx) = &*irqs {
             intx.set_disabled(disabled);
         }
@@ -113,7 +113,7 @@ impl Open {
     /// or restored, or a reset behind our back.
     pub(in crate::pci) fn restore_intx_pin(&self) {
         let irqs = self.irqs.lock();
-        let _memory = self.memory.read();
+        let _memory = self.read_memory();
         match &*irqs {
             Irqs::Intx(intx) => intx.restore(),
             Irqs::Msi(_) | Irqs::Off => self.quiet_intx_pin(),
@@ -124,7 +124,7 @@ impl Open {
     pub(super) fn disable_intx(&self, mut intx: Intx) {
         // Waits for the worker, so without the lock.
         let _ = intx.set_unmask_eventfd(None, &self.worker);
-        let _memory = self.memory.read();
+        let _memory = self.read_memory();
         drop(intx);
     }
 

@@ -24,6 +24,7 @@ use vfio_kernel::{
 };
 
 use self::msi::Msi;
+pub(super) use self::signal::Signals;
 use super::{
     Open, //
 };

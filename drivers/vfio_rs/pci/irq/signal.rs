@@ -5,7 +5,19 @@
 use kernel::prelude::*;
 use vfio_kernel::eventfd::EventFd;
 
-use super::IrqData;
+use super::{
+    super::Device,
+    IrqData, //
+};
+
+/// Eventfds for what is no interrupt of the device.
+#[derive(Default)]
+pub(in crate::pci) struct Signals {
+    /// The device reported an error.
+    pub(in crate::pci) err: Option<EventFd>,
+    /// The device is wanted back.
+    pub(in crate::pci) req: Option<EventFd>,
+}
 
 /// `VFIO_DEVICE_SET_IRQS` of an index that has one interrupt; `count` is 0 or 1.
 ///
@@ -38,6 +50,30 @@ pub(super) fn set_signal(slot: &mut Option<EventFd>, count: u32, data: &IrqData)
                 _ => return Err(EINVAL),
             };
             Ok(())
+        }
+    }
+}
+
+impl Device {
+    /// Tells the user that the device is wanted back.
+    pub(crate) fn request(&self, count: u32) {
+        match &self.signals.lock().req {
+            Some(eventfd) => {
+                if count % 10 == 0 {
+                    // LOG: once in a hundred seconds, when it is unbound.
+                    dev_notice!(
+                        self.pci().device(),
+                        "Relaying device request to user (#{count})\n"
+                    );
+                }
+                eventfd.signal();
+            }
+            // LOG: once when it is unbound.
+            None if count == 0 => dev_warn!(
+                self.pci().device(),
+                "No device request channel registered, blocked until released by user\n"
+            ),
+            None => {}
         }
     }
 }

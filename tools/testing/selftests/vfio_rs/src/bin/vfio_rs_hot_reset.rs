@@ -12,8 +12,9 @@ use vfio_client::uapi::*;
 use vfio_client::{Container, Device, Group};
 use vfio_rs_selftests::modules::Set;
 use vfio_rs_selftests::qmp::Plugged;
-use vfio_rs_selftests::reset::{hot_reset, raw_reset};
-use vfio_rs_selftests::setup::{Bound, EDU, IGB, NVME, Opened, PAGE, open_edu};
+use vfio_rs_selftests::race::race_while;
+use vfio_rs_selftests::reset::{bridged, hot_reset, raw_reset};
+use vfio_rs_selftests::setup::{Bound, EDU, IGB, NVME, Opened, PAGE, is_rust_stack, open_edu};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 /// VLAN ether type of Intel's network adapters: an ordinary register, kept until a reset.
@@ -151,19 +152,6 @@ fn none_on_the_root_bus() -> Outcome {
         raw_reset(&edu.device, 12, 0, 0, &[]),
         Errno::EINVAL,
     )
-}
-
-/// Endpoints that share a bus below a bridge, and a group; skips if there are none.
-fn bridged() -> Result<Vec<PciDevice>> {
-    for device in sysfs::find_all(EDU.id.0, EDU.id.1)? {
-        let mut members = device.group_members();
-        let bus = |d: &PciDevice| d.address.rsplit_once(':').map(|(bus, _)| bus.to_owned());
-        members.retain(|d| !d.is_bridge() && bus(d) == bus(&device));
-        if !device.address.starts_with("0000:00:") && members.len() > 1 {
-            return Ok(members);
-        }
-    }
-    skip!("no devices that share a bus below a bridge")
 }
 
 fn others_on_the_bus() -> Outcome {
@@ -329,6 +317,24 @@ fn all_kinds() -> Outcome {
     Ok(())
 }
 
+/// Another thread of the same user reads the device all the time.
+fn accesses_are_waited_for() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C gives up with EBUSY");
+    }
+    let opened = IGB.open()?;
+    let device = &opened.device;
+    device.config()?.update_command(0, COMMAND_MEMORY)?;
+    let bar = device.region(0)?;
+    let read = || device.read(&bar, 0, &mut [0; 0x4000]).is_ok();
+    let mut result = Ok(());
+    let end = || {
+        result = (0..15).try_for_each(|_| hot_reset(device, &[&opened.group]));
+    };
+    ensure!(race_while(end, &[&read, &read]), "a read failed");
+    result.context("reset")
+}
+
 suite!(
     alone_in_its_slot,
     malformed_requests,
@@ -337,4 +343,5 @@ suite!(
     devices_of_two_groups,
     unused_devices_are_reset_by_their_bus,
     all_kinds,
+    accesses_are_waited_for,
 );
