@@ -10,7 +10,7 @@ use vfio_client::uapi::{VFIO_PCI_ROM_REGION_INDEX, VFIO_TYPE1v2_IOMMU};
 use vfio_client::{Device, Event};
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::pin::INTX;
-use vfio_rs_selftests::setup::{Bound, E1000E, all_edus, is_rust_stack};
+use vfio_rs_selftests::setup::{Bound, E1000E, IGB, all_edus, is_rust_stack};
 use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 
 /// Capability Power Management.
@@ -102,4 +102,21 @@ fn lines_that_are_not_shared() -> Outcome {
     Ok(two.disable_irqs(INTX)?)
 }
 
-suite!(rom_of_a_sleeping_device, lines_that_are_not_shared);
+fn opens() -> Outcome {
+    let bound = E1000E.bind()?;
+    let address = bound.pci.address.clone();
+    let (_container, group) = bound.attach(VFIO_TYPE1v2_IOMMU)?;
+    repeat(40, || Ok(group.device(&address).map(drop)?))
+}
+
+fn resets() -> Outcome {
+    let opened = IGB.open()?;
+    repeat(40, || Ok(opened.device.reset()?))
+}
+
+suite!(
+    rom_of_a_sleeping_device,
+    lines_that_are_not_shared,
+    opens,
+    resets,
+);
