@@ -22,20 +22,23 @@ use crate::{
     mapping::Mapping,
 };
 
+/// The way of files that [`create`] opens.
+pub struct Anon(());
+
 /// Opens a new file, readable and writable at any offset, whose maps belong to `mapping`.
 ///
 /// Closing the file drops `data`, which must keep `mapping` alive: `mapping_of` picks it from
 /// there. May sleep.
 pub fn create<T: FileOps>(
     name: &'static CStr,
-    fops: &'static FileOpsTable<T>,
+    fops: &'static FileOpsTable<T, Anon>,
     data: Arc<T>,
     mapping_of: fn(&T) -> &Mapping,
 ) -> Result<ARef<File>> {
     let mapping = mapping_of(&data).as_ptr();
     let data = Arc::into_raw(data).cast_mut();
-    // SAFETY: The table serves files that hold an `Arc<T>`; the data, and so the address space,
-    // lives until the file is released.
+    // SAFETY: The table serves files that hold an `Arc<T>`, has no `open`, and puts nothing else
+    // there; the data, and so the address space, lives until the file is released.
     let file = from_err_ptr(unsafe {
         bindings::vfio_rs_anon_file(name.as_char_ptr(), fops.as_ptr(), data.cast(), mapping)
     })

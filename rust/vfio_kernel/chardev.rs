@@ -12,10 +12,14 @@ use core::{
 use kernel::{
     bindings,
     container_of,
-    error::to_result,
+    error::{
+        from_result,
+        to_result, //
+    },
     fmt,
     prelude::*,
     str::CString,
+    sync::Arc,
     types::Opaque, //
 };
 
@@ -23,6 +27,80 @@ use crate::fops::{
     FileOps,
     FileOpsTable, //
 };
+use vfio_bindings as ours;
+
+/// The way of files of a miscellaneous device, [`MiscNode`].
+pub struct Misc(());
+
+/// The way of files of a character node, [`CharNode`].
+pub struct Node(());
+
+impl<T: FileOps<Node = ()>> FileOpsTable<T, Misc> {
+    /// For a miscellaneous device, whose node carries nothing.
+    pub const fn misc() -> Self {
+        let ops = bindings::file_operations {
+            open: Some(open_misc::<T>),
+            ..Self::base()
+        };
+        // SAFETY: `open_misc` leaves an `Arc<T>` in whatever file.
+        unsafe { Self::new(ops) }
+    }
+}
+
+impl<T: FileOps> FileOpsTable<T, Node> {
+    /// For a character node.
+    pub const fn node() -> Self {
+        let ops = bindings::file_operations {
+            open: Some(open_node::<T>),
+            ..Self::base()
+        };
+        // SAFETY: `open_node` leaves an `Arc<T>` in files of a `CharNode<T::Node>`, and for no other
+        // kind of node `CharNode::register` takes the table.
+        unsafe { Self::new(ops) }
+    }
+}
+
+/// `open` of a miscellaneous device.
+///
+/// # Safety
+///
+/// Called by the VFS, with a file that is being opened.
+unsafe extern "C" fn open_misc<T: FileOps<Node = ()>>(
+    _inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> c_int {
+    // SAFETY: By the contract of this function.
+    unsafe { opened(file, T::open(&())) }
+}
+
+/// `open` of a character node.
+///
+/// # Safety
+///
+/// Called by the VFS, with a file that is being opened through a [`CharNode`] of `T`.
+unsafe extern "C" fn open_node<T: FileOps>(
+    inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> c_int {
+    // SAFETY: By the contract of this function; `chrdev_open()` holds a reference to the node's
+    // cdev, hence to the node, until the file is released.
+    let node = unsafe { CharNode::<T::Node>::from_cdev(ours::vfio_rs_inode_cdev(inode)) };
+    // SAFETY: As above.
+    unsafe { opened(file, T::open(node)) }
+}
+
+/// Leaves `data` in a file.
+///
+/// # Safety
+///
+/// The file must be one that is being opened, with a table of `T`.
+unsafe fn opened<T>(file: *mut bindings::file, data: Result<Arc<T>>) -> c_int {
+    from_result(|| {
+        // SAFETY: A file being opened belongs to its open function.
+        unsafe { (*file).private_data = Arc::into_raw(data?).cast_mut().cast() };
+        Ok(0)
+    })
+}
 
 /// A registered miscellaneous device; dropping it removes the node.
 pub struct MiscNode(Pin<KBox<Opaque<bindings::miscdevice>>>);
@@ -43,7 +121,7 @@ impl MiscNode {
         name: &'static CStr,
         nodename: &'static CStr,
         mode: u16,
-        fops: &'static FileOpsTable<T>,
+        fops: &'static FileOpsTable<T, Misc>,
     ) -> Result<Self> {
         let misc = bindings::miscdevice {
             minor: minor.try_into()?,
@@ -189,7 +267,7 @@ impl<N: Send + Sync + 'static> CharNode<N> {
         class: &NodeClass,
         minor: u32,
         name: fmt::Arguments<'_>,
-        fops: &'static FileOpsTable<T>,
+        fops: &'static FileOpsTable<T, Node>,
         data: N,
     ) -> Result<NodeRegistration<N>> {
         if minor >= MINORS {

@@ -2,18 +2,22 @@
 
 //! File operations of a type, `struct file_operations` of `include/linux/fs.h`.
 //!
-//! The private data of an open file is an [`Arc`] of the type; closing the file drops it.
+//! The private data of an open file is an [`Arc`] of the type; closing the file drops it. How it gets
+//! there depends on how files of the table are opened, so each way has a type of tables of its own,
+//! made where such files are: [`chardev`](crate::chardev), [`mmap`](crate::mmap) and
+//! [`shared_page`](crate::shared_page).
 
-use core::marker::PhantomData;
+use core::{
+    any::TypeId,
+    marker::PhantomData, //
+};
 use kernel::{
     bindings,
     device,
-    error::from_result,
     fs::{
         File,
         LocalFile, //
     },
-    mm::virt::VmaNew,
     module::this_module,
     prelude::*,
     sync::{
@@ -25,18 +29,7 @@ use kernel::{
     ModuleMetadata, //
 };
 
-use crate::{
-    argsz::UserArg,
-    chardev::CharNode,
-    mmap::{
-        self,
-        Mmap, //
-    },
-    shared_page::{
-        self,
-        ShowsPage, //
-    },
-};
+use crate::argsz::UserArg;
 
 /// What an open file does.
 pub trait FileOps: Send + Sync + Sized + 'static {
@@ -70,21 +63,32 @@ pub trait FileOps: Send + Sync + Sized + 'static {
     }
 }
 
-/// The operations of files that hold an `Arc<T>`. Its address is their identity, so each table is
-/// a `static`.
-#[repr(transparent)]
-pub struct FileOpsTable<T>(bindings::file_operations, PhantomData<fn() -> T>);
+/// The operations of files that hold an `Arc<T>`, which are opened in the way `K`: see
+/// [`Node`](crate::chardev::Node), [`Misc`](crate::chardev::Misc), [`Anon`](crate::anon_file::Anon).
+/// Its address is its files' identity, so each table is a `static`.
+///
+/// # Invariants
+///
+/// Whoever opens a file with the table in the way `K` leaves an `Arc<T>` as its private data, and
+/// nobody else opens files with it. No two tables for different `T` have the same address.
+#[repr(C)]
+pub struct FileOpsTable<T, K> {
+    ops: bindings::file_operations,
+    /// Different in the tables of different types, which the compiler thus cannot merge, even if
+    /// they are constants and all their functions are alike.
+    _type: fn() -> TypeId,
+    _data: PhantomData<fn() -> T>,
+    _way: PhantomData<fn() -> K>,
+}
 
 // SAFETY: The table is never written after it was made.
-unsafe impl<T> Sync for FileOpsTable<T> {}
+unsafe impl<T, K> Sync for FileOpsTable<T, K> {}
 
-impl<T: FileOps> FileOpsTable<T> {
-    const fn table(
-        open: Option<unsafe extern "C" fn(*mut bindings::inode, *mut bindings::file) -> c_int>,
-    ) -> bindings::file_operations {
+impl<T: FileOps, K> FileOpsTable<T, K> {
+    /// What all tables have.
+    pub(crate) const fn base() -> bindings::file_operations {
         bindings::file_operations {
             owner: this_module::<T::OwnerModule>().as_ptr(),
-            open,
             release: Some(release::<T>),
             unlocked_ioctl: Some(ioctl::<T>),
             #[cfg(CONFIG_COMPAT)]
@@ -93,13 +97,24 @@ impl<T: FileOps> FileOpsTable<T> {
         }
     }
 
-    /// For a character node ([`CharNode`]).
-    pub const fn node() -> Self {
-        Self(Self::table(Some(open_node::<T>)), PhantomData)
+    /// # Safety
+    ///
+    /// `ops` must be [`base`](Self::base) with more functions, which may be called for files with an
+    /// `Arc<T>` as their private data. If there is an `open`, it must put that there in files that are
+    /// opened in the way `K`; else whoever opens files in that way must.
+    pub(crate) const unsafe fn new(ops: bindings::file_operations) -> Self {
+        // INVARIANT: By the contract of this function; the type of the table says who may open
+        // files with it. `TypeId::of` of different types returns different values.
+        Self {
+            ops,
+            _type: TypeId::of::<T>,
+            _data: PhantomData,
+            _way: PhantomData,
+        }
     }
 
     pub(crate) const fn as_ptr(&'static self) -> *const bindings::file_operations {
-        &self.0
+        &self.ops
     }
 
     /// The data of `file`, if this table serves it.
@@ -109,8 +124,8 @@ impl<T: FileOps> FileOpsTable<T> {
         if !core::ptr::eq(unsafe { (*file).f_op }, self.as_ptr()) {
             return None;
         }
-        // SAFETY: Only the functions of this table write the private data, always an `Arc<T>`
-        // that lives until the last reference to the file is gone.
+        // SAFETY: The private data is an `Arc<T>` by the table's invariants, and lives until the
+        // last reference to the file is gone.
         Some(unsafe { ArcBorrow::from_raw((*file).private_data.cast::<T>()) })
     }
 
@@ -123,78 +138,12 @@ impl<T: FileOps> FileOpsTable<T> {
     }
 }
 
-impl<T: FileOps<Node = ()>> FileOpsTable<T> {
-    /// For a miscellaneous device, whose node carries nothing.
-    pub const fn misc() -> Self {
-        Self(Self::table(Some(open_misc::<T>)), PhantomData)
-    }
-}
-
-impl<T: FileOps + Mmap> FileOpsTable<T> {
-    /// For files without a node, that can also be read, written and mapped.
-    pub const fn anon() -> Self {
-        let mut table = Self::table(None);
-        table.read = Some(read::<T>);
-        table.write = Some(write::<T>);
-        table.mmap = Some(mmap::<T>);
-        table.get_unmapped_area = Some(mmap::get_unmapped_area::<T>);
-        table.show_fdinfo = Some(show_fdinfo::<T>);
-        Self(table, PhantomData)
-    }
-}
-
-impl<T: FileOps + ShowsPage> FileOpsTable<T> {
-    /// For files without a node that can be mapped, and then show a page.
-    pub const fn page() -> Self {
-        let mut table = Self::table(None);
-        table.mmap = Some(mmap_page::<T>);
-        Self(table, PhantomData)
-    }
-}
-
 /// # Safety
 ///
 /// The file must be served by a table of `T`, whose private data is an `Arc<T>`.
 pub(crate) unsafe fn data<'a, T: FileOps>(file: *mut bindings::file) -> ArcBorrow<'a, T> {
     // SAFETY: By the contract of this function; the file outlives the call.
     unsafe { ArcBorrow::from_raw((*file).private_data.cast::<T>()) }
-}
-
-/// `open` of a miscellaneous device.
-///
-/// # Safety
-///
-/// Called by the VFS, with a file that is being opened.
-unsafe extern "C" fn open_misc<T: FileOps<Node = ()>>(
-    _inode: *mut bindings::inode,
-    file: *mut bindings::file,
-) -> c_int {
-    from_result(|| {
-        let data = T::open(&())?;
-        // SAFETY: A file being opened belongs to its open function.
-        unsafe { (*file).private_data = Arc::into_raw(data).cast_mut().cast() };
-        Ok(0)
-    })
-}
-
-/// `open` of a character node.
-///
-/// # Safety
-///
-/// Called by the VFS, with a file that is being opened through a [`CharNode`] of `T`.
-unsafe extern "C" fn open_node<T: FileOps>(
-    inode: *mut bindings::inode,
-    file: *mut bindings::file,
-) -> c_int {
-    // SAFETY: Only `CharNode<T::Node>` registers a table made by `node`; `chrdev_open()` holds a
-    // reference to its cdev, hence to the node, until the file is released.
-    let node = unsafe { CharNode::<T::Node>::from_cdev(vfio_bindings::vfio_rs_inode_cdev(inode)) };
-    from_result(|| {
-        let data = T::open(node)?;
-        // SAFETY: A file being opened belongs to its open function.
-        unsafe { (*file).private_data = Arc::into_raw(data).cast_mut().cast() };
-        Ok(0)
-    })
 }
 
 /// `release`, with the last reference to the file.
@@ -206,7 +155,7 @@ unsafe extern "C" fn release<T: FileOps>(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
 ) -> c_int {
-    // SAFETY: Whoever opened the file stored an `Arc<T>`; release is called once.
+    // SAFETY: Whoever opened the file left an `Arc<T>`; release is called once.
     drop(unsafe { Arc::from_raw((*file).private_data.cast::<T>()) });
     0
 }
@@ -254,7 +203,7 @@ unsafe fn at_pos(pos: *mut bindings::loff_t, access: impl FnOnce(u64) -> Result<
 /// # Safety
 ///
 /// Called by the VFS, with a file that a table of `T` serves and a valid position.
-unsafe extern "C" fn read<T: FileOps>(
+pub(crate) unsafe extern "C" fn read<T: FileOps>(
     file: *mut bindings::file,
     buf: *mut c_char,
     count: usize,
@@ -272,7 +221,7 @@ unsafe extern "C" fn read<T: FileOps>(
 /// # Safety
 ///
 /// Called by the VFS, with a file that a table of `T` serves and a valid position.
-unsafe extern "C" fn write<T: FileOps>(
+pub(crate) unsafe extern "C" fn write<T: FileOps>(
     file: *mut bindings::file,
     buf: *const c_char,
     count: usize,
@@ -285,48 +234,12 @@ unsafe extern "C" fn write<T: FileOps>(
     unsafe { at_pos(pos, |pos| this.write(buf, pos)) }
 }
 
-/// `mmap`.
-///
-/// # Safety
-///
-/// Called by the MM, with a file that a table of `T` serves and an area that is being set up.
-unsafe extern "C" fn mmap<T: FileOps + Mmap>(
-    file: *mut bindings::file,
-    vma: *mut bindings::vm_area_struct,
-) -> c_int {
-    // SAFETY: The file is served by a table of `T`.
-    let this = unsafe { data::<T>(file) };
-    // SAFETY: The area is being set up by `mmap(2)` on this file.
-    let area = unsafe { VmaNew::from_raw(vma) };
-    from_result(|| {
-        mmap::set_up::<T>(&this, area)?;
-        Ok(0)
-    })
-}
-
-/// `mmap` of a file that shows a page.
-///
-/// # Safety
-///
-/// Called by the MM, with a file that a table of `T` serves and an area that is being set up.
-unsafe extern "C" fn mmap_page<T: FileOps + ShowsPage>(
-    _file: *mut bindings::file,
-    vma: *mut bindings::vm_area_struct,
-) -> c_int {
-    // SAFETY: The area is being set up by `mmap(2)` on this file.
-    let area = unsafe { VmaNew::from_raw(vma) };
-    from_result(|| {
-        shared_page::set_up::<T>(area)?;
-        Ok(0)
-    })
-}
-
 /// `show_fdinfo`.
 ///
 /// # Safety
 ///
 /// Called by procfs, with a file that a table of `T` serves.
-unsafe extern "C" fn show_fdinfo<T: FileOps>(
+pub(crate) unsafe extern "C" fn show_fdinfo<T: FileOps>(
     seq: *mut bindings::seq_file,
     file: *mut bindings::file,
 ) {

@@ -111,7 +111,7 @@ unsafe impl Sync for Kind {}
 
 impl Kind {
     /// For the files of `table`.
-    pub const fn of<T: KvmFile + FileOps>(table: &'static FileOpsTable<T>) -> Self {
+    pub const fn of<T: KvmFile + FileOps, K>(table: &'static FileOpsTable<T, K>) -> Self {
         Self {
             fops: table.as_ptr(),
             enforced_coherent: enforced_coherent::<T>,

@@ -7,6 +7,7 @@
 
 use core::marker::PhantomData;
 use kernel::{
+    error::from_result,
     mm::virt::{
         flags,
         VmaNew, //
@@ -22,8 +23,14 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use crate::{
+    anon_file::Anon,
+    fops::{
+        self,
+        FileOps,
+        FileOpsTable, //
+    },
     gate::Gate,
-    pci::BarWindow, //
+    pci::BarWindow,
 };
 
 /// A map that a user asks for.
@@ -191,9 +198,44 @@ impl Fault<'_> {
     }
 }
 
+impl<T: FileOps + Mmap> FileOpsTable<T, Anon> {
+    /// For files without a node, that can be read, written and mapped.
+    pub const fn anon() -> Self {
+        let ops = bindings::file_operations {
+            read: Some(fops::read::<T>),
+            write: Some(fops::write::<T>),
+            mmap: Some(mmap::<T>),
+            get_unmapped_area: Some(get_unmapped_area::<T>),
+            show_fdinfo: Some(fops::show_fdinfo::<T>),
+            ..Self::base()
+        };
+        // SAFETY: All of these are for files with an `Arc<T>`, which whoever creates a file gives.
+        unsafe { Self::new(ops) }
+    }
+}
+
+/// `mmap`.
+///
+/// # Safety
+///
+/// Called by the MM, with a file that a table of `T` serves and an area that is being set up.
+unsafe extern "C" fn mmap<T: FileOps + Mmap>(
+    file: *mut bindings::file,
+    vma: *mut bindings::vm_area_struct,
+) -> c_int {
+    // SAFETY: The file is served by a table of `T`.
+    let this = unsafe { fops::data::<T>(file) };
+    // SAFETY: The area is being set up by `mmap(2)` on this file.
+    let area = unsafe { VmaNew::from_raw(vma) };
+    from_result(|| {
+        set_up::<T>(&this, area)?;
+        Ok(0)
+    })
+}
+
 /// Makes `vma` a map of `data`, if `data` agrees.
 #[inline]
-pub(crate) fn set_up<T: Mmap>(data: &T, vma: &VmaNew) -> Result {
+fn set_up<T: Mmap>(data: &T, vma: &VmaNew) -> Result {
     let raw = vma.as_ptr();
     // SAFETY: The area is valid and not in use by others while it is set up.
     let pgoff = unsafe { (*raw).vm_pgoff };
@@ -272,7 +314,7 @@ unsafe extern "C" fn close<T: Mmap>(vma: *mut bindings::vm_area_struct) {
 /// # Safety
 ///
 /// Called by the MM, in `mmap(2)` of a file whose private data is an `Arc<T>`.
-pub(crate) unsafe extern "C" fn get_unmapped_area<T: Mmap>(
+unsafe extern "C" fn get_unmapped_area<T: Mmap>(
     file: *mut bindings::file,
     addr: c_ulong,
     len: c_ulong,

@@ -10,6 +10,7 @@
 
 use core::marker::PhantomData;
 use kernel::{
+    error::from_result,
     mm::virt::{
         flags,
         VmaNew, //
@@ -28,6 +29,11 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use crate::{
+    anon_file::Anon,
+    fops::{
+        FileOps,
+        FileOpsTable, //
+    },
     mapping::Mapping,
     mmap::of_area, //
 };
@@ -90,12 +96,41 @@ pub trait ShowsPage: Send + Sync + 'static {
     fn page_map(&self) -> &PageMap;
 }
 
+impl<T: FileOps + ShowsPage> FileOpsTable<T, Anon> {
+    /// For files without a node that can be mapped, and then show a page.
+    pub const fn page() -> Self {
+        let ops = bindings::file_operations {
+            mmap: Some(mmap::<T>),
+            ..Self::base()
+        };
+        // SAFETY: `mmap` is for files with an `Arc<T>`, which whoever creates a file gives.
+        unsafe { Self::new(ops) }
+    }
+}
+
+/// `mmap`.
+///
+/// # Safety
+///
+/// Called by the MM, with a file that a table of `T` serves and an area that is being set up.
+unsafe extern "C" fn mmap<T: FileOps + ShowsPage>(
+    _file: *mut bindings::file,
+    vma: *mut bindings::vm_area_struct,
+) -> c_int {
+    // SAFETY: The area is being set up by `mmap(2)` on this file.
+    let area = unsafe { VmaNew::from_raw(vma) };
+    from_result(|| {
+        set_up::<T>(area)?;
+        Ok(0)
+    })
+}
+
 /// Makes `vma` a map of the page of a `T`.
 ///
 /// # Errors
 ///
 /// `EINVAL` for anything but one shared page at offset 0 that is not to be executed.
-pub(crate) fn set_up<T: ShowsPage>(vma: &VmaNew) -> Result {
+fn set_up<T: ShowsPage>(vma: &VmaNew) -> Result {
     let raw = vma.as_ptr();
     // SAFETY: The area is valid and not in use by others while it is set up.
     let pgoff = unsafe { (*raw).vm_pgoff };

@@ -27,6 +27,7 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use crate::{
+    anon_file::Anon,
     fops::{
         FileOps,
         FileOpsTable, //
@@ -90,7 +91,7 @@ pub fn memory_beside_devices(vaddr: usize, len: usize) -> Option<usize> {
 /// `EFAULT` if nothing is there, or may not be written though `writable` asks for it; `ESRCH`
 /// without a process, `EINTR` if the task is being killed, or what `own` says. May sleep.
 pub fn at<T: FileOps + Mmap, R>(
-    table: &'static FileOpsTable<T>,
+    table: &'static FileOpsTable<T, Anon>,
     vaddr: usize,
     max: usize,
     writable: bool,
@@ -139,12 +140,12 @@ fn current_mm<'a>() -> Result<&'a MmWithUser> {
 
 /// The data of the file that `area` shows, if `table` serves it.
 fn data_of<'a, T: FileOps + Mmap>(
-    table: &'static FileOpsTable<T>,
+    table: &'static FileOpsTable<T, Anon>,
     area: &'a VmaRef,
 ) -> Option<&'a T> {
     // SAFETY: The area is valid while the reference lives, and holds its file open, if any; `f_op`
-    // and `private_data` do not change. Only the functions of the table write the private data,
-    // always an `Arc<T>` that lives as long as the file.
+    // and `private_data` do not change, and the latter is an `Arc<T>` by the table's invariants,
+    // which lives as long as the file.
     unsafe {
         let file = (*area.as_ptr()).vm_file;
         if file.is_null() || !core::ptr::eq((*file).f_op, table.as_ptr()) {

@@ -14,6 +14,7 @@ use kernel::{
 };
 use vfio_kernel::{
     argsz::UserArg,
+    chardev::Misc,
     fops::{
         FileOps,
         FileOpsTable, //
@@ -24,7 +25,7 @@ use super::container_nr as nr;
 use crate::container::Container;
 
 /// The operations of `/dev/vfio/vfio`.
-pub(crate) static FILE_OPS: FileOpsTable<Container> = FileOpsTable::misc();
+pub(crate) static FILE_OPS: FileOpsTable<Container, Misc> = FileOpsTable::misc();
 
 /// `VFIO_API_VERSION`.
 const API_VERSION: isize = 0;

@@ -20,7 +20,10 @@ use kernel::{
     uaccess::UserSlice,
 };
 use vfio_kernel::{
-    anon_file,
+    anon_file::{
+        self,
+        Anon, //
+    },
     argsz::UserArg,
     fops::{
         FileOps,
@@ -67,7 +70,7 @@ use crate::{
 };
 
 /// The operations of a device's file.
-pub(super) static FILE_OPS: FileOpsTable<DeviceFile> = FileOpsTable::anon();
+pub(super) static FILE_OPS: FileOpsTable<DeviceFile, Anon> = FileOpsTable::anon();
 
 /// An open device.
 pub(super) struct DeviceFile {

@@ -15,6 +15,7 @@ use kernel::{
 };
 use vfio_kernel::{
     argsz::UserArg,
+    chardev::Node,
     fops::{
         FileOps,
         FileOpsTable, //
@@ -37,7 +38,7 @@ use crate::iommu_group::{
 };
 
 /// The operations of `/dev/vfio/N`.
-pub(crate) static FILE_OPS: FileOpsTable<GroupFile> = FileOpsTable::node();
+pub(crate) static FILE_OPS: FileOpsTable<GroupFile, Node> = FileOpsTable::node();
 
 /// How long a device's name may be, with the zero that ends it.
 const MAX_NAME: usize = kernel::page::PAGE_SIZE;

@@ -21,7 +21,10 @@ use kernel::{
     },
 };
 use vfio_kernel::{
-    anon_file,
+    anon_file::{
+        self,
+        Anon, //
+    },
     argsz::UserArg,
     fops::{
         FileOps,
@@ -39,7 +42,7 @@ use crate::iommu_group::Group;
 type MsiFd = uapi::vfio_group_msi_fd;
 
 /// The operations of such a file.
-static FILE_OPS: FileOpsTable<BankFile> = FileOpsTable::page();
+static FILE_OPS: FileOpsTable<BankFile, Anon> = FileOpsTable::page();
 
 /// An open bank.
 struct BankFile {
