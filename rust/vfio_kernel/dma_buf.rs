@@ -64,10 +64,22 @@ pub struct BarExport {
     size: usize,
 }
 
-/// Parts of a BAR, by physical address.
-pub struct Ranges(KVec<bindings::phys_vec>);
+/// Parts of one memory BAR.
+pub struct Ranges {
+    dev: PciDevice,
+    /// Below [`BARS`].
+    bar: u32,
+    /// Physical address of the BAR, and where it ends.
+    start: u64,
+    end: u64,
+    /// All inside of it.
+    parts: KVec<bindings::phys_vec>,
+}
 
-// SAFETY: Numbers.
+/// How many BARs a device has, and providers the PCI core.
+const BARS: u32 = 6;
+
+// SAFETY: Numbers, and a device, which may be sent itself.
 unsafe impl Send for Ranges {}
 // SAFETY: Never written once they are exported.
 unsafe impl Sync for Ranges {}
@@ -92,29 +104,47 @@ unsafe impl Send for BarExport {}
 unsafe impl Sync for BarExport {}
 
 impl Ranges {
-    /// Room for `count` parts.
+    /// None of `bar` yet, with room for `count`.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, also for more than the kernel allocates at once.
-    pub fn new(count: usize) -> Result<Self> {
+    /// `EINVAL` if the BAR is no memory, `EOVERFLOW` if it ends beyond all addresses, `ENOMEM`, also
+    /// for more than the kernel allocates at once.
+    pub fn new(dev: &PciDevice, bar: u32, count: usize) -> Result<Self> {
+        if bar >= BARS || !dev.bar_is_memory(bar) {
+            return Err(EINVAL);
+        }
+        let start = dev.bar_start(bar);
+        let end = start.checked_add(dev.bar_len(bar)).ok_or(EOVERFLOW)?;
         // Charged to the user, who may keep many.
         let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
-        Ok(Self(KVec::with_capacity(count, flags)?))
+        Ok(Self {
+            dev: dev.clone(),
+            bar,
+            start,
+            end,
+            parts: KVec::with_capacity(count, flags)?,
+        })
     }
 
-    /// Adds `len` bytes at physical address `start`.
+    /// Adds `len` bytes, `offset` bytes into the BAR.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is no room.
-    pub fn push(&mut self, start: u64, len: usize) -> Result {
-        let range = bindings::phys_vec { paddr: start, len };
-        self.0.push_within_capacity(range).map_err(|_| ENOMEM)
+    /// `EOVERFLOW` if they end beyond all addresses, `EINVAL` if beyond the BAR, `ENOMEM` if there is
+    /// no room.
+    pub fn push(&mut self, offset: u64, len: u64) -> Result {
+        let paddr = self.start.checked_add(offset).ok_or(EOVERFLOW)?;
+        if paddr.checked_add(len).ok_or(EOVERFLOW)? > self.end {
+            return Err(EINVAL);
+        }
+        let len = len.try_into()?;
+        let part = bindings::phys_vec { paddr, len };
+        self.parts.push_within_capacity(part).map_err(|_| ENOMEM)
     }
 
     fn size(&self) -> Result<usize> {
-        self.0
+        self.parts
             .iter()
             .try_fold(0usize, |sum, range| sum.checked_add(range.len))
             .ok_or(EINVAL)
@@ -136,19 +166,15 @@ struct Ops(bindings::dma_buf_ops);
 unsafe impl Sync for Ops {}
 
 impl BarExport {
-    /// Makes a dma-buf of `ranges`, which lie in `bar`; `flags` are those of its file.
+    /// Makes a dma-buf of `ranges`; `flags` are those of its file.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the BAR is no memory, `ENOMEM`, what the dma-buf core says.
-    pub fn new(
-        dev: &PciDevice,
-        bar: u32,
-        ranges: Ranges,
-        flags: u32,
-    ) -> Result<(Arc<Self>, Fresh)> {
-        // SAFETY: The device is alive, and `init_p2pdma` was called when it was bound.
-        let provider = unsafe { bindings::vfio_rs_p2pdma_provider(dev.as_ptr(), bar as c_int) };
+    /// `EINVAL` if the BAR cannot be mapped by anyone, `ENOMEM`, what the dma-buf core says.
+    pub fn new(ranges: Ranges, flags: u32) -> Result<(Arc<Self>, Fresh)> {
+        let (dev, bar) = (ranges.dev.as_ptr(), ranges.bar as c_int);
+        // SAFETY: The device is alive, and has such a BAR.
+        let provider = unsafe { bindings::vfio_rs_p2pdma_provider(dev, bar) };
         let provider = NonNull::new(provider).ok_or(EINVAL)?;
         let size = ranges.size()?;
         let export = Arc::pin_init(
@@ -323,8 +349,8 @@ unsafe extern "C" fn map(
     if let Err(err) = export.check() {
         return err.to_ptr();
     }
-    let ranges = export.ranges.0.as_ptr().cast_mut();
-    let (count, size) = (export.ranges.0.len(), export.size);
+    let ranges = export.ranges.parts.as_ptr().cast_mut();
+    let (count, size) = (export.ranges.parts.len(), export.size);
     let provider = export.provider.as_ptr();
     // SAFETY: As above. The ranges are read only; the provider is there, as the memory is not revoked
     // and cannot be while the lock is held.
@@ -393,7 +419,7 @@ unsafe extern "C" fn vfio_rs_dma_buf_phys(
         // SAFETY: It is one of ours.
         let export = unsafe { export(buf) };
         export.check()?;
-        let [range] = &export.ranges.0[..] else {
+        let [range] = &export.ranges.parts[..] else {
             return Err(EOPNOTSUPP);
         };
         // SAFETY: As above.

@@ -47,22 +47,12 @@ impl Open {
         if size >= MAX_SIZE {
             return Err(EINVAL);
         }
-        let pci = self.pci();
         // ERRNO: EINVAL for I/O ports before parts that lie beyond.
-        if !pci.bar_is_memory(bar) {
-            return Err(EINVAL);
-        }
-        let (start, total) = (pci.bar_start(bar), pci.bar_len(bar));
-        let last = start.checked_add(total).ok_or(EOVERFLOW)?;
-        let mut ranges = Ranges::new(parts.len())?;
+        let mut ranges = Ranges::new(self.pci(), bar, parts.len())?;
         for [offset, len] in parts {
-            let from = start.checked_add(*offset).ok_or(EOVERFLOW)?;
-            if from.checked_add(*len).ok_or(EOVERFLOW)? > last {
-                return Err(EINVAL);
-            }
-            ranges.push(from, usize::try_from(*len)?)?;
+            ranges.push(*offset, *len)?;
         }
-        let (export, fresh) = BarExport::new(pci, bar, ranges, flags)?;
+        let (export, fresh) = BarExport::new(ranges, flags)?;
         // Held until it is listed, so that whoever disables memory finds it to revoke.
         let memory = self.read_memory();
         let dma = self.device.bar_dma();
