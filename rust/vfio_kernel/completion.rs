@@ -22,6 +22,9 @@ unsafe impl Send for Completion {}
 // SAFETY: As above.
 unsafe impl Sync for Completion {}
 
+/// `MAX_SCHEDULE_TIMEOUT` of `include/linux/sched.h`; the scheduler complains of more.
+const FOREVER: Jiffies = isize::MAX as Jiffies;
+
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
@@ -76,6 +79,7 @@ impl Completion {
 
     /// Waits for `timeout` at most. Sleeps.
     pub fn wait_timeout(&self, timeout: Jiffies) -> Waited {
+        let timeout = timeout.min(FOREVER);
         // SAFETY: Initialised by `new`; the caller may sleep.
         match unsafe { bindings::wait_for_completion_timeout(self.inner.get(), timeout) } {
             0 => Waited::TimedOut,
@@ -85,6 +89,7 @@ impl Completion {
 
     /// As [`wait_timeout`](Self::wait_timeout), until the task gets a signal.
     pub fn wait_interruptible_timeout(&self, timeout: Jiffies) -> Waited {
+        let timeout = timeout.min(FOREVER);
         // SAFETY: Initialised by `new`; the caller may sleep.
         let left = unsafe {
             bindings::wait_for_completion_interruptible_timeout(self.inner.get(), timeout)

@@ -21,10 +21,26 @@ pub enum ConfigWidth {
     Dword,
 }
 
+/// Bytes of the largest configuration space. Not every host bridge's driver looks whether an access
+/// goes beyond.
+const SIZE: u16 = 4096;
+
+/// `offset` as the calls below want it; `EINVAL` beyond the end.
+fn place(offset: u16) -> Result<c_int> {
+    match offset {
+        0..SIZE => Ok(offset.into()),
+        _ => Err(EINVAL),
+    }
+}
+
 impl PciDevice {
     /// Reads for a user: waits while the device is being reset. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is not aligned or beyond the end, what the bus says.
     pub fn user_read_config(&self, offset: u16, width: ConfigWidth) -> Result<u32> {
-        let (dev, at) = (self.as_ptr(), c_int::from(offset));
+        let (dev, at) = (self.as_ptr(), place(offset)?);
         // SAFETY: The device is alive and the out pointers are valid; a misaligned offset is
         // refused by the call.
         unsafe {
@@ -63,9 +79,9 @@ impl PciDevice {
     ///
     /// # Errors
     ///
-    /// `EFAULT` for a misaligned offset; what the bus says.
+    /// `EFAULT` for a misaligned offset, `EINVAL` for one beyond the end; what the bus says.
     pub fn read_config(&self, offset: u16, width: ConfigWidth) -> Result<u32> {
-        let (bus, devfn, at) = self.config_place(offset);
+        let (bus, devfn, at) = self.config_place(offset)?;
         // SAFETY: The device is alive, so its bus is, and the out pointers are valid; a misaligned
         // offset is refused by the call.
         unsafe {
@@ -101,7 +117,7 @@ impl PciDevice {
     ///
     /// As there.
     pub fn write_config(&self, offset: u16, width: ConfigWidth, value: u32) -> Result {
-        let (bus, devfn, at) = self.config_place(offset);
+        let (bus, devfn, at) = self.config_place(offset)?;
         // SAFETY: The device is alive, so its bus is; a misaligned offset is refused by the call.
         config_result(unsafe {
             match width {
@@ -116,31 +132,37 @@ impl PciDevice {
         })
     }
 
-    fn config_place(&self, offset: u16) -> (*mut bindings::pci_bus, c_uint, c_int) {
+    fn config_place(&self, offset: u16) -> Result<(*mut bindings::pci_bus, c_uint, c_int)> {
         let raw = self.raw();
-        (raw.bus, raw.devfn, offset.into())
+        Ok((raw.bus, raw.devfn, place(offset)?))
     }
 
-    /// Reads a word for the driver itself; all ones if the device is gone.
+    /// Reads a word for the driver itself; all ones if the device is gone, or beyond the end.
     pub fn read_config_word(&self, offset: u16) -> u16 {
         let mut value = u16::MAX;
-        // SAFETY: The device is alive, `value` valid for writes. A failure leaves all ones.
-        unsafe { bindings::pci_read_config_word(self.as_ptr(), offset.into(), &mut value) };
+        if let Ok(at) = place(offset) {
+            // SAFETY: The device is alive, `value` valid for writes. A failure leaves all ones.
+            unsafe { bindings::pci_read_config_word(self.as_ptr(), at, &mut value) };
+        }
         value
     }
 
-    /// Reads a dword for the driver itself; all ones if the device is gone.
+    /// Reads a dword for the driver itself; all ones if the device is gone, or beyond the end.
     pub fn read_config_dword(&self, offset: u16) -> u32 {
         let mut value = u32::MAX;
-        // SAFETY: The device is alive, `value` valid for writes. A failure leaves all ones.
-        unsafe { bindings::pci_read_config_dword(self.as_ptr(), offset.into(), &mut value) };
+        if let Ok(at) = place(offset) {
+            // SAFETY: The device is alive, `value` valid for writes. A failure leaves all ones.
+            unsafe { bindings::pci_read_config_dword(self.as_ptr(), at, &mut value) };
+        }
         value
     }
 
-    /// Writes a word for the driver itself.
+    /// Writes a word for the driver itself; nothing beyond the end.
     pub fn write_config_word(&self, offset: u16, value: u16) {
-        // SAFETY: The device is alive. A write to a device that is gone is lost.
-        unsafe { bindings::pci_write_config_word(self.as_ptr(), offset.into(), value) };
+        if let Ok(at) = place(offset) {
+            // SAFETY: The device is alive. A write to a device that is gone is lost.
+            unsafe { bindings::pci_write_config_word(self.as_ptr(), at, value) };
+        }
     }
 }
 

@@ -42,6 +42,9 @@ struct Vector {
     irq: EventFdIrq,
 }
 
+/// Vectors that a device can have, of MSI-X.
+const MOST: usize = 2048;
+
 /// What became of an allocation.
 pub enum AllocOutcome {
     /// All vectors are there.
@@ -63,8 +66,11 @@ impl MsiVectors {
     ///
     /// # Errors
     ///
-    /// `ENOSPC`, `ENOMEM` or what the interrupt controller says.
+    /// `ENOSPC`, also for more than any device has, `ENOMEM` or what the interrupt controller says.
     pub fn alloc(dev: &PciDevice, kind: MsiKind, count: usize) -> Result<AllocOutcome> {
+        if count > MOST {
+            return Err(ENOSPC);
+        }
         let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
             slots.push(None, GFP_KERNEL)?;
@@ -110,10 +116,11 @@ impl MsiVectors {
         if fd < 0 {
             return Ok(());
         }
+        let irq = self.irq(vector)?;
+        // The vector is there, so these are few.
         while self.slots.len() <= vector {
             self.slots.push(None, GFP_KERNEL)?;
         }
-        let irq = self.irq(vector)?;
         let eventfd = EventFd::fdget(fd)?;
         if self.kind == MsiKind::MsiX {
             // SAFETY: `irq` is an allocated MSI-X interrupt of the device.

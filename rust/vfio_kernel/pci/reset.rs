@@ -72,8 +72,11 @@ impl PciDevice {
     ///
     /// # Errors
     ///
-    /// `EIO` if the device cannot go there.
+    /// `EINVAL` for any other state, `EIO` if the device cannot go there.
     pub fn set_power_state(&self, state: i32) -> Result {
+        if !(0..=D3HOT).contains(&state) {
+            return Err(EINVAL);
+        }
         // Of a device that does not answer the PCI core says so each time.
         let cap = u16::from(self.raw().pm_cap);
         if cap != 0
