@@ -253,6 +253,22 @@ void vfio_rs_release_region(bool is_memory, u64 start, u64 len)
 		release_region(start, len);
 }
 
+/* Bit fields, whose place nothing can compare. */
+bool vfio_rs_pci_is_virtfn(const struct pci_dev *pdev)
+{
+	return pdev->is_virtfn;
+}
+
+bool vfio_rs_pci_no_command_memory(const struct pci_dev *pdev)
+{
+	return pdev->no_command_memory;
+}
+
+bool vfio_rs_pci_non_mappable_bars(const struct pci_dev *pdev)
+{
+	return pdev->non_mappable_bars;
+}
+
 struct pci_dev *vfio_rs_pci_upstream_bridge(struct pci_dev *pdev)
 {
 	return pci_upstream_bridge(pdev);

@@ -8,6 +8,7 @@
 #define _VFIO_RS_LAYOUT_H
 
 #include <linux/cdev.h>
+#include <linux/completion.h>
 #include <linux/dma-buf.h>
 #include <linux/device/class.h>
 #include <linux/fs.h>
@@ -16,7 +17,10 @@
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/mount.h>
+#include <linux/mutex.h>
+#include <linux/notifier.h>
 #include <linux/pci.h>
+#include <linux/seq_file.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <linux/scatterlist.h>
@@ -74,6 +78,31 @@ enum vfio_rs_layout {
 	VFIO_RS_AT_scatterlist_page_link = offsetof(struct scatterlist, page_link),
 	VFIO_RS_AT_scatterlist_length = offsetof(struct scatterlist, length),
 	VFIO_RS_AT_delayed_work_work = offsetof(struct delayed_work, work),
+	VFIO_RS_AT_device_driver_pm = offsetof(struct device_driver, pm),
+	VFIO_RS_AT_file_operations_owner = offsetof(struct file_operations, owner),
+	VFIO_RS_AT_inode_i_private = offsetof(struct inode, i_private),
+	VFIO_RS_AT_iommu_domain_geometry_aperture_start =
+		offsetof(struct iommu_domain_geometry, aperture_start),
+	VFIO_RS_AT_iommu_domain_geometry_aperture_end =
+		offsetof(struct iommu_domain_geometry, aperture_end),
+	VFIO_RS_AT_iommu_resv_region_list = offsetof(struct iommu_resv_region, list),
+	VFIO_RS_AT_list_head_next = offsetof(struct list_head, next),
+	VFIO_RS_AT_list_head_prev = offsetof(struct list_head, prev),
+	VFIO_RS_AT_pci_driver_driver = offsetof(struct pci_driver, driver),
+	VFIO_RS_AT_pci_driver_driver_managed_dma = offsetof(struct pci_driver, driver_managed_dma),
+	VFIO_RS_AT_pci_driver_err_handler = offsetof(struct pci_driver, err_handler),
+	VFIO_RS_AT_pci_driver_id_table = offsetof(struct pci_driver, id_table),
+	VFIO_RS_AT_pci_driver_name = offsetof(struct pci_driver, name),
+	VFIO_RS_AT_pci_driver_probe = offsetof(struct pci_driver, probe),
+	VFIO_RS_AT_pci_driver_remove = offsetof(struct pci_driver, remove),
+	VFIO_RS_AT_pci_driver_sriov_configure = offsetof(struct pci_driver, sriov_configure),
+	VFIO_RS_AT_phys_vec_len = offsetof(struct phys_vec, len),
+	VFIO_RS_AT_phys_vec_paddr = offsetof(struct phys_vec, paddr),
+	VFIO_RS_AT_seq_file_private = offsetof(struct seq_file, private),
+	VFIO_RS_AT_vm_area_struct_vm_start = offsetof(struct vm_area_struct, vm_start),
+	VFIO_RS_AT_vm_area_struct_vm_end = offsetof(struct vm_area_struct, vm_end),
+	VFIO_RS_AT_vm_fault_vma = offsetof(struct vm_fault, vma),
+	VFIO_RS_AT_vm_fault_address = offsetof(struct vm_fault, address),
 	VFIO_RS_SIZE_cdev = sizeof(struct cdev),
 	VFIO_RS_SIZE_class = sizeof(struct class),
 	VFIO_RS_SIZE_dma_buf_ops = sizeof(struct dma_buf_ops),
@@ -95,6 +124,11 @@ enum vfio_rs_layout {
 	VFIO_RS_SIZE_delayed_work = sizeof(struct delayed_work),
 	VFIO_RS_SIZE_scatterlist = sizeof(struct scatterlist),
 	VFIO_RS_SIZE_vm_operations_struct = sizeof(struct vm_operations_struct),
+	VFIO_RS_SIZE_completion = sizeof(struct completion),
+	VFIO_RS_SIZE_iommu_iotlb_gather = sizeof(struct iommu_iotlb_gather),
+	VFIO_RS_SIZE_list_head = sizeof(struct list_head),
+	VFIO_RS_SIZE_mutex = sizeof(struct mutex),
+	VFIO_RS_SIZE_notifier_block = sizeof(struct notifier_block),
 };
 
 #endif /* _VFIO_RS_LAYOUT_H */

@@ -8,13 +8,14 @@ use core::mem::{
     offset_of,
     size_of, //
 };
+use kernel::sync::Mutex;
 use vfio_bindings as bindings;
 
 macro_rules! same_offset {
-    ($($struct:ident . $field:ident = $c:ident;)*) => {
+    ($($struct:ident . $($field:ident).+ = $c:ident;)*) => {
         $(const _: () = assert!(
-            offset_of!(bindings::$struct, $field) == bindings::$c as usize,
-            concat!("bindgen misplaces ", stringify!($struct), ".", stringify!($field))
+            offset_of!(bindings::$struct, $($field).+) == bindings::$c as usize,
+            concat!("bindgen misplaces ", stringify!($struct), $(".", stringify!($field)),+)
         );)*
     };
 }
@@ -80,6 +81,29 @@ same_offset! {
     delayed_work.work = vfio_rs_layout_VFIO_RS_AT_delayed_work_work;
     scatterlist.page_link = vfio_rs_layout_VFIO_RS_AT_scatterlist_page_link;
     scatterlist.length = vfio_rs_layout_VFIO_RS_AT_scatterlist_length;
+    device_driver.pm = vfio_rs_layout_VFIO_RS_AT_device_driver_pm;
+    file_operations.owner = vfio_rs_layout_VFIO_RS_AT_file_operations_owner;
+    inode.i_private = vfio_rs_layout_VFIO_RS_AT_inode_i_private;
+    iommu_domain_geometry.aperture_start = vfio_rs_layout_VFIO_RS_AT_iommu_domain_geometry_aperture_start;
+    iommu_domain_geometry.aperture_end = vfio_rs_layout_VFIO_RS_AT_iommu_domain_geometry_aperture_end;
+    iommu_resv_region.list = vfio_rs_layout_VFIO_RS_AT_iommu_resv_region_list;
+    list_head.next = vfio_rs_layout_VFIO_RS_AT_list_head_next;
+    list_head.prev = vfio_rs_layout_VFIO_RS_AT_list_head_prev;
+    pci_driver.driver = vfio_rs_layout_VFIO_RS_AT_pci_driver_driver;
+    pci_driver.driver_managed_dma = vfio_rs_layout_VFIO_RS_AT_pci_driver_driver_managed_dma;
+    pci_driver.err_handler = vfio_rs_layout_VFIO_RS_AT_pci_driver_err_handler;
+    pci_driver.id_table = vfio_rs_layout_VFIO_RS_AT_pci_driver_id_table;
+    pci_driver.name = vfio_rs_layout_VFIO_RS_AT_pci_driver_name;
+    pci_driver.probe = vfio_rs_layout_VFIO_RS_AT_pci_driver_probe;
+    pci_driver.remove = vfio_rs_layout_VFIO_RS_AT_pci_driver_remove;
+    pci_driver.sriov_configure = vfio_rs_layout_VFIO_RS_AT_pci_driver_sriov_configure;
+    phys_vec.len = vfio_rs_layout_VFIO_RS_AT_phys_vec_len;
+    phys_vec.paddr = vfio_rs_layout_VFIO_RS_AT_phys_vec_paddr;
+    seq_file.private = vfio_rs_layout_VFIO_RS_AT_seq_file_private;
+    vm_area_struct.__bindgen_anon_1.__bindgen_anon_1.vm_start = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_start;
+    vm_area_struct.__bindgen_anon_1.__bindgen_anon_1.vm_end = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_end;
+    vm_fault.__bindgen_anon_1.vma = vfio_rs_layout_VFIO_RS_AT_vm_fault_vma;
+    vm_fault.__bindgen_anon_1.address = vfio_rs_layout_VFIO_RS_AT_vm_fault_address;
 }
 
 same_size! {
@@ -104,4 +128,15 @@ same_size! {
     delayed_work = vfio_rs_layout_VFIO_RS_SIZE_delayed_work;
     scatterlist = vfio_rs_layout_VFIO_RS_SIZE_scatterlist;
     vm_operations_struct = vfio_rs_layout_VFIO_RS_SIZE_vm_operations_struct;
+    completion = vfio_rs_layout_VFIO_RS_SIZE_completion;
+    iommu_iotlb_gather = vfio_rs_layout_VFIO_RS_SIZE_iommu_iotlb_gather;
+    list_head = vfio_rs_layout_VFIO_RS_SIZE_list_head;
+    mutex = vfio_rs_layout_VFIO_RS_SIZE_mutex;
+    notifier_block = vfio_rs_layout_VFIO_RS_SIZE_notifier_block;
 }
+
+// `mutex.rs` takes the start of a `Mutex` for the C mutex.
+const _: () = assert!(size_of::<Mutex<()>>() == size_of::<bindings::mutex>());
+
+// `iommu/group.rs` takes a list's links for the regions.
+const _: () = assert!(offset_of!(bindings::iommu_resv_region, list) == 0);

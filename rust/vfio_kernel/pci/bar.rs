@@ -97,7 +97,8 @@ impl PciDevice {
 
     /// Whether no BAR may be mapped, by anyone.
     fn bars_unmappable(&self) -> bool {
-        self.raw().non_mappable_bars() != 0
+        // SAFETY: The device is alive.
+        unsafe { bindings::vfio_rs_pci_non_mappable_bars(self.as_ptr()) }
     }
 
     /// Start, bytes and flags of a resource that has a size.

@@ -11,6 +11,7 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
+use vfio_bindings as ours;
 
 /// A referenced `struct pci_dev`.
 ///
@@ -112,12 +113,14 @@ impl PciDevice {
 
     /// Whether it is a virtual function.
     pub fn is_virtfn(&self) -> bool {
-        self.raw().is_virtfn() != 0
+        // SAFETY: The device is alive.
+        unsafe { ours::vfio_rs_pci_is_virtfn(self.as_ptr()) }
     }
 
     /// Whether the command register has no bit that switches memory on.
     pub fn no_command_memory(&self) -> bool {
-        self.raw().no_command_memory() != 0
+        // SAFETY: The device is alive.
+        unsafe { ours::vfio_rs_pci_no_command_memory(self.as_ptr()) }
     }
 
     /// Where the MSI-X capability is, 0 if there is none.
