@@ -24,7 +24,8 @@ use crate::completion::Completion;
 /// See the module's documentation.
 #[pin_data]
 pub struct Gate {
-    shut: Atomic<bool>,
+    /// How often it was shut or opened: odd while it is shut.
+    turns: Atomic<u32>,
     #[pin]
     opened: Completion,
 }
@@ -38,7 +39,7 @@ impl Gate {
     pub fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                shut: Atomic::new(false),
+                turns: Atomic::new(0),
                 opened <- Completion::new(),
             }),
             GFP_KERNEL,
@@ -48,19 +49,33 @@ impl Gate {
     /// Shuts the gate. One thread at a time shuts and opens it. Any context.
     pub fn shut(&self) {
         self.opened.reinit();
-        self.shut.store(true, Release);
+        self.turns.store(self.turns() | 1, Release);
     }
 
     /// Opens the gate, and wakes up all who wait. Any context.
     pub fn open(&self) {
-        self.shut.store(false, Release);
+        self.turns
+            .store((self.turns() | 1).wrapping_add(1), Release);
         self.opened.complete_all();
     }
 
     /// Whether it is shut now. Any context.
     #[inline(always)]
     pub fn is_shut(&self) -> bool {
-        self.shut.load(Acquire)
+        self.turns() & 1 != 0
+    }
+
+    /// How often it was shut or opened, for [`was_open_since`](Self::was_open_since). Any context.
+    #[inline(always)]
+    pub fn turns(&self) -> u32 {
+        self.turns.load(Acquire)
+    }
+
+    /// Whether it is open and was open all the time since there were so many [`turns`](Self::turns).
+    /// Any context.
+    #[inline(always)]
+    pub fn was_open_since(&self, turns: u32) -> bool {
+        turns & 1 == 0 && self.turns() == turns
     }
 
     /// Waits until it is open. It may be shut again by the time that this returns. Sleeps.

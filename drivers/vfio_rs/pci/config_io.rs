@@ -34,7 +34,10 @@ use super::{
         Width, //
     },
     open::COMMAND,
-    power::Memory,
+    power::{
+        Memory,
+        MemoryGuard, //
+    },
     Device,
     Open, //
 };
@@ -94,9 +97,16 @@ impl Open {
         let hw = RealConfig {
             device: &self.device,
         };
-        {
-            let (config, _memory) = self.lock_config(|| self.memory.read())?;
-            config.read(&hw, offset, data)?;
+        loop {
+            self.pci().wait_config();
+            let turns = self.gate.turns();
+            let read = self.config.lock().read(&hw, offset, data);
+            // What was read from a device in a reset is worth nothing.
+            if self.gate.was_open_since(turns) {
+                read?;
+                break;
+            }
+            self.gate.wait_killable()?;
         }
         writer.write_slice(data)?;
         Ok(len)
@@ -116,7 +126,7 @@ impl Open {
         let hw = RealConfig {
             device: &self.device,
         };
-        let (mut config, mut memory) = self.lock_config(|| self.lock_memory())?;
+        let (mut config, mut memory) = self.lock_config()?;
         let (mut intx_changed, mut pin_changed) = (false, false);
         let mut done = 0usize;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
@@ -130,7 +140,7 @@ impl Open {
                 drop(memory);
                 drop(config);
                 let data = self.access_vpd(vpd);
-                (config, memory) = self.lock_config(|| self.lock_memory())?;
+                (config, memory) = self.lock_config()?;
                 if let Ok(data) = data {
                     config.vpd_done(vpd, data);
                 }
@@ -153,16 +163,16 @@ impl Open {
         Ok(len)
     }
 
-    /// Takes [`config`](Self::config) and, by `lock`, [`memory`](Self::memory), while the device
-    /// takes accesses to its configuration space.
+    /// Takes [`config`](Self::config) and [`memory`](Self::memory), while the device takes accesses
+    /// to its configuration space.
     ///
     /// # Errors
     ///
     /// `EINTR` if the task is killed while it waits for a reset.
-    fn lock_config<M>(&self, lock: impl Fn() -> M) -> Result<(ConfigGuard<'_>, M)> {
+    fn lock_config(&self) -> Result<(ConfigGuard<'_>, MemoryGuard<'_>)> {
         self.settled_killable(|| {
             self.pci().wait_config();
-            (self.config.lock(), lock())
+            (self.config.lock(), self.lock_memory())
         })
     }
 

@@ -167,7 +167,11 @@ impl PciDevice {
 }
 
 /// The errno of a `PCIBIOS_*`.
+#[inline(always)]
 fn config_result(code: c_int) -> Result {
+    if code == 0 {
+        return Ok(());
+    }
     // SAFETY: No preconditions.
     to_result(unsafe { vfio_bindings::vfio_rs_pcibios_err_to_errno(code) })
 }
