@@ -10,6 +10,12 @@ use kernel::{
 
 use super::PciDevice;
 
+/// The last id of a standard capability that the kernel knows.
+pub const CAP_ID_MAX: u32 = bindings::PCI_CAP_ID_MAX;
+
+/// The last id of an extended capability that the kernel knows.
+pub const EXT_CAP_ID_MAX: u32 = bindings::PCI_EXT_CAP_ID_MAX;
+
 /// The size of one access.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ConfigWidth {

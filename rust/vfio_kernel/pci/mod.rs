@@ -28,7 +28,11 @@ pub use carrier::{
     Offer,
     Owner, //
 };
-pub use config::ConfigWidth;
+pub use config::{
+    ConfigWidth,
+    CAP_ID_MAX,
+    EXT_CAP_ID_MAX, //
+};
 pub use device::PciDevice;
 pub use driver::Driver;
 pub use hot_reset::{

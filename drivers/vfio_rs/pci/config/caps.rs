@@ -7,6 +7,11 @@
 //! `pci_cap_length[]` and `vfio_cap_len()`.
 
 use super::{
+    hidden::{
+        extent,
+        Extent,
+        UNKNOWN, //
+    },
     perm::{
         self,
         Perm, //
@@ -74,6 +79,14 @@ impl<H: Hardware> Probe<'_, H> {
 /// Bytes a capability owns, and how they are treated.
 pub(super) type Shown = (u16, &'static Perm);
 
+/// What becomes of a capability.
+pub(super) enum Found {
+    /// The user sees it.
+    Shown(Shown),
+    /// It is taken out of the user's chain, and these bytes of it are read-only.
+    Hidden(Extent),
+}
+
 const PM: u16 = 0x01;
 const AGP: u16 = 0x02;
 const VPD: u16 = 0x03;
@@ -86,14 +99,38 @@ const MSIX: u16 = 0x11;
 const SATA: u16 = 0x12;
 const AF: u16 = 0x13;
 
+/// The last id that include/uapi/linux/pci_regs.h has, `PCI_CAP_ID_MAX`.
+#[cfg(any(test, CONFIG_VFIO_RS_KUNIT_TEST))]
+pub(super) const LAST: u16 = 0x14;
+
+/// Those that are hidden. Lengths of the specifications that their names lead to.
+static HIDDEN: [(u16, Extent); 10] = [
+    // Null.
+    (0x00, Extent::Bytes(4)),
+    // Slot id.
+    (0x04, Extent::Bytes(4)),
+    // CompactPCI: hot swap, central resource control.
+    (0x06, Extent::Bytes(4)),
+    (0x0b, UNKNOWN),
+    // Debug port.
+    (0x0a, Extent::Bytes(4)),
+    // Standard hot-plug.
+    (0x0c, Extent::Bytes(8)),
+    // Subsystem ids of a bridge.
+    (0x0d, Extent::Bytes(8)),
+    // AGP target.
+    (0x0e, UNKNOWN),
+    // Secure device.
+    (0x0f, UNKNOWN),
+    // Enhanced allocation: where BARs are. As many entries as it says, of any size.
+    (0x14, UNKNOWN),
+];
+
 /// Length of PCI-X for devices with conventional configuration space.
 const PCIX_SHORT: u16 = 8;
 
-/// What the user gets to see of the capability with this id; `None` hides it.
-///
-/// Hidden are the null capability, ids nobody knows, those for bridges (slot id, hot-plug,
-/// subsystem id, AGP target) and CompactPCI, debug port, secure device and enhanced allocation.
-pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Option<Shown>, Stop> {
+/// What becomes of the capability with this id. Hidden are those in [`HIDDEN`], and ids nobody knows.
+pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Found, Stop> {
     let shown = match id {
         PM => (8, &perm::PM),
         AGP => (12, &perm::READ_ONLY),
@@ -106,13 +143,13 @@ pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Option<
         MSIX => (12, &perm::READ_ONLY),
         SATA => (sata_length(probe)?, &perm::READ_ONLY),
         AF => (6, &perm::AF),
-        _ => return Ok(None),
+        _ => return Ok(Found::Hidden(extent(&HIDDEN, id))),
     };
     Ok(match shown {
         // A vendor's capability that says it is empty. C hides it as well.
-        (0, _) => None,
+        (0, _) => Found::Hidden(Extent::Bytes(4)),
         // Id and pointer must be treated even if it denies to have them.
-        (length, perm) => Some((length.max(2), perm)),
+        (length, perm) => Found::Shown((length.max(2), perm)),
     })
 }
 
@@ -201,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden() -> Result {
+    fn each_id_is_decided() -> Result {
         let shown = [
             PM,
             AGP,
@@ -215,8 +252,11 @@ mod tests {
             SATA,
             AF,
         ];
-        for id in (0..=0xff).filter(|id| !shown.contains(id)) {
-            assert_eq!(length(id, [0xffff_ffff; 2])?, None);
+        for id in 0..=0xff {
+            let is_hidden = HIDDEN.iter().any(|entry| entry.0 == id);
+            assert_eq!(is_hidden || shown.contains(&id), id <= LAST);
+            let expected = shown.contains(&id);
+            assert_eq!(length(id, [0xffff_ffff; 2])?.is_some(), expected);
         }
         assert_eq!(length(VENDOR, [0x0000_0009, 0])?, None);
         Ok(())

@@ -8,11 +8,19 @@
 
 use super::{
     caps::{
+        Found,
         Probe,
-        Shown,
         Stop, //
     },
-    perm, //
+    hidden::{
+        extent,
+        Extent,
+        UNKNOWN, //
+    },
+    perm::{
+        self,
+        Perm, //
+    },
     Hardware,
 };
 
@@ -35,18 +43,85 @@ const TPH: u16 = 0x17;
 const LTR: u16 = 0x18;
 const DVSEC: u16 = 0x23;
 
-/// What the user gets to see of the extended capability with this id; `None` hides it.
-///
-/// Hidden are ids nobody knows, those for root complexes (link declaration, internal link, event
-/// collector, register block), multi-root I/O, secondary PCI Express, protocol multiplexing, PASID,
-/// and all that are newer than these and not vendor-specific.
-pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Option<Shown>, Stop> {
+/// The last id that include/uapi/linux/pci_regs.h has, `PCI_EXT_CAP_ID_MAX`.
+#[cfg(any(test, CONFIG_VFIO_RS_KUNIT_TEST))]
+pub(super) const LAST: u16 = 0x31;
+
+/// Most lanes that a link can have.
+const LANES: u16 = 32;
+
+/// Those that are hidden. Lengths are those of the PCI Express Base Specification 6.0, chapter 7, with
+/// as many lanes, BARs or optional registers as there can be.
+static HIDDEN: [(u16, Extent); 32] = [
+    // Null.
+    (0x00, Extent::Bytes(4)),
+    // Root complexes: link declaration, internal link, event collector, register block.
+    (0x05, UNKNOWN),
+    (0x06, Extent::Bytes(12)),
+    (0x07, Extent::UpTo(12)),
+    (0x0a, Extent::Bytes(20)),
+    // Configuration access correlation.
+    (0x0c, UNKNOWN),
+    // Multi-root I/O virtualisation.
+    (0x11, UNKNOWN),
+    // AMD's.
+    (0x14, UNKNOWN),
+    // Secondary PCI Express: per lane a word of equalization.
+    (0x19, Extent::UpTo(12 + 2 * LANES)),
+    // Protocol multiplexing.
+    (0x1a, UNKNOWN),
+    // Process address spaces.
+    (0x1b, Extent::Bytes(8)),
+    // Lightweight notification.
+    (0x1c, Extent::Bytes(8)),
+    // Downstream port containment.
+    (0x1d, UNKNOWN),
+    // L1 substates.
+    (0x1e, Extent::UpTo(20)),
+    // Precision time measurement.
+    (0x1f, Extent::Bytes(12)),
+    // M-PCIe, function readiness, readiness time.
+    (0x20, UNKNOWN),
+    (0x21, UNKNOWN),
+    (0x22, Extent::Bytes(12)),
+    // Resizable BARs of virtual functions.
+    (0x24, Extent::UpTo(4 + 8 * 6)),
+    // Data link feature.
+    (0x25, Extent::Bytes(12)),
+    // Physical layer, 16 GT/s: per lane a byte of equalization.
+    (0x26, Extent::UpTo(0x20 + LANES)),
+    // Lane margining: per lane control and status.
+    (0x27, Extent::UpTo(8 + 4 * LANES)),
+    // Hierarchy id.
+    (0x28, UNKNOWN),
+    // Enclosure management.
+    (0x29, Extent::Bytes(16)),
+    // Physical layer, 32 GT/s.
+    (0x2a, Extent::UpTo(0x20 + LANES)),
+    // Alternate protocols, system firmware intermediary, shadow functions.
+    (0x2b, UNKNOWN),
+    (0x2c, UNKNOWN),
+    (0x2d, UNKNOWN),
+    // Data object exchange.
+    (0x2e, Extent::Bytes(24)),
+    // Device 3.
+    (0x2f, Extent::Bytes(16)),
+    // Integrity and data encryption: per stream what it says.
+    (0x30, UNKNOWN),
+    // Physical layer, 64 GT/s.
+    (0x31, Extent::UpTo(0x20 + LANES)),
+];
+
+/// What becomes of the extended capability with this id. Hidden are those in [`HIDDEN`], and ids nobody
+/// knows.
+pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Found, Stop> {
     let shown = match id {
         AER => (0x2c, &perm::AER),
         VC | VC9 | MFVC => (vc_length(probe)?, &perm::EXT_READ_ONLY),
         DSN => (12, &perm::EXT_READ_ONLY),
         POWER_BUDGETING => (16, &perm::POWER_BUDGETING),
-        VENDOR | DVSEC => (vendor_length(probe)?, &perm::EXT_VENDOR),
+        VENDOR => (vendor_length(probe)?, &perm::EXT_VENDOR),
+        DVSEC => (vendor_length(probe)?, dvsec(probe)?),
         ACS => (acs_length(probe)?, &perm::EXT_READ_ONLY),
         ARI => (8, &perm::EXT_READ_ONLY),
         ATS => (8, &perm::EXT_READ_ONLY),
@@ -57,15 +132,46 @@ pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Option<
         DPA => (dpa_length(probe)?, &perm::EXT_READ_ONLY),
         TPH => (tph_length(probe)?, &perm::EXT_READ_ONLY),
         LTR => (8, &perm::EXT_READ_ONLY),
-        _ => return Ok(None),
+        _ => return Ok(Found::Hidden(extent(&HIDDEN, id))),
     };
     Ok(match shown {
         // A vendor's capability that says it is empty. C hides it as well.
-        (0, _) => None,
+        (0, _) => Found::Hidden(Extent::Bytes(8)),
         // The header must be treated even if it denies to have it.
-        (length, perm) => Some((length.max(4), perm)),
+        (length, perm) => Found::Shown((length.max(4), perm)),
     })
 }
+
+/// Designated vendor-specific: the user's, but for that of Compute Express Link. By that one the host
+/// has memory and caches of its own in the device. Stricter than C.
+fn dvsec<H: Hardware>(probe: &Probe<'_, H>) -> Result<&'static Perm, Stop> {
+    const CXL: u16 = 0x1e98;
+
+    Ok(match probe.word(4)? {
+        CXL => &perm::EXT_READ_ONLY,
+        _ => &perm::EXT_VENDOR,
+    })
+}
+
+/// Where, from the start of the capability, a virtual channel's resource has the arbitration table of
+/// ports or functions; `None` if there is no such channel or table.
+pub(super) fn vc_table<H: Hardware>(id: u16, channel: u16, probe: &Probe<'_, H>) -> Option<u16> {
+    if !matches!(id, VC | VC9 | MFVC) {
+        return None;
+    }
+    if channel > extra_channels(probe).ok()? {
+        return None;
+    }
+    let resource = channel.checked_mul(12)?.checked_add(16)?;
+    let units = (probe.dword(resource).ok()? >> 24) as u16;
+    units.checked_mul(16).filter(|at| *at != 0)
+}
+
+/// Most bytes of such a table: 256 phases of a byte each.
+pub(super) const VC_TABLE: Extent = Extent::UpTo(256);
+
+/// Most virtual channels of a capability.
+pub(super) const VC_CHANNELS: u16 = 8;
 
 /// In the upper 12 bits of the second dword.
 fn vendor_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
@@ -73,9 +179,9 @@ fn vendor_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
 }
 
 /// By the number of extra channels and the size of the arbitration table. The tables for ports are
-/// left out: nothing of this is writable anyway.
+/// left out: see [`vc_table`].
 fn vc_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
-    let extra_channels = (probe.dword(4)? & 0x7) as u16;
+    let extra_channels = extra_channels(probe)?;
     let arbitration = probe.dword(8)?;
     // Four bits per phase.
     let table = match arbitration {
@@ -106,6 +212,11 @@ fn acs_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
     Ok((bits / 8).saturating_add(8))
 }
 
+/// Virtual channels beyond the first.
+fn extra_channels<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+    Ok((probe.dword(4)? & 0x7) as u16)
+}
+
 /// Two dwords per BAR.
 fn resizable_bar_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
     let bars = probe.byte(8)? >> 5;
@@ -132,7 +243,10 @@ fn tph_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
 #[cfg(any(test, CONFIG_VFIO_RS_KUNIT_TEST))]
 #[cfg_attr(not(test), kernel::prelude::kunit_tests(vfio_rs_config_ext))]
 mod tests {
-    use super::super::mock::Mock;
+    use super::super::{
+        mock::Mock,
+        Width, //
+    };
     use super::*;
     use kernel::prelude::*;
 
@@ -191,14 +305,33 @@ mod tests {
     }
 
     #[test]
-    fn hidden() -> Result {
+    fn each_id_is_decided() -> Result {
         let shown = 0x8_01ed_eb1e_u64;
-        for id in (0..0x40).filter(|id| shown >> id & 1 == 0) {
-            assert_eq!(length(id, [0xffff_ffff; 2])?, None);
+        for id in 0..0x100u16 {
+            let is_hidden = HIDDEN.iter().any(|entry| entry.0 == id);
+            let is_shown = id < 64 && shown >> id & 1 != 0;
+            assert_eq!(is_hidden || is_shown, id <= LAST);
+            assert_eq!(length(id, [0xffff_ffff; 2])?.is_some(), is_shown);
         }
         for id in [VENDOR, DVSEC] {
             assert_eq!(length(id, [0x000f_ffff, 0])?, None);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn compute_express_link_is_the_hosts() -> Result {
+        let mock = Mock::with_caps(4096, &[(0x10, 0x40)])?;
+        mock.add_ext(&[(DVSEC, 0x100), (DVSEC, 0x140)]);
+        mock.set(0x104, Width::Dword, 0x0381_1e98);
+        mock.set(0x144, Width::Dword, 0x0381_8086);
+        let mut user = mock.open()?;
+        for (at, expected) in [(0x10c, 0), (0x134, 0), (0x14c, !0), (0x174, !0)] {
+            user.write(at, Width::Dword, !0)?;
+            assert_eq!(mock.get(at, Width::Dword), expected);
+        }
+        // They are found all the same.
+        assert_eq!(user.read(0x100, Width::Dword)?, 0x1401_0023);
         Ok(())
     }
 }

@@ -4,8 +4,8 @@
 
 use super::{
     caps::{
+        Found,
         Probe,
-        Shown,
         Stop, //
     },
     shadow::{
@@ -91,13 +91,14 @@ impl Mock {
         }
     }
 
-    /// The length that `find` gives a capability at `start` whose content from `at` on is `dwords`.
+    /// The length that `find` gives a capability at `start` whose content from `at` on is `dwords`; `None`
+    /// if it is hidden.
     pub(super) fn length_of(
         &self,
         start: u16,
         at: u16,
         dwords: [u32; 2],
-        find: impl FnOnce(&Probe<'_, Self>) -> Result<Option<Shown>, Stop>,
+        find: impl FnOnce(&Probe<'_, Self>) -> Result<Found, Stop>,
     ) -> Result<Option<u16>> {
         for (offset, dword) in (at..).step_by(4).zip(dwords) {
             self.set(offset, Width::Dword, dword);
@@ -108,7 +109,8 @@ impl Mock {
             limit: self.size(),
         };
         match find(&probe) {
-            Ok(shown) => Ok(shown.map(|(length, _)| length)),
+            Ok(Found::Shown((length, _))) => Ok(Some(length)),
+            Ok(Found::Hidden(_)) => Ok(None),
             Err(Stop::Failed(error)) => Err(error),
             Err(Stop::Fault(_)) => Err(ERANGE),
         }

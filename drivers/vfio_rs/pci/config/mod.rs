@@ -18,6 +18,7 @@
 //! | `layout.rs` | which capability owns which bytes                                |
 //! | `caps.rs`   | standard capabilities: length and table of each, which is hidden |
 //! | `ext.rs`    | extended capabilities: the same                                  |
+//! | `hidden.rs` | what those own that are hidden                                   |
 //! | `walk*.rs`  | both chain walks, done once at open                              |
 //! | `shadow.rs` | the private copy                                                 |
 //! | `access.rs` | how an access is cut into pieces, and what each piece may do     |
@@ -46,6 +47,7 @@ mod access;
 mod caps;
 mod ext;
 mod header;
+mod hidden;
 mod layout;
 mod perm;
 pub(crate) mod quirks;
@@ -68,6 +70,17 @@ use self::{
 pub(crate) use self::virt::{
     PowerState,
     Vpd, //
+};
+
+// What a user may do with each capability that the kernel knows is decided. Asked of the kernel that is
+// tested only: others build all the same, and hide what is newer.
+#[cfg(all(not(test), CONFIG_VFIO_RS_KUNIT_TEST))]
+const _: () = {
+    use vfio_kernel::pci::{
+        CAP_ID_MAX,
+        EXT_CAP_ID_MAX, //
+    };
+    assert!(caps::LAST as u32 == CAP_ID_MAX && ext::LAST as u32 == EXT_CAP_ID_MAX);
 };
 
 /// Size of one access to the device.

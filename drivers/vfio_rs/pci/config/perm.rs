@@ -116,6 +116,10 @@ pub(super) static GAP: Perm = Perm {
 /// may be capabilities in them, so they are not to be written. Stricter than C.
 pub(super) static UNTRUSTED_GAP: Perm = perm(&[], Special::None);
 
+/// Bytes of a hidden capability: the device's own, to be looked at only. The host owns them. Stricter
+/// than C.
+pub(super) static HIDDEN: Perm = perm(&[], Special::None);
+
 /// A register that only the kernel may change: the user has a copy to write to.
 pub(super) static PRIVATE: Perm = perm(&[VIRT_RW], Special::None);
 

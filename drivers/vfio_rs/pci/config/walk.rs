@@ -14,11 +14,13 @@
 use super::{
     caps::{
         self,
+        Found,
         Probe,
         Shown,
         Stop, //
     },
     header,
+    hidden::Extent,
     layout::{
         widest,
         Cap,
@@ -53,6 +55,7 @@ pub(super) fn build(hw: &impl Hardware, facts: &Facts) -> Result<ConfigSpace> {
         shadow: Shadow::new(facts.size)?,
         // As many as most functions have.
         caps: KVec::with_capacity(8, GFP_KERNEL)?,
+        hidden: KVec::new(),
         seen: Marks::default(),
         claimed: Marks::default(),
         extended: false,
@@ -69,6 +72,7 @@ pub(super) fn build(hw: &impl Hardware, facts: &Facts) -> Result<ConfigSpace> {
         Some(at) => walker.private(at)?,
         None => None,
     };
+    walker.seal()?;
     let gap = match findings {
         Findings {
             standard: None,
@@ -105,6 +109,13 @@ impl Marks {
             _ => false,
         }
     }
+
+    /// Whether the dword at `offset` is there.
+    pub(super) fn has(&self, offset: u16) -> bool {
+        let bit = 1u32 << (offset / 4 % 32);
+        let word = self.0.get(usize::from(offset / 128));
+        word.is_some_and(|word| word & bit != 0)
+    }
 }
 
 /// What the walk knows so far.
@@ -116,8 +127,10 @@ pub(super) struct Walker<'a, H> {
     /// The copy that is being made.
     pub(super) shadow: Shadow,
     caps: KVec<Cap>,
+    /// What hidden ones own: from where on, and how much.
+    pub(super) hidden: KVec<(u16, Extent)>,
     /// Where capabilities started, shown or hidden.
-    seen: Marks,
+    pub(super) seen: Marks,
     /// Bytes that are owned.
     pub(super) claimed: Marks,
     /// The device is of a kind that has extended capabilities.
@@ -229,8 +242,12 @@ impl<H: Hardware> Walker<'_, H> {
         };
         let header = probe.word(0)?;
         let (id, next) = (header & 0xff, header >> 8);
-        let Some(shown) = caps::find(id, &probe)? else {
-            return Ok((next, false));
+        let shown = match caps::find(id, &probe)? {
+            Found::Shown(shown) => shown,
+            Found::Hidden(extent) => {
+                self.hide(at, extent)?;
+                return Ok((next, false));
+            }
         };
 
         self.claim(at, shown, limit)?;

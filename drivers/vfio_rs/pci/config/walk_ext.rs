@@ -7,6 +7,7 @@
 
 use super::{
     caps::{
+        Found,
         Probe,
         Stop, //
     },
@@ -80,10 +81,20 @@ impl<H: Hardware> Walker<'_, H> {
         };
         let header = probe.dword(0)?;
         let next = ((header & EXT_CAP_NEXT) >> 20) as u16;
-        let Some(shown) = ext::find(header as u16, &probe)? else {
-            return Ok((next, false));
+        let id = header as u16;
+        let shown = match ext::find(id, &probe)? {
+            Found::Shown(shown) => shown,
+            Found::Hidden(extent) => {
+                self.hide(at, extent)?;
+                return Ok((next, false));
+            }
         };
 
+        for channel in 0..ext::VC_CHANNELS {
+            if let Some(table) = ext::vc_table(id, channel, &probe) {
+                self.hide(at.saturating_add(table), ext::VC_TABLE)?;
+            }
+        }
         self.claim(at, shown, self.size)?;
         Ok((next, true))
     }

@@ -3,7 +3,8 @@
  * Makes the configuration space of a device odd.
  *
  * Bytes of the device named by the parameter "device" are replaced by others,
- * which may then be written; behind one of them can be vital product data. The
+ * which may then be written, or zeroed from one on; behind one of them can be
+ * vital product data. The
  * space can end early, and all of it can go away, as when the device is pulled
  * out. All is taken back when the module goes, so no user may have the device
  * open then.
@@ -12,7 +13,8 @@
 #include <linux/pci.h>
 #include <linux/unaligned.h>
 
-#define SPACE 256
+#define SPACE 4096
+#define VPD_SPACE 256
 #define VPD_MAX 64
 
 static char *device;
@@ -22,6 +24,10 @@ MODULE_PARM_DESC(device, "Address of the device");
 static char *bytes = "";
 module_param(bytes, charp, 0444);
 MODULE_PARM_DESC(bytes, "Its other bytes: offset=value in hex, comma separated");
+
+static uint zero;
+module_param(zero, uint, 0444);
+MODULE_PARM_DESC(zero, "From where on all its other bytes are 0");
 
 static uint size;
 module_param(size, uint, 0444);
@@ -115,8 +121,10 @@ static int __init odd_init(void)
 	struct device *dev;
 	char *text;
 
-	if (!device || (vpd && vpd > SPACE - PCI_CAP_VPD_SIZEOF))
+	if (!device || (vpd && vpd > VPD_SPACE - PCI_CAP_VPD_SIZEOF))
 		return -EINVAL;
+	if (zero && zero < SPACE)
+		bitmap_set(is_fake, zero, SPACE - zero);
 	while ((text = strsep(&bytes, ",")) && *text) {
 		if (sscanf(text, "%x=%x", &at, &value) != 2 || at >= SPACE)
 			return -EINVAL;

@@ -87,7 +87,8 @@ impl Device {
             }
             self.set(cap.start, Width::Dword, 0xffff, cap.id.into());
             if cap.id == 0x0b || cap.id == 0x23 {
-                self.set(cap.start + 4, Width::Dword, 0xfff0_0000, 0x0300_0000);
+                // Not that of Compute Express Link.
+                self.set(cap.start + 4, Width::Dword, 0xfff0_ffff, 0x0300_8086);
             }
             header = Some(cap.start);
         }
@@ -99,14 +100,43 @@ impl Device {
 }
 
 /// Ids of standard capabilities that `config_model.rs` knows, and some that are hidden.
-const STANDARD: [u16; 12] = [
-    0x01, 0x02, 0x03, 0x04, 0x05, 0x09, 0x0a, 0x0d, 0x11, 0x13, 0x14, 0x2f,
+const STANDARD: [u16; 13] = [
+    0x01, 0x02, 0x03, 0x04, 0x05, 0x09, 0x0a, 0x0c, 0x0d, 0x11, 0x13, 0x14, 0x2f,
 ];
 
 /// The same for extended ones.
-const EXTENDED: [u16; 14] = [
-    0x01, 0x03, 0x04, 0x05, 0x0b, 0x0e, 0x0f, 0x10, 0x13, 0x18, 0x19, 0x1b, 0x23, 0x2e,
+const EXTENDED: [u16; 19] = [
+    0x01, 0x03, 0x04, 0x05, 0x0b, 0x0e, 0x0f, 0x10, 0x13, 0x18, 0x19, 0x1b, 0x1e, 0x23, 0x24, 0x2e,
+    0x30, 0x31, 0x77,
 ];
+
+/// Those that are hidden, and their bytes; 0 where nobody knows.
+pub(crate) const HIDDEN: [(u16, u16); 6] = [
+    (0x04, 4),
+    (0x0a, 4),
+    (0x0c, 8),
+    (0x0d, 8),
+    (0x14, 0),
+    (0x2f, 0),
+];
+
+/// The same for extended ones. In the slots of these devices there is room for all of them.
+pub(crate) const HIDDEN_EXTENDED: [(u16, u16); 9] = [
+    (0x05, 0),
+    (0x19, 76),
+    (0x1b, 8),
+    (0x1e, 20),
+    (0x24, 52),
+    (0x2e, 24),
+    (0x30, 0),
+    (0x31, 64),
+    (0x77, 0),
+];
+
+/// Whether a table has an id.
+pub(crate) fn is_in(table: &[(u16, u16)], id: u16) -> bool {
+    table.iter().any(|entry| entry.0 == id)
+}
 
 fn image(size: usize) -> impl Strategy<Value = Vec<u32>> {
     prop::collection::vec(any::<u32>(), size / 4)

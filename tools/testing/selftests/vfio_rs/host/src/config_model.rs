@@ -14,8 +14,11 @@
 )]
 
 use crate::config_device::{
+    is_in,
     Capability,
-    Device, //
+    Device,
+    HIDDEN,
+    HIDDEN_EXTENDED, //
 };
 
 /// One byte of configuration space.
@@ -33,9 +36,6 @@ pub(crate) struct Model {
     standard: Vec<Capability>,
 }
 
-const HIDDEN: [u16; 5] = [0x04, 0x0a, 0x0d, 0x14, 0x2f];
-const HIDDEN_EXTENDED: [u16; 4] = [0x05, 0x19, 0x1b, 0x2e];
-
 impl Model {
     /// The model of a device.
     pub(crate) fn new(device: &Device) -> Self {
@@ -51,6 +51,9 @@ impl Model {
                 .collect(),
             standard: shown(&device.standard, &HIDDEN),
         };
+        // The rest goes over these.
+        model.hidden(&device.standard, &HIDDEN, 0x100);
+        model.hidden(&device.extended, &HIDDEN_EXTENDED, 0x1000);
         model.header();
         for cap in model.standard.clone() {
             model.capability(cap);
@@ -97,6 +100,24 @@ impl Model {
                     self.bytes[at(4)].copy &= !0x01;
                 }
                 _ => (),
+            }
+        }
+    }
+
+    /// What is hidden in a chain, whose space ends at `end`, is read-only.
+    fn hidden(&mut self, chain: &[Capability], table: &[(u16, u16)], end: usize) {
+        for (id, length) in table {
+            for cap in chain.iter().filter(|cap| cap.id == *id) {
+                let start = usize::from(cap.start);
+                let starts = chain.iter().map(|cap| usize::from(cap.start));
+                let next = starts.filter(|at| *at > start).min().unwrap_or(end);
+                let stop = match usize::from(*length) {
+                    0 => next,
+                    length => start + length,
+                };
+                for at in start..stop {
+                    self.set(at, &[0], &[0]);
+                }
             }
         }
     }
@@ -226,7 +247,7 @@ impl Model {
     }
 }
 
-fn shown(caps: &[Capability], hidden: &[u16]) -> Vec<Capability> {
-    let shown = caps.iter().filter(|cap| !hidden.contains(&cap.id));
+fn shown(caps: &[Capability], hidden: &[(u16, u16)]) -> Vec<Capability> {
+    let shown = caps.iter().filter(|cap| !is_in(hidden, cap.id));
     shown.copied().collect()
 }

@@ -20,8 +20,11 @@ use crate::{
     },
     config_device::{
         device,
+        is_in,
         noise,
-        Strict, //
+        Strict,
+        HIDDEN,
+        HIDDEN_EXTENDED, //
     },
     config_model::Model,
     settings,
@@ -155,10 +158,8 @@ proptest! {
     fn hidden_capabilities_cannot_be_found(device in device(), writes in writes()) {
         let mock = device.mock().unwrap();
         let mut space = ConfigSpace::new(&mock, &bare(&mock)).unwrap();
-        let hidden = [0x04, 0x0a, 0x0d, 0x14, 0x2f];
-        let hidden_extended = [0x05, 0x19, 0x1b, 0x2e];
-        let standard = device.standard.iter().filter(|cap| !hidden.contains(&cap.id));
-        let extended = device.extended.iter().filter(|cap| !hidden_extended.contains(&cap.id));
+        let standard = device.standard.iter().filter(|cap| !is_in(&HIDDEN, cap.id));
+        let extended = device.extended.iter().filter(|cap| !is_in(&HIDDEN_EXTENDED, cap.id));
         let expected: Vec<_> = standard
             .map(|cap| (u32::from(cap.id), cap.start))
             .chain(extended.map(|cap| (u32::from(cap.id) | 0x1_0000, cap.start)))

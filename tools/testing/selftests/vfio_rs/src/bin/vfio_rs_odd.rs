@@ -133,6 +133,39 @@ fn a_chain_without_an_end() -> Outcome {
     same("gap", config.read8(0x80)?, 0x11)
 }
 
+/// Whoever knows where they are cannot write them, but what lies between them.
+fn hidden_capabilities() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C passes writes of them to the device");
+    }
+    // PCI Express and Enhanced Allocation; process address spaces, time measurement, data objects, a serial number, one
+    // that nobody knows, Compute Express Link.
+    let bytes = "bytes=34=c0,c0=10,c1=d8,c2=1,d8=14,d9=40,da=1,\
+        100=1b,102=1,103=11,110=1f,112=1,113=12,120=2e,122=1,123=14,140=3,142=1,143=15,\
+        150=77,152=1,153=40,400=23,402=1,404=98,405=1e,406=80,407=3";
+    let odd = odd(&[bytes, "zero=0xd4", "size=4096"])?;
+    let opened = odd.open()?;
+    let config = opened.device.config()?;
+    same("extended", config.read32(0x100)?, 0x1400_0000)?;
+    same("hidden", config.find_cap(0x14)?, None)?;
+    let gaps = [
+        (0xd4, 0xd8),
+        (0x108, 0x110),
+        (0x11c, 0x120),
+        (0x138, 0x140),
+        (0x14c, 0x150),
+        (0x438, 0x1000),
+    ];
+    for at in (0xd4..0x1000).step_by(4) {
+        let is_gap = gaps.iter().any(|(start, end)| (*start..*end).contains(&at));
+        let before = config.read32(at)?;
+        config.write32(at, !before)?;
+        let expected = if is_gap { !before } else { before };
+        same(&format!("{at:#x}"), config.read32(at)?, expected)?;
+    }
+    Ok(())
+}
+
 /// I/O decoding that a device without I/O ports does not have looks as if it was lost by a reset.
 fn a_bit_that_does_not_stick() -> Outcome {
     if !is_rust_stack() {
@@ -180,6 +213,7 @@ suite!(
     advanced_features,
     a_space_that_ends_early,
     a_chain_without_an_end,
+    hidden_capabilities,
     a_bit_that_does_not_stick,
     pulled_out,
 );
