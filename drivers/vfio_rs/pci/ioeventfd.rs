@@ -103,8 +103,8 @@ impl Open {
             return Err(EINVAL);
         }
         // Nobody works around the protection of the table.
-        let table = self.msix.filter(|table| table.bar == bar);
-        if table.is_some_and(|table| end > table.start && offset < table.end) {
+        let table = self.msix.map_or(0..0, |table| table.bytes_in(bar));
+        if end > table.start && offset < table.end {
             return Err(EINVAL);
         }
         let lease = match self.bar(bar)?.io()? {

@@ -29,6 +29,7 @@
 //! | `export.rs`   | BARs as dma-bufs, for drivers of other devices              |
 //! | `irq/`        | interrupts to eventfds                                      |
 //! | `ioeventfd.rs`| writes to BARs by eventfds                                  |
+//! | `msix.rs`     | where the table of MSI-X is; pure                           |
 //!
 //! Locks, outermost first: `DevSet::members`, `Open::irqs` or `Open::ioeventfds`, `Worker::jobs` or
 //! `Open::config`, `Open::memory`, `BarDma::maps` or `BarDma::exports`; `Device::users`,
@@ -47,6 +48,7 @@ mod igd;
 mod ioeventfd;
 mod irq;
 mod map;
+mod msix;
 mod name;
 mod open;
 mod power;

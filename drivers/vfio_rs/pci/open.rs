@@ -40,6 +40,7 @@ use super::{
     config_io::RealConfig,
     igd,
     ioeventfd::IoEventFd,
+    msix::MsixTable,
     power::Memory,
     specific::SpecificRegions,
     Device, //
@@ -68,6 +69,7 @@ pub(crate) struct Open {
     bars: [Result<BarSlot>; 6],
     /// BARs that users may map.
     mappable: [Option<MappableBar>; 6],
+    /// The table of MSI-X, if the device has one where it can be.
     pub(super) msix: Option<MsixTable>,
     /// Regions that only this device has, or why they cannot be had.
     specific: Result<SpecificRegions>,
@@ -106,18 +108,6 @@ pub(super) enum IntxMask {
     AtController,
     /// For good, as its masking is broken.
     Always,
-}
-
-/// Where the MSI-X table is: hands off for reads and writes through the BAR.
-#[derive(Clone, Copy)]
-pub(super) struct MsixTable {
-    pub(super) bar: u32,
-    /// The BAR of the pending bits.
-    pending_bar: u32,
-    pub(super) start: u64,
-    pub(super) end: u64,
-    /// Vectors.
-    pub(super) count: u32,
 }
 
 impl Open {
@@ -171,7 +161,17 @@ impl Open {
             }
         }
 
-        let config = ConfigSpace::new(&RealConfig { device }, &facts(pci, intx)?)?;
+        let msix = msix_table(pci);
+        if msix.is_err() && log::may_log(log::Subject::Opens) {
+            dev_warn!(
+                pci.device(),
+                "MSI-X table is not inside a memory BAR, not offered\n"
+            );
+        }
+        let mut facts = facts(pci, intx)?;
+        facts.no_msix = msix.is_err();
+        let msix = msix.unwrap_or(None);
+        let config = ConfigSpace::new(&RealConfig { device }, &facts)?;
         if intx == IntxMask::InDevice {
             // A pin that nobody listens to would storm the others on its line.
             pci.intx(false);
@@ -200,13 +200,13 @@ impl Open {
             None => Ok(SpecificRegions::new()),
         };
         let worker = device.new_worker()?;
-        let msix = msix_table(pci);
         let mappable: [_; 6] = from_fn(|bar| MappableBar::new(pci, bar as u32).ok());
         let bars = from_fn(|bar| {
             // What the kernel programs is in nobody's write-combining map.
-            let whole = mappable.get(bar).and_then(Option::as_ref).filter(|_| {
-                msix.is_none_or(|msix| ![msix.bar, msix.pending_bar].contains(&(bar as u32)))
-            });
+            let whole = mappable
+                .get(bar)
+                .and_then(Option::as_ref)
+                .filter(|_| msix.is_none_or(|msix| !msix.needs(bar as u32)));
             BarSlot::new(pci, bar as u32, whole)
         });
         Arc::pin_init(
@@ -389,6 +389,7 @@ fn facts(pci: &PciDevice, intx: IntxMask) -> Result<Facts> {
         },
         bars,
         rom_size: pci.rom().map_or(0, |(_, size)| size),
+        no_msix: false,
         private: igd::is_intel_display(pci).then_some(igd::ASLS),
     })
 }
@@ -408,22 +409,22 @@ fn msi_count(pci: &PciDevice) -> u32 {
     }
 }
 
-/// The MSI-X table, PCI Local Bus Specification 3.0, 6.8.2.
-fn msix_table(pci: &PciDevice) -> Option<MsixTable> {
+/// The table of MSI-X; `None` if the device has no MSI-X.
+///
+/// # Errors
+///
+/// `EINVAL` if the table is where it cannot be.
+pub(super) fn msix_table(pci: &PciDevice) -> Result<Option<MsixTable>> {
     let cap = u16::from(pci.msix_cap());
     if cap == 0 {
-        return None;
+        return Ok(None);
     }
-    let flags = pci.read_config_word(cap.checked_add(2)?);
-    let table = pci.read_config_dword(cap.checked_add(4)?);
-    let pending = pci.read_config_dword(cap.checked_add(8)?);
-    let count = u32::from(flags & 0x7ff).checked_add(1)?;
-    let start = u64::from(table & !0x7);
-    Some(MsixTable {
-        bar: table & 0x7,
-        pending_bar: pending & 0x7,
-        start,
-        end: start.checked_add(u64::from(count).checked_mul(16)?)?,
-        count,
+    let at = |offset| cap.checked_add(offset).ok_or(EINVAL);
+    let control = pci.read_config_word(at(2)?);
+    let table = pci.read_config_dword(at(4)?);
+    let pending = pci.read_config_dword(at(8)?);
+    MsixTable::new(control, table, pending, |bar| {
+        pci.bar_is_memory(bar).then(|| pci.bar_len(bar))
     })
+    .map(Some)
 }

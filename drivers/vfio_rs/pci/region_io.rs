@@ -114,10 +114,7 @@ impl Open {
             access: &access,
             in_memory: memory,
             io: &io,
-            hidden: match self.msix {
-                Some(table) if table.bar == bar => table.start..table.end,
-                _ => 0..0,
-            },
+            hidden: self.msix.map_or(0..0, |table| table.bytes_in(bar)),
             widest: IoWidth::W8,
         };
         window.access(offset, len, f)

@@ -145,7 +145,7 @@ impl Open {
                 }
                 if self.window(bar).is_some() {
                     info.flags |= uapi::VFIO_REGION_INFO_FLAG_MMAP;
-                    info.msix_mappable = self.msix.is_some_and(|table| table.bar == bar);
+                    info.msix_mappable = self.msix.is_some_and(|table| !table.bytes_in(bar).is_empty());
                     if self.bar(bar).is_ok_and(Bar::may_combine) {
                         info.write_combining = Some(info.offset | WRITE_COMBINING);
                     }

@@ -95,7 +95,8 @@ const PCIX: u16 = 0x07;
 const HYPERTRANSPORT: u16 = 0x08;
 const VENDOR: u16 = 0x09;
 const EXP: u16 = 0x10;
-const MSIX: u16 = 0x11;
+/// MSI-X.
+pub(super) const MSIX: u16 = 0x11;
 const SATA: u16 = 0x12;
 const AF: u16 = 0x13;
 

@@ -99,6 +99,7 @@ mod tests {
             Mock,
             User, //
         },
+        Facts,
         Width, //
     };
     use super::*;
@@ -206,6 +207,21 @@ mod tests {
         let mut user = mock.open()?;
         assert_eq!(open_bytes(&mut user, 0x100..0x140)?, (0x128, 0x18));
         assert_eq!(open_bytes(&mut user, 0x140..0x200)?, (0, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn msix_that_is_not_to_be_used() -> Result {
+        let mock = Mock::with_caps(256, &[(0x11, 0x40), (0x01, 0x60)])?;
+        let facts = Facts {
+            no_msix: true,
+            ..mock.facts()
+        };
+        let mut user = mock.open_as(&facts)?;
+        assert_eq!(user.read(0x34, Width::Byte)?, 0x60);
+        assert_eq!(open_bytes(&mut user, 0x40..0x60)?, (0x4c, 0x14));
+        let user = mock.open()?;
+        assert_eq!(user.read(0x34, Width::Byte)?, 0x40);
         Ok(())
     }
 

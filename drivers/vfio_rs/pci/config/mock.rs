@@ -145,6 +145,7 @@ impl Mock {
                 None,
             ],
             rom_size: 0x1_0000,
+            no_msix: false,
             private: None,
         }
     }

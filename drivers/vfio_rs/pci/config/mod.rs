@@ -166,6 +166,8 @@ pub(crate) struct Facts {
     pub(crate) bars: [Option<Bar>; 6],
     /// Bytes of the expansion ROM or of its shadow copy; 0 for none.
     pub(crate) rom_size: u64,
+    /// MSI-X is not to be used, so the user does not see that the device has it.
+    pub(crate) no_msix: bool,
     /// A dword behind the header, the only one of its kind, that means something to the kernel and is
     /// no capability's: the user gets a copy.
     pub(crate) private: Option<u16>,

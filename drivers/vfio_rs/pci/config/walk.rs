@@ -52,6 +52,7 @@ pub(super) fn build(hw: &impl Hardware, facts: &Facts) -> Result<ConfigSpace> {
     let mut walker = Walker {
         hw,
         size: facts.size,
+        no_msix: facts.no_msix,
         shadow: Shadow::new(facts.size)?,
         // As many as most functions have.
         caps: KVec::with_capacity(8, GFP_KERNEL)?,
@@ -124,6 +125,8 @@ pub(super) struct Walker<'a, H> {
     pub(super) hw: &'a H,
     /// Bytes of its configuration space.
     pub(super) size: u16,
+    /// MSI-X is hidden.
+    no_msix: bool,
     /// The copy that is being made.
     pub(super) shadow: Shadow,
     caps: KVec<Cap>,
@@ -243,6 +246,10 @@ impl<H: Hardware> Walker<'_, H> {
         let header = probe.word(0)?;
         let (id, next) = (header & 0xff, header >> 8);
         let shown = match caps::find(id, &probe)? {
+            Found::Shown((length, _)) if self.no_msix && id == caps::MSIX => {
+                self.hide(at, Extent::Bytes(length))?;
+                return Ok((next, false));
+            }
             Found::Shown(shown) => shown,
             Found::Hidden(extent) => {
                 self.hide(at, extent)?;

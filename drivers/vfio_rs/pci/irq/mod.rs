@@ -63,7 +63,7 @@ impl Open {
         match index {
             uapi::VFIO_PCI_INTX_IRQ_INDEX => self.config.lock().has_intx().into(),
             uapi::VFIO_PCI_MSI_IRQ_INDEX => self.msi_count,
-            uapi::VFIO_PCI_MSIX_IRQ_INDEX => self.msix.map_or(0, |table| table.count),
+            uapi::VFIO_PCI_MSIX_IRQ_INDEX => self.msix.map_or(0, |table| table.count()),
             uapi::VFIO_PCI_ERR_IRQ_INDEX | uapi::VFIO_PCI_REQ_IRQ_INDEX => 1,
             _ => 0,
         }

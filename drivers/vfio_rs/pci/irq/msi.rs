@@ -14,7 +14,10 @@ use super::{
     Irqs,
     Open, //
 };
-use crate::backend::MsiUser;
+use crate::{
+    backend::MsiUser,
+    pci::open::msix_table, //
+};
 
 /// Vectors that are on, and the backend's word that devices reach what they write to.
 pub(in crate::pci) struct Msi {
@@ -72,6 +75,10 @@ impl Open {
             return Ok(0);
         }
         let count = start.checked_add(fds.len()).ok_or(EINVAL)?;
+        // It may be a device that can be made to say something else than when it was opened.
+        if kind == MsiKind::MsiX && msix_table(self.pci())? != self.msix {
+            return Err(EINVAL);
+        }
         let user = MsiUser::new(&self.backend)?;
         let outcome = self.with_memory_and_pin(|| MsiVectors::alloc(self.pci(), kind, count))?;
         let mut vectors = match outcome {

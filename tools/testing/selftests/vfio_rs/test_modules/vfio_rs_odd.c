@@ -14,7 +14,7 @@
 #include <linux/unaligned.h>
 
 #define SPACE 4096
-#define VPD_SPACE 256
+#define CONVENTIONAL 256
 #define VPD_MAX 64
 
 static char *device;
@@ -37,6 +37,10 @@ static uint vpd;
 module_param(vpd, uint, 0444);
 MODULE_PARM_DESC(vpd, "Where among the bytes its VPD capability is");
 
+static uint msix;
+module_param(msix, uint, 0444);
+MODULE_PARM_DESC(msix, "Where among the bytes its MSI-X capability is");
+
 static bool gone;
 module_param(gone, bool, 0644);
 MODULE_PARM_DESC(gone, "Reads return ones and writes are lost");
@@ -44,6 +48,7 @@ MODULE_PARM_DESC(gone, "Reads return ones and writes are lost");
 static struct pci_dev *pdev;
 static struct pci_ops *old_ops;
 static int old_size;
+static u8 old_msix;
 static u8 fake[SPACE], vpd_data[VPD_MAX];
 static DECLARE_BITMAP(is_fake, SPACE);
 
@@ -121,7 +126,7 @@ static int __init odd_init(void)
 	struct device *dev;
 	char *text;
 
-	if (!device || (vpd && vpd > VPD_SPACE - PCI_CAP_VPD_SIZEOF))
+	if (!device || msix >= CONVENTIONAL || (vpd && vpd > CONVENTIONAL - PCI_CAP_VPD_SIZEOF))
 		return -EINVAL;
 	if (zero && zero < SPACE)
 		bitmap_set(is_fake, zero, SPACE - zero);
@@ -138,6 +143,9 @@ static int __init odd_init(void)
 	old_size = pdev->cfg_size;
 	if (size)
 		pdev->cfg_size = size;
+	old_msix = pdev->msix_cap;
+	if (msix)
+		pdev->msix_cap = msix;
 	memcpy(vpd_data, vpd_start, sizeof(vpd_start));
 	if (vpd)
 		bitmap_set(is_fake, vpd + PCI_VPD_ADDR, PCI_CAP_VPD_SIZEOF - PCI_VPD_ADDR);
@@ -155,6 +163,7 @@ static void __exit odd_exit(void)
 	/* Those that are still in odd_read() have interrupts off. */
 	synchronize_rcu();
 	pdev->vpd.cap = 0;
+	pdev->msix_cap = old_msix;
 	pdev->cfg_size = old_size;
 	pci_dev_put(pdev);
 }

@@ -13,6 +13,8 @@
 mod config;
 #[path = "../../../../../../drivers/vfio_rs/iova/mod.rs"]
 mod iova;
+#[path = "../../../../../../drivers/vfio_rs/pci/msix.rs"]
+mod msix;
 #[path = "../../../../../../drivers/vfio_rs/pci/name.rs"]
 mod name;
 #[path = "../../../../../../drivers/vfio_rs/pci/igd/opregion.rs"]

@@ -3,17 +3,22 @@
 //! spaces that end early, devices that are pulled out. A module makes edu have them.
 
 use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
+use vfio_client::Event;
 use vfio_client::config::{CAP_MSI, COMMAND, COMMAND_MEMORY, Config, VENDOR};
 use vfio_client::edu::Edu;
+use vfio_client::uapi::{VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX as MSIX};
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::modules::{ChangedEdu, Set};
-use vfio_rs_selftests::setup::{EDU, is_rust_stack};
-use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::setup::{EDU, Opened, is_rust_stack};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 const COMMAND_IO: u16 = 0x1;
 const CAP_VPD: u8 = 0x03;
+const CAP_MSIX: u8 = 0x11;
 const CAP_AF: u8 = 0x13;
 /// Where edu has none of its own registers, and where its capability of MSI is.
 const FREE: u64 = 0xc0;
@@ -166,6 +171,83 @@ fn hidden_capabilities() -> Outcome {
     Ok(())
 }
 
+/// edu with MSI-X of four vectors, and what it says of the table and the pending bits. It has one BAR, of 1 MiB.
+fn with_msix(table: u32, pending: u32) -> Result<ChangedEdu> {
+    let mut bytes = "bytes=34=c0,c0=11,c1=40,c2=3,c3=0".to_owned();
+    for (start, value) in [(0xc4, table), (0xc8, pending)] {
+        for (at, byte) in (start..).zip(value.to_le_bytes()) {
+            bytes += &format!(",{at:x}={byte:x}");
+        }
+    }
+    odd(&[&bytes, "msix=0xc0"])
+}
+
+fn enable_msix(opened: &Opened) -> Result<std::io::Result<i32>> {
+    let event = Event::new()?;
+    Ok(opened.device.enable_irqs(MSIX, &[event.as_raw_fd(); 4]))
+}
+
+/// The kernel would write vectors into what lies behind, another device's registers maybe.
+fn msix_outside_of_its_bar() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C lets the kernel write there");
+    }
+    for table in [0x10_0000, 0xf_ffd0, 0x2001, 0x2007] {
+        let odd = with_msix(table, 0x3000)?;
+        let mut log = Kmsg::now()?;
+        let opened = odd.open()?;
+        log.expect("MSI-X table is not inside a memory BAR")?;
+        let what = format!("table {table:#x}");
+        same(&what, opened.device.irq_info(MSIX)?.count, 0)?;
+        errno(&what, enable_msix(&opened)?, Errno::EINVAL)?;
+        let config = opened.device.config()?;
+        same(&what, config.find_cap(CAP_MSIX)?, None)?;
+        same("the next", config.find_cap(CAP_MSI)?, Some(MSI))?;
+        same("mappable", opened.device.region(0)?.cap_ids.len(), 0)?;
+        // All else works.
+        opened.device.enable_irqs(VFIO_PCI_MSI_IRQ_INDEX, &[-1])?;
+        Edu::new(&opened.device)?;
+    }
+    Ok(())
+}
+
+fn msix_inside_of_its_bar() -> Outcome {
+    // There are virtual functions that tell nonsense of the pending bits, which the kernel never looks at.
+    for (table, pending) in [(0x2000, 0x3000), (0xf_ffc0, 0x46_0007)] {
+        let odd = with_msix(table, pending)?;
+        let opened = odd.open()?;
+        let what = format!("table {table:#x}");
+        same(&what, opened.device.irq_info(MSIX)?.count, 4)?;
+        let config = opened.device.config()?;
+        same(&what, config.find_cap(CAP_MSIX)?, Some(FREE))?;
+        same(&what, enable_msix(&opened)?.context("enable")?, 0)?;
+        opened.device.disable_irqs(MSIX)?;
+    }
+    Ok(())
+}
+
+/// As some can be made to by their users.
+fn msix_that_moves() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C lets the kernel write there");
+    }
+    let odd = with_msix(0x2000, 0x3000)?;
+    let opened = odd.open()?;
+    let path = odd.pci.path().join("config");
+    let own = fs::OpenOptions::new().write(true).open(path)?;
+    for (table, expected) in [
+        (0x10_2000u32, Err(Errno::EINVAL)),
+        (0x3000, Err(Errno::EINVAL)),
+        (0x2000, Ok(0)),
+    ] {
+        own.write_all_at(&table.to_le_bytes(), FREE + 4)?;
+        let got = enable_msix(&opened)?;
+        let got = got.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)));
+        same(&format!("table {table:#x}"), got, expected)?;
+    }
+    Ok(())
+}
+
 /// I/O decoding that a device without I/O ports does not have looks as if it was lost by a reset.
 fn a_bit_that_does_not_stick() -> Outcome {
     if !is_rust_stack() {
@@ -214,6 +296,9 @@ suite!(
     a_space_that_ends_early,
     a_chain_without_an_end,
     hidden_capabilities,
+    msix_outside_of_its_bar,
+    msix_inside_of_its_bar,
+    msix_that_moves,
     a_bit_that_does_not_stick,
     pulled_out,
 );
