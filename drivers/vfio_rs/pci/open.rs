@@ -196,8 +196,8 @@ impl Open {
         }
         let memory = config.memory_enabled();
         let specific = match config.private() {
-            Some(asls) => igd::regions(asls),
-            None => Ok(SpecificRegions::new()),
+            Some(asls) if igd::is_in_place(pci) => igd::regions(asls),
+            _ => Ok(SpecificRegions::new()),
         };
         let worker = device.new_worker()?;
         let mappable: [_; 6] = from_fn(|bar| MappableBar::new(pci, bar as u32).ok());

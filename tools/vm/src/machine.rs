@@ -148,6 +148,8 @@ fn kernel_command_line(options: &Options) -> String {
     }
     if options.icount {
         line += " tsc=reliable nokaslr";
+    } else {
+        line += " memmap=64K$0xe000000"; // as if firmware kept it, for vfio_rs_igd
     }
     if options.kernel == Kernel::Debug {
         line += " kasan_multi_shot";
@@ -259,7 +261,8 @@ fn default_devices(args: &mut Args, files: &Files, bridged: bool) {
     }
     args.add("-object memory-backend-ram,id=shm0,size=64M,share=on");
     args.add("-device ivshmem-plain,id=ivshmem0,addr=0x13,memdev=shm0");
-    args.add("-device edu,id=edu0,addr=0x10");
+    // Where Intel graphics is, as which vfio_rs_igd has it go.
+    args.add("-device edu,id=edu0,addr=0x2");
     args.add("-device edu,id=edu1,addr=0x11.0,multifunction=on");
     args.add("-device edu,id=edu2,addr=0x11.1");
     args.add("-netdev hubport,id=net0,hubid=1 -netdev hubport,id=net1,hubid=1");

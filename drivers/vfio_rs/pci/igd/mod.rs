@@ -8,9 +8,10 @@
 //! | 2nd    | the configuration space of the host bridge: `bridge.rs`                       |
 //! | 3rd    | that of the LPC bridge                                                        |
 //!
-//! The device's register ASLS has the OpRegion's address. The kernel believes it and reads memory by
-//! it, so a user must not be able to set it for whoever opens the device next: [`ASLS`] is the user's
-//! own copy, whether or not it has an address.
+//! The device's register ASLS has the OpRegion's address, by which the kernel reads memory. Any device
+//! can claim to be Intel's, so it is asked at the one place where this graphics is, and what it names must
+//! be memory that firmware keeps. A user must not be able to set it for whoever opens the device next:
+//! [`ASLS`] is the user's own copy, whether or not it has an address, and at any place.
 //!
 //! Stands for drivers/vfio/pci/vfio_pci_igd.c. Takes no lock.
 
@@ -49,6 +50,13 @@ pub(super) const ASLS: u16 = 0xfc;
 /// Whether it is a display of Intel's.
 pub(super) fn is_intel_display(pci: &PciDevice) -> bool {
     pci.vendor() == INTEL && pci.class() >> 16 == DISPLAY
+}
+
+/// Whether a device is where the processor's own graphics is.
+pub(super) fn is_in_place(pci: &PciDevice) -> bool {
+    const SLOT: u8 = 0x02;
+
+    PciDevice::find(0, 0, SLOT, 0).is_some_and(|graphics| graphics == *pci)
 }
 
 /// The regions of a display whose register ASLS has the value `asls`. What is not there is left

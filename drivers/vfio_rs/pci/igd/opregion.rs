@@ -31,9 +31,12 @@ const V2_0: u16 = 0x0200;
 /// The version from which on `RVDA` is a distance.
 const V2_1: u16 = 0x0201;
 
-/// Memory that firmware may change at any time.
+/// Most bytes of a VBT elsewhere; those that are known have some ten KiB.
+const VBT_MAX: u32 = 1 << 20;
+
+/// Memory that firmware keeps, and may change at any time.
 pub(crate) trait Memory: Sized {
-    /// `len` bytes at the physical address `at`. `ENOMEM` if they cannot be had.
+    /// `len` bytes at the physical address `at`. `EINVAL` if they are not all kept by firmware, `ENOMEM`.
     fn map(at: u64, len: usize) -> Result<Self>;
 
     /// Reads; `EINVAL` beyond the end.
@@ -55,7 +58,8 @@ impl<M: Memory> OpRegion<M> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is none, or it says that its VBT is beyond the end of memory; `ENOMEM`.
+    /// `EINVAL` if there is none, it or its VBT is not in memory that firmware keeps, or the VBT is too
+    /// large; `ENOMEM`.
     pub(crate) fn new(at: u64) -> Result<Self> {
         let base = M::map(at, SIZE)?;
         if bytes_at::<_, 16>(&base, 0)? != *SIGNATURE {
@@ -135,6 +139,9 @@ fn vbt_place<M: Memory>(base: &M, at: u64) -> Result<Option<(u64, usize)>> {
         _ => at.checked_add(rvda).ok_or(EINVAL)?,
     };
     start.checked_add(rvds.into()).ok_or(EINVAL)?;
+    if rvds > VBT_MAX {
+        return Err(EINVAL);
+    }
     Ok(Some((start, rvds as usize)))
 }
 
@@ -158,6 +165,16 @@ mod tests {
     const VBT: u64 = 0x1_2345_0000;
     const VBT_LEN: u32 = 0x1c01;
 
+    /// How large it is.
+    fn rvds(at: u64) -> u32 {
+        match at.wrapping_sub(BASE) >> 32 {
+            10 => VBT_MAX,
+            11 => VBT_MAX.saturating_add(1),
+            12 => u32::MAX,
+            _ => VBT_LEN,
+        }
+    }
+
     /// Which version and size the OpRegion at an address has, and where its VBT is. There is no
     /// state in a test's memory, so the address says it all.
     fn firmware(at: u64) -> (u16, u32, u64) {
@@ -171,6 +188,7 @@ mod tests {
             6 => (0x0100, 0x40_0000, 0),
             7 => (0x0100, 0, 0),
             8 => (0x0300, 8, u64::MAX),
+            10..13 => (0x0200, 8, VBT),
             _ => (0x0200, 8, u64::MAX),
         }
     }
@@ -194,7 +212,7 @@ mod tests {
                 replace(&mut byte, at, KIB, &kib.to_le_bytes());
                 replace(&mut byte, at, VERSION, &version.to_le_bytes());
                 replace(&mut byte, at, RVDA, &rvda.to_le_bytes());
-                replace(&mut byte, at, RVDS, &VBT_LEN.to_le_bytes());
+                replace(&mut byte, at, RVDS, &rvds(self.at).to_le_bytes());
             }
             let [byte] = byte;
             byte
@@ -280,6 +298,14 @@ mod tests {
     fn a_vbt_beyond_all_memory_is_refused() {
         assert_eq!(case(8).err(), Some(EINVAL));
         assert_eq!(case(9).err(), Some(EINVAL));
+    }
+
+    #[test]
+    fn a_vbt_has_bounds() -> Result {
+        assert_eq!(case(10)?.size(), 8192 + u64::from(VBT_MAX));
+        assert_eq!(case(11).err(), Some(EINVAL));
+        assert_eq!(case(12).err(), Some(EINVAL));
+        Ok(())
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod faults;
 pub mod harness;
+pub mod igd;
 pub mod irq;
 pub mod kmsg;
 pub mod kworkers;

@@ -134,7 +134,14 @@ impl ChangedEdu {
     /// # Errors
     /// As [`TestModule::load`], or what kept the device from being bound.
     pub fn new(module: &'static str, arguments: &[&str]) -> Result<Self> {
-        let pci = EDU.find()?;
+        Self::of(EDU.find()?, module, arguments)
+    }
+
+    /// As [`ChangedEdu::new`], for a certain device.
+    ///
+    /// # Errors
+    /// As [`ChangedEdu::new`].
+    pub fn of(pci: PciDevice, module: &'static str, arguments: &[&str]) -> Result<Self> {
         pci.bind_vfio()?;
         let device = format!("device={}", pci.address);
         let module = TestModule::load(module, &[&[device.as_str()], arguments].concat())?;

@@ -4,7 +4,8 @@
  *
  * The device named by the parameter "device" gets other ids, in the kernel's eyes
  * only, and its register ASLS the address of an OpRegion, which this module makes
- * with a VBT behind a hole. Bytes that mean nothing are a pattern, so that
+ * with a VBT behind a hole: in memory that the kernel was told to leave alone, or
+ * in its own, where no firmware has it. Bytes that mean nothing are a pattern, so that
  * vfio_rs_igd knows what to find. All is taken back when the module goes, so no
  * user may have the device open then.
  */
@@ -46,14 +47,21 @@ static uint vbt;
 module_param(vbt, uint, 0444);
 MODULE_PARM_DESC(vbt, "Bytes of the VBT outside of the OpRegion");
 
+static ulong reserved;
+module_param(reserved, ulong, 0444);
+MODULE_PARM_DESC(reserved, "64 KiB of memory that the kernel leaves alone, 0 for its own");
+
 static struct pci_dev *pdev;
 static u8 *opregion;
+static phys_addr_t phys;
+static ulong vbt_at;
 static u16 old_vendor;
 static u32 old_class, old_asls;
 
-static void igd_fill(phys_addr_t phys)
+static void igd_fill(void)
 {
-	u64 rvda = version == 0x0200 ? phys + VBT : VBT;
+	u64 where = vbt_at ? vbt_at : phys + VBT;
+	u64 rvda = version == 0x0200 ? where : where - phys;
 	unsigned int i;
 
 	for (i = 0; i < PAGE_SIZE << ORDER; i++)
@@ -66,10 +74,41 @@ static void igd_fill(phys_addr_t phys)
 	put_unaligned_le32(vbt, opregion + 0x3c2);
 }
 
+static int set_vbt_at(const char *value, const struct kernel_param *kp)
+{
+	int ret = param_set_ulong(value, kp);
+
+	if (!ret && opregion)
+		igd_fill();
+	return ret;
+}
+
+static const struct kernel_param_ops vbt_at_ops = {
+	.set = set_vbt_at,
+	.get = param_get_ulong,
+};
+module_param_cb(vbt_at, &vbt_at_ops, &vbt_at, 0644);
+MODULE_PARM_DESC(vbt_at, "Where the OpRegion says that the VBT is, if that is not true");
+
+static u8 *get_memory(void)
+{
+	if (reserved)
+		return memremap(reserved, PAGE_SIZE << ORDER, MEMREMAP_WB);
+	/* The register has 32 bits. */
+	return (u8 *)__get_free_pages(GFP_KERNEL | GFP_DMA32, ORDER);
+}
+
+static void put_memory(void)
+{
+	if (reserved)
+		memunmap(opregion);
+	else
+		free_pages((unsigned long)opregion, ORDER);
+}
+
 static int __init igd_init(void)
 {
 	struct device *dev;
-	phys_addr_t phys;
 
 	if (!device || vbt > (PAGE_SIZE << ORDER) - VBT)
 		return -EINVAL;
@@ -77,14 +116,13 @@ static int __init igd_init(void)
 	if (!dev)
 		return -ENODEV;
 	pdev = to_pci_dev(dev);
-	/* The register has 32 bits. */
-	opregion = (u8 *)__get_free_pages(GFP_KERNEL | GFP_DMA32, ORDER);
+	opregion = get_memory();
 	if (!opregion) {
 		pci_dev_put(pdev);
 		return -ENOMEM;
 	}
-	phys = virt_to_phys(opregion);
-	igd_fill(phys);
+	phys = reserved ? reserved : virt_to_phys(opregion);
+	igd_fill();
 	old_vendor = pdev->vendor;
 	old_class = pdev->class;
 	pci_read_config_dword(pdev, ASLS, &old_asls);
@@ -100,7 +138,7 @@ static void __exit igd_exit(void)
 	pci_write_config_dword(pdev, ASLS, old_asls);
 	pdev->class = old_class;
 	pdev->vendor = old_vendor;
-	free_pages((unsigned long)opregion, ORDER);
+	put_memory();
 	pci_dev_put(pdev);
 }
 module_exit(igd_exit);

@@ -129,7 +129,7 @@ impl Firmware {
             _ => u128::from(self.at) + u128::from(self.rvda),
         };
         let end = start + u128::from(self.rvds);
-        if end > u128::from(u64::MAX) {
+        if end > u128::from(u64::MAX) || self.rvds > 1 << 20 {
             return Err(EINVAL);
         }
         let base = u128::from(self.at);

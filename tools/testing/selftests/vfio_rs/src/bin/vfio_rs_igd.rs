@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The regions of Intel graphics: OpRegion and VBT, host bridge, LPC bridge. A module makes edu look like it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
@@ -12,13 +12,12 @@ use vfio_client::region::Region;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_rs_selftests::faults::Faults;
+use vfio_rs_selftests::igd::{ASLS, Graphics, PLACE, config_of, reserved};
 use vfio_rs_selftests::kmsg::Kmsg;
-use vfio_rs_selftests::modules::ChangedEdu;
-use vfio_rs_selftests::setup::{Bound, EDU, Opened, PAGE, is_rust_stack, read_trimmed};
+use vfio_rs_selftests::modules::Set;
+use vfio_rs_selftests::setup::{Bound, EDU, IVSHMEM, PAGE, all_edus, is_rust_stack, read_trimmed};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
-/// The register with the OpRegion's address.
-const ASLS: u64 = 0xfc;
 /// Bytes of the OpRegion.
 const OPREGION_SIZE: usize = 8192;
 /// Where the module puts the VBT, from the start of the OpRegion.
@@ -45,6 +44,12 @@ const WITH_VBT: Firmware = Firmware {
 };
 
 impl Firmware {
+    fn graphics(self) -> Result<Graphics> {
+        let version = format!("version={}", self.version);
+        let vbt = format!("vbt={}", self.vbt);
+        Graphics::new(&[&version, &vbt])
+    }
+
     /// What a user must find.
     fn expected(self) -> Vec<u8> {
         let mut all: Vec<u8> = (0..VBT + self.vbt)
@@ -69,55 +74,6 @@ impl Firmware {
     }
 }
 
-/// A device that looks like Intel graphics.
-struct Graphics(ChangedEdu);
-
-impl Graphics {
-    fn new(arguments: &[&str]) -> Result<Self> {
-        Ok(Self(ChangedEdu::new("vfio_rs_igd", arguments)?))
-    }
-
-    fn with(firmware: Firmware) -> Result<Self> {
-        let version = format!("version={}", firmware.version);
-        let vbt = format!("vbt={}", firmware.vbt);
-        Self::new(&[&version, &vbt])
-    }
-
-    fn open(&self) -> Result<Opened> {
-        self.0.open()
-    }
-
-    /// As [`Graphics::open`]; skips if the kernel has no such regions.
-    fn open_full(&self) -> Result<Opened> {
-        let opened = self.open()?;
-        if !is_rust_stack() && opened.device.info()?.num_regions == VFIO_PCI_NUM_REGIONS {
-            skip!("a kernel without CONFIG_VFIO_PCI_IGD");
-        }
-        Ok(opened)
-    }
-
-    fn config(&self) -> Result<File> {
-        config_of(&self.0.pci.address)
-    }
-
-    /// The register as the device has it.
-    fn asls(&self) -> Result<u32> {
-        let mut bytes = [0; 4];
-        self.config()?.read_exact_at(&mut bytes, ASLS)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn set_asls(&self, value: u32) -> Outcome {
-        Ok(self.config()?.write_all_at(&value.to_le_bytes(), ASLS)?)
-    }
-}
-
-fn config_of(address: &str) -> Result<File> {
-    let path = PciDevice::at(address).path().join("config");
-    let file = OpenOptions::new().read(true).write(true).open(&path);
-    file.with_context(|| path.display().to_string())
-}
-
 fn bridge(index: u32) -> &'static str {
     if index == HOST {
         "0000:00:00.0"
@@ -127,7 +83,7 @@ fn bridge(index: u32) -> &'static str {
 }
 
 fn what_they_are() -> Outcome {
-    let graphics = Graphics::with(WITH_VBT)?;
+    let graphics = WITH_VBT.graphics()?;
     let opened = graphics.open_full()?;
     let device = &opened.device;
     same("regions", device.info()?.num_regions, 12)?;
@@ -211,7 +167,7 @@ fn opregion_and_vbt_are_one() -> Outcome {
         (0x0300, 1),
     ] {
         let firmware = Firmware { version, vbt };
-        let graphics = Graphics::with(firmware)?;
+        let graphics = firmware.graphics()?;
         let opened = graphics.open_full()?;
         let region = opened.device.region(OPREGION)?;
         let expected = firmware.expected();
@@ -225,7 +181,7 @@ fn opregion_and_vbt_are_one() -> Outcome {
 /// A guest's firmware talks to the graphics by it, so it must not be a snapshot.
 fn bridges_are_read_through() -> Outcome {
     let mut rng = Rng::with_seed(5);
-    let graphics = Graphics::with(PLAIN)?;
+    let graphics = PLAIN.graphics()?;
     let opened = graphics.open_full()?;
     for index in [HOST, LPC] {
         let region = opened.device.region(index)?;
@@ -246,7 +202,7 @@ fn bridges_are_read_through() -> Outcome {
 }
 
 fn misuse() -> Outcome {
-    let graphics = Graphics::with(PLAIN)?;
+    let graphics = PLAIN.graphics()?;
     let opened = graphics.open_full()?;
     let device = &opened.device;
     let mut buf = [0; 64];
@@ -288,7 +244,7 @@ fn misuse() -> Outcome {
 }
 
 fn asls_is_a_copy() -> Outcome {
-    let graphics = Graphics::with(PLAIN)?;
+    let graphics = PLAIN.graphics()?;
     let real = graphics.asls()?;
     for _ in 0..2 {
         let opened = graphics.open_full()?;
@@ -308,7 +264,7 @@ fn asls_is_a_copy() -> Outcome {
 
 /// Else a user sets the address of what the next open reads.
 fn asls_is_a_copy_without_opregion() -> Outcome {
-    let graphics = Graphics::with(PLAIN)?;
+    let graphics = PLAIN.graphics()?;
     let address = graphics.asls()?;
     for none in [0, u32::MAX] {
         graphics.set_asls(none)?;
@@ -330,10 +286,10 @@ fn asls_is_a_copy_without_opregion() -> Outcome {
 fn bad_firmware_is_refused() -> Outcome {
     for argument in ["sign=n", "kib=0"] {
         let graphics = Graphics::new(&[argument])?;
-        let (_container, group) = Bound::new(graphics.0.pci.clone())?.attach(VFIO_TYPE1v2_IOMMU)?;
+        let (_container, group) = Bound::new(graphics.pci().clone())?.attach(VFIO_TYPE1v2_IOMMU)?;
         for _ in 0..2 {
             let mut log = Kmsg::now()?;
-            let device = group.device(&graphics.0.pci.address);
+            let device = group.device(&graphics.pci().address);
             if !is_rust_stack() && device.is_ok() {
                 skip!("a kernel without CONFIG_VFIO_PCI_IGD");
             }
@@ -342,13 +298,89 @@ fn bad_firmware_is_refused() -> Outcome {
         }
         // The device is as it was.
         graphics.set_asls(0)?;
-        let device = group.device(&graphics.0.pci.address)?;
+        let device = group.device(&graphics.pci().address)?;
         same("regions", device.info()?.num_regions, VFIO_PCI_NUM_REGIONS)?;
         device.config()?.update_command(0, 2)?;
         let bar = device.region(0)?;
         ensure!(device.read32(&bar, 0)? != u32::MAX, "BAR 0 does not answer");
     }
     Ok(())
+}
+
+/// The first line of /proc/iomem with `text` in it: the address where that starts.
+fn iomem(text: &str) -> Result<u64> {
+    let all = fs::read_to_string("/proc/iomem")?;
+    let line = all.lines().find(|line| line.contains(text));
+    let Some(line) = line else {
+        skip!("no {text} in /proc/iomem");
+    };
+    let start = line.trim().split('-').next().unwrap_or_default();
+    Ok(u64::from_str_radix(start, 16)?)
+}
+
+/// A device can claim to be Intel's and name any address.
+fn memory_of_others_is_refused() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C reads any memory");
+    }
+    let end = reserved()? + 0x1_0000;
+    let bar = IVSHMEM.find()?.resource(2)?.0;
+    for (reserved, version) in [(0, 0x0100), (reserved()?, 0x0200), (reserved()?, 0x0201)] {
+        let arguments = [
+            format!("reserved={reserved:#x}"),
+            format!("version={version}"),
+            "vbt=0x1000".to_owned(),
+        ];
+        let graphics = Graphics::anywhere(&arguments.each_ref().map(String::as_str))?;
+        let pci = graphics.pci();
+        let (_container, group) = Bound::new(pci.clone())?.attach(VFIO_TYPE1v2_IOMMU)?;
+        for (what, at) in [
+            ("code of the kernel", iomem("Kernel code")?),
+            ("free memory", end),
+            ("half of it", end - 0xfff),
+            ("memory before it", end - 0x1_0100),
+            ("a BAR", bar),
+            ("configuration space", iomem("PCI ECAM")?),
+            ("an interrupt controller", 0xfee0_0000),
+            ("nothing", 0xf_0000_0000),
+            ("the end of all", 0u64.wrapping_sub(0x1000)),
+        ]
+        .into_iter()
+        .take(if reserved == 0 { 1 } else { 9 })
+        {
+            // As a distance it may wrap around, and is refused for that.
+            let _at = Set::new("vfio_rs_igd", "vbt_at", &at.to_string())?;
+            let what = format!("a VBT in {what}, version {version:#x}, OpRegion at {reserved:#x}");
+            errno(&what, group.device(&pci.address), Errno::EINVAL)?;
+        }
+        if reserved == 0 {
+            continue;
+        }
+        // To the last byte.
+        let _at = Set::new("vfio_rs_igd", "vbt_at", &(end - 0x1000).to_string())?;
+        let device = group.device(&pci.address)?;
+        same("size", device.region(OPREGION)?.size, 8192 + 0x1000)?;
+    }
+    Ok(())
+}
+
+/// It is a part of the processor, at one place.
+fn elsewhere_it_is_none() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C does not mind where it is");
+    }
+    let edu = all_edus()?.into_iter().find(|edu| edu.address != PLACE);
+    let edu = edu.context("one edu only")?;
+    let reserved = format!("reserved={:#x}", reserved()?);
+    let graphics = Graphics::of(edu, &[&reserved])?;
+    let real = graphics.asls()?;
+    let opened = graphics.open()?;
+    let regions = opened.device.info()?.num_regions;
+    same("regions", regions, VFIO_PCI_NUM_REGIONS)?;
+    // Another driver may not mind either.
+    let config = opened.device.config()?;
+    config.write32(ASLS, 0x1234)?;
+    same("the device's", graphics.asls()?, real)
 }
 
 fn others_have_none() -> Outcome {
@@ -370,9 +402,9 @@ fn others_have_none() -> Outcome {
 
 fn open_with_faults() -> Outcome {
     let faults = Faults::new()?;
-    let graphics = Graphics::with(WITH_VBT)?;
-    let (_container, group) = Bound::new(graphics.0.pci.clone())?.attach(VFIO_TYPE1v2_IOMMU)?;
-    let open = || group.device(&graphics.0.pci.address);
+    let graphics = WITH_VBT.graphics()?;
+    let (_container, group) = Bound::new(graphics.pci().clone())?.attach(VFIO_TYPE1v2_IOMMU)?;
+    let open = || group.device(&graphics.pci().address);
     faults.sweep(
         "open of graphics",
         &[Errno::ENOMEM, Errno::EFAULT],
@@ -397,6 +429,8 @@ suite!(
     asls_is_a_copy,
     asls_is_a_copy_without_opregion,
     bad_firmware_is_refused,
+    memory_of_others_is_refused,
+    elsewhere_it_is_none,
     others_have_none,
     open_with_faults,
 );
