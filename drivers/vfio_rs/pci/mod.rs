@@ -12,6 +12,7 @@
 //! | `name.rs`     | how users name a device; pure                               |
 //! | `dev_set.rs`  | the devices that are reset together                         |
 //! | `open.rs`     | its state from the first open to the last close             |
+//! | `command.rs`  | its command register while the kernel needs its memory      |
 //! | `power.rs`    | its power states                                            |
 //! | `reset.rs`    | its resets                                                  |
 //! | `reset_gate.rs`| how its users are kept off it in a reset, whoever makes it |
@@ -38,6 +39,7 @@
 
 mod bar;
 mod bar_dma;
+mod command;
 mod config;
 mod config_io;
 mod denylist;

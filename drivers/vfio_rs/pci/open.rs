@@ -54,7 +54,7 @@ use crate::{
 /// Offset of the command register and two of its bits, `include/uapi/linux/pci_regs.h`.
 pub(super) const COMMAND: u16 = 0x04;
 pub(super) const COMMAND_MEMORY: u16 = 0x2;
-const COMMAND_INTX_DISABLE: u16 = 0x400;
+pub(super) const COMMAND_INTX_DISABLE: u16 = 0x400;
 
 /// The state of a device that is open.
 #[pin_data]
@@ -321,40 +321,6 @@ impl Open {
     /// The PCI device.
     pub(super) fn pci(&self) -> &PciDevice {
         self.device.pci()
-    }
-
-    /// Runs `f` with the device answering memory accesses, whatever the user set.
-    pub(super) fn with_memory<T>(&self, f: impl FnOnce() -> T) -> T {
-        let _memory = self.settled(|| self.memory.write());
-        let command = self.switch_memory_on();
-        let result = f();
-        if command & COMMAND_MEMORY == 0 {
-            self.pci().write_config_word(COMMAND, command);
-        }
-        result
-    }
-
-    /// As [`with_memory`](Self::with_memory), for what switches the pin on or off in the device, as
-    /// the kernel does with MSIs: the pin is as before, and off where nobody would listen to it.
-    pub(super) fn with_memory_and_pin<T>(&self, f: impl FnOnce() -> T) -> T {
-        let _memory = self.settled(|| self.memory.write());
-        let mut command = self.switch_memory_on();
-        let result = f();
-        if self.intx != IntxMask::AtController {
-            command |= COMMAND_INTX_DISABLE;
-        }
-        self.pci().write_config_word(COMMAND, command);
-        result
-    }
-
-    /// Returns the command register as it was.
-    fn switch_memory_on(&self) -> u16 {
-        let command = self.pci().read_config_word(COMMAND);
-        if command & COMMAND_MEMORY == 0 {
-            self.pci()
-                .write_config_word(COMMAND, command | COMMAND_MEMORY);
-        }
-        command
     }
 }
 

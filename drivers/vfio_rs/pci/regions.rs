@@ -14,6 +14,7 @@ use vfio_kernel::{
 
 use super::{
     bar::Bar,
+    command::PinUser,
     rom_images,
     specific::{
         Kind,
@@ -145,7 +146,9 @@ impl Open {
                 }
                 if self.window(bar).is_some() {
                     info.flags |= uapi::VFIO_REGION_INFO_FLAG_MMAP;
-                    info.msix_mappable = self.msix.is_some_and(|table| !table.bytes_in(bar).is_empty());
+                    info.msix_mappable = self
+                        .msix
+                        .is_some_and(|table| !table.bytes_in(bar).is_empty());
                     if self.bar(bar).is_ok_and(Bar::may_combine) {
                         info.write_combining = Some(info.offset | WRITE_COMBINING);
                     }
@@ -177,10 +180,15 @@ impl Open {
     /// Bytes of the ROM region, which may be more than the ROM fills; 0 if there is no ROM in it.
     fn rom_size(&self) -> u64 {
         match self.pci().rom() {
-            Some((RomKind::Bar, size)) => self.with_memory(|| match self.map_rom() {
-                Ok(_) => size,
-                Err(_) => 0,
-            }),
+            Some((RomKind::Bar, size)) => {
+                let irqs = self.irqs.lock();
+                let found = self.with_memory(PinUser::of(&irqs), || self.map_rom().is_ok());
+                if found {
+                    size
+                } else {
+                    0
+                }
+            }
             Some((RomKind::Shadow, size)) => size,
             None => 0,
         }

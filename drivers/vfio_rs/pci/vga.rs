@@ -84,7 +84,7 @@ impl Open {
         &self,
         offset: u64,
         len: usize,
-        mut f: impl FnMut(&mut [u8], u64, &VgaMap) -> Result,
+        f: impl FnMut(&mut [u8], u64, &VgaMap) -> Result,
     ) -> Result<usize> {
         if !self.has_vga() {
             return Err(EINVAL);
@@ -92,6 +92,20 @@ impl Open {
         let (range, start, left) = range_at(offset).ok_or(EINVAL)?;
         let len = len.min(usize::try_from(left)?);
         let map = VgaMap::new(self.pci(), range)?;
+        let result = self.vga_pieces(&map, start, len, f);
+        // The arbiter reads the command register and writes it.
+        self.restore_intx_pin();
+        result
+    }
+
+    /// Runs `f` for pieces of `len` bytes, `start` bytes into a range.
+    fn vga_pieces(
+        &self,
+        map: &VgaMap,
+        start: u64,
+        len: usize,
+        mut f: impl FnMut(&mut [u8], u64, &VgaMap) -> Result,
+    ) -> Result<usize> {
         let mut buf = [0; PIECE];
         let mut done = 0usize;
         while done < len {
@@ -100,7 +114,7 @@ impl Open {
                 .ok_or(EINVAL)?;
             // The arbiter changes the command register, which a reset restores.
             self.gate.wait_killable()?;
-            match f(bytes, start.wrapping_add(done as u64), &map) {
+            match f(bytes, start.wrapping_add(done as u64), map) {
                 // Interrupted while another had the ranges: what is done is done.
                 Err(ERESTARTSYS) if done != 0 => break,
                 ret => ret?,

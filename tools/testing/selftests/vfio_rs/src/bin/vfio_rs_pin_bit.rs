@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use vfio_client::config::{COMMAND, COMMAND_MEMORY};
 use vfio_client::irq::IrqData;
+use vfio_client::uapi::VFIO_PCI_ROM_REGION_INDEX;
 use vfio_client::{Edu, Event};
 use vfio_rs_selftests::pin::{DISABLE, INTX, MASK, Pin, UNMASK, real_disable};
 use vfio_rs_selftests::race::race_while;
@@ -34,6 +35,14 @@ fn lose(opened: &Opened, bit: u16) -> Outcome {
     let word = u16::from_le_bytes(word) & !DISABLE | bit;
     config.write_all_at(&word.to_le_bytes(), COMMAND)?;
     Ok(())
+}
+
+/// Whether memory is on in the device.
+fn real_memory(opened: &Opened) -> Result<u16> {
+    let config = std::fs::File::open(opened.bound.pci.path().join("config"))?;
+    let mut word = [0; 2];
+    config.read_exact_at(&mut word, COMMAND)?;
+    Ok(u16::from_le_bytes(word) & COMMAND_MEMORY)
 }
 
 fn act(opened: &Opened, action: u32) -> Outcome {
@@ -103,6 +112,33 @@ fn put_right_by_who_writes() -> Outcome {
     Ok(())
 }
 
+/// The kernel switches memory on to look for a ROM, and then off again, by the register as it was before.
+fn put_right_by_who_looks_for_a_rom() -> Outcome {
+    need_our_stack()?;
+    let opened = E1000E.open()?;
+    let device = &opened.device;
+    let look = || -> Outcome {
+        let rom = device.region(VFIO_PCI_ROM_REGION_INDEX)?;
+        ensure!(rom.size != 0, "no ROM");
+        Ok(())
+    };
+    device.config()?.update_command(COMMAND_MEMORY, 0)?;
+    lose(&opened, 0)?;
+    look()?;
+    same("nobody listens", real_disable(&opened)?, DISABLE)?;
+    let event = Event::new()?;
+    device.enable_irqs(INTX, &[event.as_raw_fd()])?;
+    lose(&opened, DISABLE)?;
+    look()?;
+    same("unmasked", real_disable(&opened)?, 0)?;
+    act(&opened, MASK)?;
+    lose(&opened, 0)?;
+    look()?;
+    same("masked", real_disable(&opened)?, DISABLE)?;
+    act(&opened, UNMASK)?;
+    same("memory", real_memory(&opened)?, 0)
+}
+
 /// The pin is set up, masked and unmasked while its device is in D3hot; what it had configured comes back when it leaves.
 fn in_d3hot() -> Outcome {
     for kind in [E1000E, IGB] {
@@ -168,6 +204,7 @@ fn memory_stays_on() -> Outcome {
 suite!(
     masked_by_the_next_interrupt,
     put_right_by_who_writes,
+    put_right_by_who_looks_for_a_rom,
     in_d3hot,
     memory_stays_on,
 );
