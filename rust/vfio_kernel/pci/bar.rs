@@ -15,6 +15,7 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use super::{
+    device::bit,
     IoMem,
     PciDevice, //
 };
@@ -106,14 +107,19 @@ impl PciDevice {
         if bar > 6 {
             return None;
         }
-        // SAFETY: `self` holds a reference and there is such a resource; BARs do not move while a
-        // driver is bound.
-        let res = unsafe { &*bindings::vfio_rs_pci_resource(self.as_ptr(), bar) };
-        if res.end == 0 && res.start == 0 {
+        // SAFETY: `self` holds a reference and there is such a resource. It does not move while a
+        // driver is bound. But the flags of a ROM change, and so does what links it to others, so no
+        // reference to it is made.
+        let (start, end, flags) = unsafe {
+            let res = bindings::vfio_rs_pci_resource(self.as_ptr(), bar);
+            let flags = (&raw const (*res).flags).read_volatile();
+            ((*res).start, (*res).end, flags)
+        };
+        if end == 0 && start == 0 {
             return None;
         }
-        let len = res.end.checked_sub(res.start)?.checked_add(1)?;
-        Some((res.start, len, res.flags))
+        let len = end.checked_sub(start)?.checked_add(1)?;
+        Some((start, len, flags))
     }
 }
 
@@ -169,14 +175,18 @@ unsafe impl Sync for PageRest {}
 
 impl PageRest {
     fn reserve(dev: &PciDevice, bar: u32) -> Result<Self> {
-        // SAFETY: `dev` holds a reference; BARs do not move while a driver is bound.
-        let bar = unsafe { &*bindings::vfio_rs_pci_resource(dev.as_ptr(), bar) };
-        let parent = NonNull::new(bar.parent).ok_or(ENODEV)?;
+        let (start, len, flags) = dev.resource(bar).ok_or(ENODEV)?;
+        // SAFETY: `dev` holds a reference; a BAR stays in its parent while a driver is bound.
+        let parent = unsafe {
+            let bar = bindings::vfio_rs_pci_resource(dev.as_ptr(), bar);
+            (&raw const (*bar).parent).read_volatile()
+        };
+        let parent = NonNull::new(parent).ok_or(ENODEV)?;
         let res = bindings::resource {
             name: c"vfio sub-page reserved".as_char_ptr(),
-            start: bar.end.wrapping_add(1),
-            end: bar.start.wrapping_add(PAGE_SIZE as u64 - 1),
-            flags: bar.flags,
+            start: start.wrapping_add(len),
+            end: start.wrapping_add(PAGE_SIZE as u64 - 1),
+            flags,
             ..pin_init::zeroed()
         };
         let res = KBox::new(Opaque::new(res), GFP_KERNEL)?;

@@ -8,7 +8,10 @@ use kernel::{
     prelude::*, //
 };
 
-use super::PciDevice;
+use super::{
+    device::field,
+    PciDevice, //
+};
 
 /// The last id of a standard capability that the kernel knows.
 pub const CAP_ID_MAX: u32 = bindings::PCI_CAP_ID_MAX;
@@ -139,8 +142,7 @@ impl PciDevice {
     }
 
     fn config_place(&self, offset: u16) -> Result<(*mut bindings::pci_bus, c_uint, c_int)> {
-        let raw = self.raw();
-        Ok((raw.bus, raw.devfn, place(offset)?))
+        Ok((field!(self, bus), field!(self, devfn), place(offset)?))
     }
 
     /// Reads a word for the driver itself; all ones if the device is gone, or beyond the end.

@@ -26,6 +26,33 @@ impl PartialEq for PciDevice {
     }
 }
 
+/// Reads a field of a device's `struct pci_dev`, once.
+///
+/// No reference to the struct is made, as others write to it. Most of the fields that are read are set
+/// when the device is found; but the PCI core has `irq` name another line while there are MSIs,
+/// `current_state` follows the device, and `slot` comes and goes with drivers of slots. So what is
+/// returned is what the field had at some moment, and no more.
+macro_rules! field {
+    ($dev:expr, $field:ident) => {{
+        let dev: *mut kernel::bindings::pci_dev = $dev.as_ptr();
+        // SAFETY: The device is alive, as `PciDevice` holds a reference. The field is an integer or a
+        // raw pointer that is read by one load.
+        unsafe { (&raw const (*dev).$field).read_volatile() }
+    }};
+}
+pub(super) use field;
+
+/// Reads a bit field of a device's `struct pci_dev`: one that is set when the device is found. Others
+/// beside it may change, so no reference is made here either.
+macro_rules! bit {
+    ($dev:expr, $getter:ident) => {{
+        let dev: *mut kernel::bindings::pci_dev = $dev.as_ptr();
+        // SAFETY: The device is alive, as `PciDevice` holds a reference; the call reads bytes.
+        unsafe { kernel::bindings::pci_dev::$getter(dev) != 0 }
+    }};
+}
+pub(super) use bit;
+
 impl PciDevice {
     /// # Safety
     ///
@@ -40,12 +67,6 @@ impl PciDevice {
         core::ptr::from_ref::<pci::Device>(&self.0)
             .cast_mut()
             .cast()
-    }
-
-    pub(super) fn raw(&self) -> &bindings::pci_dev {
-        // SAFETY: `self` holds a reference. The fields read through this are set when the device
-        // is found and do not change while a driver is bound.
-        unsafe { &*self.as_ptr() }
     }
 
     /// The device as the driver core knows it.
@@ -70,17 +91,17 @@ impl PciDevice {
 
     /// Vendor id.
     pub fn vendor(&self) -> u16 {
-        self.raw().vendor
+        field!(self, vendor)
     }
 
     /// Device id; that of the physical function's VF device for a virtual function.
     pub fn device_id(&self) -> u16 {
-        self.raw().device
+        field!(self, device)
     }
 
     /// Base class, class and programming interface, a byte each.
     pub fn class(&self) -> u32 {
-        self.raw().class
+        field!(self, class)
     }
 
     /// The function at an address, if there is one.
@@ -103,12 +124,12 @@ impl PciDevice {
 
     /// Size of the configuration space in bytes: 256 or 4096; less for a few devices.
     pub fn cfg_size(&self) -> usize {
-        self.raw().cfg_size as usize
+        field!(self, cfg_size) as usize
     }
 
     /// Whether it is an endpoint (header type 0).
     pub fn is_endpoint(&self) -> bool {
-        u32::from(self.raw().hdr_type) == bindings::PCI_HEADER_TYPE_NORMAL
+        u32::from(field!(self, hdr_type)) == bindings::PCI_HEADER_TYPE_NORMAL
     }
 
     /// Whether it is a virtual function.
@@ -125,12 +146,12 @@ impl PciDevice {
 
     /// Where the MSI-X capability is, 0 if there is none.
     pub fn msix_cap(&self) -> u8 {
-        self.raw().msix_cap
+        field!(self, msix_cap)
     }
 
     /// Where the MSI capability is, 0 if there is none.
     pub fn msi_cap(&self) -> u8 {
-        self.raw().msi_cap
+        field!(self, msi_cap)
     }
 
     /// Whether the device's DMA can be kept coherent with the CPU's caches.
@@ -154,9 +175,9 @@ impl PciDevice {
         to_result(unsafe { bindings::pci_enable_device(self.as_ptr()) })
     }
 
-    /// The interrupt line behind the pin.
+    /// The interrupt line behind the pin; a vector's while MSIs are on.
     pub(super) fn irq(&self) -> u32 {
-        self.raw().irq
+        field!(self, irq)
     }
 
     /// Lets the device raise its pin, or not.

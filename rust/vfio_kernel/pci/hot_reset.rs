@@ -8,7 +8,10 @@ use kernel::{
 };
 use vfio_bindings as bindings;
 
-use super::PciDevice;
+use super::{
+    device::field,
+    PciDevice, //
+};
 
 /// What a reset through the bridge above a device reaches.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,11 +40,13 @@ pub struct PciAddress {
 impl PciDevice {
     /// How far a reset through the bridge above goes; `None` if there can be none. May sleep.
     pub fn reset_scope(&self) -> Option<ResetScope> {
-        // SAFETY: The device is alive, so its slot, if any, and its bus are.
+        let (bus, slot) = (field!(self, bus), field!(self, slot));
+        // SAFETY: The device is alive, and so is its bus. Its slot, if any, is as long as the driver of the
+        // slot stays; the PCI core does not ask for more when it resets one.
         unsafe {
-            if bindings::pci_probe_reset_slot(self.raw().slot) == 0 {
+            if bindings::pci_probe_reset_slot(slot) == 0 {
                 Some(ResetScope::Slot)
-            } else if bindings::pci_probe_reset_bus(self.raw().bus) == 0 {
+            } else if bindings::pci_probe_reset_bus(bus) == 0 {
                 Some(ResetScope::Bus)
             } else {
                 None
@@ -52,28 +57,28 @@ impl PciDevice {
     /// Which devices are reset with this one, by a name. The name holds as long as one of them is
     /// bound. May sleep.
     pub fn reset_set(&self) -> ResetSetId {
-        let raw = self.raw();
-        // SAFETY: The device is alive, so its slot, if any, and its bus are.
-        let alone = unsafe { bindings::vfio_rs_pci_is_root_bus(raw.bus) } || self.is_virtfn();
+        let (bus, slot) = (field!(self, bus), field!(self, slot));
+        // SAFETY: The device is alive, and so is its bus.
+        let alone = unsafe { bindings::vfio_rs_pci_is_root_bus(bus) } || self.is_virtfn();
         ResetSetId(if alone {
             self.as_ptr() as usize
-        // SAFETY: As above.
-        } else if unsafe { bindings::pci_probe_reset_slot(raw.slot) } == 0 {
-            raw.slot as usize
+        // SAFETY: As in `reset_scope`.
+        } else if unsafe { bindings::pci_probe_reset_slot(slot) } == 0 {
+            slot as usize
         } else {
-            raw.bus as usize
+            bus as usize
         })
     }
 
     /// Where the device is.
     pub fn address(&self) -> PciAddress {
-        let raw = self.raw();
-        // SAFETY: The device is alive, so its bus is.
+        let (bus, devfn) = (field!(self, bus), field!(self, devfn));
+        // SAFETY: The device is alive, so its bus is, whose number does not change.
         unsafe {
             PciAddress {
-                segment: bindings::vfio_rs_pci_domain_nr(raw.bus) as u16,
-                bus: (*raw.bus).number,
-                devfn: raw.devfn as u8,
+                segment: bindings::vfio_rs_pci_domain_nr(bus) as u16,
+                bus: (*bus).number,
+                devfn: devfn as u8,
             }
         }
     }
@@ -85,21 +90,18 @@ impl PciDevice {
     where
         F: FnMut(&PciDevice) -> Result,
     {
+        let bus = field!(self, bus);
         let mut walk = Walk {
             f,
             slot: match scope {
-                ResetScope::Slot => self.raw().slot,
+                ResetScope::Slot => field!(self, slot),
                 ResetScope::Bus => core::ptr::null(),
             },
             result: Ok(()),
         };
         // SAFETY: The bus is alive; `visit::<F>` gets the walk back, which outlives the call.
         unsafe {
-            bindings::pci_walk_bus(
-                self.raw().bus,
-                Some(visit::<F>),
-                core::ptr::from_mut(&mut walk).cast(),
-            )
+            bindings::pci_walk_bus(bus, Some(visit::<F>), core::ptr::from_mut(&mut walk).cast())
         };
         walk.result
     }

@@ -74,7 +74,7 @@ impl PciDevice {
 
     /// Whether there is an interrupt line behind the pin.
     pub fn has_irq(&self) -> bool {
-        !matches!(self.irq(), 0 | bindings::IRQ_NOTCONNECTED)
+        is_line(self.irq())
     }
 }
 
@@ -91,11 +91,12 @@ impl Intx {
         in_device: bool,
         disabled: bool,
     ) -> Result<Self> {
-        if !dev.has_irq() {
+        // Read once: MSIs put another there.
+        let irq = dev.irq();
+        if !is_line(irq) {
             return Err(ENODEV);
         }
         let name = CString::try_from_fmt(fmt!("vfio-intx({})", dev.name_str()))?;
-        let irq = dev.irq();
         let state = State {
             eventfd: shared(eventfd)?,
             masked: disabled,
@@ -235,6 +236,10 @@ impl Intx {
             self.inner.unmask();
         }
     }
+}
+
+fn is_line(irq: u32) -> bool {
+    !matches!(irq, 0 | bindings::IRQ_NOTCONNECTED)
 }
 
 /// An eventfd that can be signalled after the lock around it was dropped.

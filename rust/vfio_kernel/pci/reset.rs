@@ -9,7 +9,10 @@ use kernel::{
 };
 use vfio_bindings as bindings;
 
-use super::PciDevice;
+use super::{
+    device::field,
+    PciDevice, //
+};
 use crate::log;
 
 /// `PCI_D3hot` of `include/linux/pci.h`.
@@ -78,7 +81,7 @@ impl PciDevice {
             return Err(EINVAL);
         }
         // Of a device that does not answer the PCI core says so each time.
-        let cap = u16::from(self.raw().pm_cap);
+        let cap = u16::from(field!(self, pm_cap));
         if cap != 0
             && self.read_config_word(cap.wrapping_add(PM_CTRL)) == u16::MAX
             && !log::may_log(log::Subject::Failures)
@@ -94,16 +97,15 @@ impl PciDevice {
     pub fn forgets_in_d3(&self) -> bool {
         const NO_SOFT_RESET: u16 = 0x8;
 
-        let cap = u16::from(self.raw().pm_cap);
+        let cap = u16::from(field!(self, pm_cap));
         cap != 0 && self.read_config_word(cap.wrapping_add(PM_CTRL)) & NO_SOFT_RESET == 0
     }
 
     /// Whether the device is in D3hot or deeper, where it answers no memory access.
     pub fn is_asleep(&self) -> bool {
-        // SAFETY: The device is alive. The state is written by `set_power_state` and by resets,
-        // under the caller's lock.
-        let state = unsafe { (&raw const (*self.as_ptr()).current_state).read_volatile() };
-        state >= D3HOT
+        // Written by `set_power_state` and resets of ours, under the caller's lock, and by the PM core and
+        // resets of others, whenever they like.
+        field!(self, current_state) >= D3HOT
     }
 
     /// Sets the maximum read request size to `bytes`, but not below the maximum payload size.

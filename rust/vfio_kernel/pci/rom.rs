@@ -10,6 +10,7 @@ use kernel::prelude::*;
 use vfio_bindings as bindings;
 
 use super::{
+    device::field,
     IoMem,
     PciDevice, //
 };
@@ -40,8 +41,8 @@ impl PciDevice {
     }
 
     fn shadow_rom(&self) -> Option<(u64, u64)> {
-        let raw = self.raw();
-        (raw.rom != 0 && raw.romlen != 0).then_some((raw.rom, raw.romlen as u64))
+        let (phys, len) = (field!(self, rom), field!(self, romlen) as u64);
+        (phys != 0 && len != 0).then_some((phys, len))
     }
 }
 

@@ -17,6 +17,7 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use super::{
+    device::field,
     IoMem,
     PciDevice, //
 };
@@ -66,7 +67,7 @@ impl PciDevice {
     }
 
     fn is_vga(&self) -> bool {
-        self.raw().class >> 8 == kernel_bindings::PCI_CLASS_DISPLAY_VGA
+        field!(self, class) >> 8 == kernel_bindings::PCI_CLASS_DISPLAY_VGA
     }
 
     /// Takes a display over from the console, and takes part in the arbitration for it. With `hidden`
