@@ -35,6 +35,7 @@ use super::{
     },
     open::COMMAND,
     power::{
+        Access,
         Memory,
         MemoryGuard, //
     },
@@ -82,7 +83,12 @@ impl Open {
     /// # Errors
     ///
     /// `EFAULT` beyond the end or if the user's memory is not there; `EINTR`.
-    pub(super) fn config_read(&self, offset: u64, mut writer: UserSliceWriter) -> Result<usize> {
+    pub(super) fn config_read(
+        &self,
+        offset: u64,
+        access: &Access,
+        mut writer: UserSliceWriter,
+    ) -> Result<usize> {
         let len = writer.len();
         self.check_config_range(offset, len)?;
         let mut small = [0; SMALL];
@@ -97,19 +103,28 @@ impl Open {
         let hw = RealConfig {
             device: &self.device,
         };
-        loop {
-            self.pci().wait_config();
-            let turns = self.gate.turns();
-            let read = self.config.lock().read(&hw, offset, data);
-            // What was read from a device in a reset is worth nothing.
-            if self.gate.was_open_since(turns) {
-                read?;
-                break;
-            }
-            self.gate.wait_killable()?;
+        self.read_settled(&hw, offset, data)?;
+        if !access.is_kept() && self.may_sleep.load(Relaxed) {
+            // The device may have fallen asleep meanwhile, and then says nothing true.
+            let _awake = self.awake()?;
+            self.read_settled(&hw, offset, data)?;
         }
         writer.write_slice(data)?;
         Ok(len)
+    }
+
+    /// Reads while the device is not being reset.
+    fn read_settled(&self, hw: &RealConfig<'_>, offset: u64, data: &mut [u8]) -> Result {
+        loop {
+            self.pci().wait_config();
+            let turns = self.gate.turns();
+            let read = self.config.lock().read(hw, offset, data);
+            // What was read from a device in a reset is worth nothing.
+            if self.gate.was_open_since(turns) {
+                return read;
+            }
+            self.gate.wait_killable()?;
+        }
     }
 
     /// Writes `offset` bytes into the configuration space, and does what the user asks for by it.

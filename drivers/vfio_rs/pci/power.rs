@@ -75,6 +75,11 @@ impl Access {
         Self(Some(awake))
     }
 
+    /// Whether the device is kept awake.
+    pub(super) fn is_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether that is still so.
     pub(super) fn holds(&self, memory: &Memory) -> bool {
         self.0.is_some() || memory.low_power.is_none()
@@ -156,7 +161,9 @@ impl Open {
     }
 
     /// As [`awake`](Self::awake), but for nothing where the user does not let the device sleep. He
-    /// may from then on, so the access has to ask [`Access::holds`] with `memory` locked.
+    /// may from then on, so the access has to ask [`Access::holds`] with `memory` locked. If it does
+    /// not, the access is one that begins just now, and wakes the device up; so this is for those
+    /// that are one access to the device. Any other keeps it awake from its first to its last.
     ///
     /// # Errors
     ///

@@ -22,7 +22,10 @@ use vfio_kernel::pci::{
 };
 
 use super::{
-    power::Access,
+    power::{
+        Access,
+        Memory, //
+    },
     Open,
     Region, //
 };
@@ -44,9 +47,8 @@ impl Open {
         let place = Region::at(pos)?;
         match place {
             (Region::Config, offset) => {
-                // A device that falls asleep meanwhile answers this all the same.
-                let _access = self.access()?;
-                self.config_read(offset, writer)
+                let access = self.access()?;
+                self.config_read(offset, &access, writer)
             }
             (Region::Bar(bar), offset) => {
                 self.bar_access(bar, offset, len, |piece| piece.read_to(&mut writer))
@@ -105,7 +107,7 @@ impl Open {
         let (size, memory) = *self.bar_kinds.get(bar as usize).ok_or(EINVAL)?;
         let len = clamp(len, offset, size)?;
         let io = self.bar(bar)?.io()?;
-        let access = match memory {
+        let access = match memory && is_one(offset, len) {
             true => self.access()?,
             false => self.awake().map(Access::kept)?,
         };
@@ -168,6 +170,11 @@ pub(super) fn width_at(at: u64, left: u64, widest: IoWidth) -> IoWidth {
         .unwrap_or(IoWidth::W1)
 }
 
+/// Whether `len` bytes at `at` are one access to the device.
+fn is_one(at: u64, len: usize) -> bool {
+    len <= IoWidth::W8 as usize && len.is_power_of_two() && at & (len as u64).wrapping_sub(1) == 0
+}
+
 /// A part of the device that is accessed.
 struct Window<'a> {
     open: &'a Open,
@@ -217,16 +224,29 @@ impl Window<'_> {
         (Kind::Io(width), width as usize)
     }
 
-    /// Runs `f` while the device answers; `EIO` if its memory is disabled, or if its user lets it
-    /// sleep just now. Waits for a reset.
+    /// Runs `f` while the device answers; `EIO` if its memory is disabled. Waits for a reset.
     fn locked<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
         let open = self.open;
         let memory = open.settled_killable(|| open.memory.read())?;
-        if self.in_memory && !(self.access.holds(&memory) && open.answers(&memory)) {
-            return Err(EIO);
+        if !self.in_memory {
+            return f();
         }
-        f()
+        if self.access.holds(&memory) {
+            return if_answers(open, &memory, f);
+        }
+        drop(memory);
+        // Its user lets it sleep since this access began, which is therefore one that wakes it up.
+        let _awake = open.awake()?;
+        let memory = open.settled_killable(|| open.memory.read())?;
+        if_answers(open, &memory, f)
     }
+}
+
+fn if_answers<T>(open: &Open, memory: &Memory, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    if !open.answers(memory) {
+        return Err(EIO);
+    }
+    f()
 }
 
 #[derive(Clone, Copy)]

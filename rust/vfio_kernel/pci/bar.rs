@@ -15,7 +15,6 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use super::{
-    device::bit,
     IoMem,
     PciDevice, //
 };

@@ -42,17 +42,6 @@ macro_rules! field {
 }
 pub(super) use field;
 
-/// Reads a bit field of a device's `struct pci_dev`: one that is set when the device is found. Others
-/// beside it may change, so no reference is made here either.
-macro_rules! bit {
-    ($dev:expr, $getter:ident) => {{
-        let dev: *mut kernel::bindings::pci_dev = $dev.as_ptr();
-        // SAFETY: The device is alive, as `PciDevice` holds a reference; the call reads bytes.
-        unsafe { kernel::bindings::pci_dev::$getter(dev) != 0 }
-    }};
-}
-pub(super) use bit;
-
 impl PciDevice {
     /// # Safety
     ///

@@ -4,6 +4,7 @@
 //!
 //! The C stack is the oracle: every test passes on it unchanged, so an errno here is what Linux returns.
 
+pub mod absent;
 pub mod check;
 pub mod faults;
 pub mod harness;

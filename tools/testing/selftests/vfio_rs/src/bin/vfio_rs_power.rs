@@ -2,6 +2,7 @@
 //! Sleep: of devices that nobody uses, of those whose user puts them to sleep, and of those whose user lets them.
 
 use std::os::fd::AsRawFd;
+use std::thread::scope;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -10,6 +11,7 @@ use vfio_client::sys;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
 use vfio_client::{Device, Event};
+use vfio_rs_selftests::absent::Absent;
 use vfio_rs_selftests::setup::{
     E1000E, EDU, GLANCE, IGB, Kind, NVME, Opened, PAGE, PATIENCE, is_rust_stack, read_trimmed,
     slowness,
@@ -359,6 +361,66 @@ fn interrupt_pin_sleeps_too() -> Outcome {
     Ok(())
 }
 
+/// An access that its own user's memory keeps from going on, while another thread lets the device sleep: it is one to a
+/// device that is awake.
+fn an_access_under_way_goes_on() -> Outcome {
+    const LIVENESS: u64 = 4;
+    for (kind, len, write) in [
+        (IGB, 64, false),
+        (IGB, 4, false),
+        (EDU, 4, true),
+        (EDU, 64, true),
+    ] {
+        let what = format!(
+            "{} of {len} bytes of {}",
+            ["read", "write"][usize::from(write)],
+            kind.name
+        );
+        let opened = kind.open()?;
+        let (device, pci) = (&opened.device, &opened.bound.pci);
+        need_runtime_pm(pci)?;
+        device.config()?.update_command(0, COMMAND_MEMORY)?;
+        let bar = device.region(0)?;
+        let at = if write { LIVENESS } else { 0 };
+        if write {
+            device.write(&bar, LIVENESS, &1u32.to_le_bytes())?;
+        }
+        let absent = Absent::behind(1)?;
+        // All of it for one access, half of it for more.
+        let ahead = if len == 4 { 0 } else { 32 };
+        let (addr, offset) = (absent.page() - ahead, (bar.offset + at) as i64);
+        let fd = device.as_raw_fd();
+        let got = scope(|scope| -> Result<_> {
+            let access = scope.spawn(move || {
+                let buf = addr as *mut libc::c_void;
+                // SAFETY: reads or writes mapped memory that nobody else has; all bytes are good.
+                Errno::result(unsafe {
+                    match write {
+                        false => libc::pread(fd, buf, len, offset),
+                        true => libc::pwrite(fd, buf, len, offset),
+                    }
+                })
+            });
+            let entered = absent.wait_wanted().and_then(|()| Ok(enter(device)?));
+            std::thread::sleep(GLANCE);
+            let status = sysfs(pci, "power/runtime_status")?;
+            absent.let_come()?;
+            entered?;
+            if len == 64 {
+                same(&what, status.as_str(), "active")?;
+            }
+            Ok(access.join().expect("the access panicked"))
+        })?;
+        same(&what, got, Ok(len as isize))?;
+        await_status(pci, "suspended")?;
+        if write {
+            same(&what, device.read32(&bar, LIVENESS)?, !0)?;
+            await_status(pci, "suspended")?;
+        }
+    }
+    Ok(())
+}
+
 suite!(
     unused_devices_sleep,
     idle_d3_can_be_disabled,
@@ -368,4 +430,5 @@ suite!(
     wakeup_is_told,
     maps_are_revoked,
     interrupt_pin_sleeps_too,
+    an_access_under_way_goes_on,
 );

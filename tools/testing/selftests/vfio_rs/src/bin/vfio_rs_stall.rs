@@ -3,59 +3,17 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vfio_client::DmaBuf;
 use vfio_client::uapi::*;
+use vfio_rs_selftests::absent::Absent;
 use vfio_rs_selftests::merge::{EduGroup, edu_groups};
 use vfio_rs_selftests::pamu::joined;
 use vfio_rs_selftests::process::{self, Child, Latch};
-use vfio_rs_selftests::setup::{Bound, E1000E, IGB, IOVA, PAGE, PATIENCE, slowness};
+use vfio_rs_selftests::setup::{Bound, E1000E, IGB, IOVA, PATIENCE, slowness};
 use vfio_rs_selftests::{Outcome, Result, ensure, suite};
-
-/// Memory whose page does not come until it is told to, by userfaultfd(2).
-struct Absent {
-    buf: DmaBuf,
-    fd: OwnedFd,
-}
-
-impl Absent {
-    fn new() -> Result<Self> {
-        let buf = DmaBuf::new(PAGE as usize)?;
-        // SAFETY: takes flags and returns a new descriptor.
-        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) })?;
-        // SAFETY: the descriptor is new.
-        let fd = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) };
-        let absent = Self { buf, fd };
-        absent.call(0xc018_aa3f, [0xaa, 0, 0, 0])?;
-        let missing = 1;
-        absent.call(0xc020_aa00, [absent.buf.addr(), PAGE, missing, 0])?;
-        Ok(absent)
-    }
-
-    fn call(&self, nr: libc::c_ulong, mut words: [u64; 4]) -> Outcome {
-        // SAFETY: UFFDIO_API, REGISTER and ZEROPAGE have structs of that size or less, about memory of ours.
-        Errno::result(unsafe { libc::ioctl(self.fd.as_raw_fd(), nr, &mut words) })?;
-        Ok(())
-    }
-
-    /// Waits until somebody wants the page.
-    fn wait_wanted(&self) -> Outcome {
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        let time = PollTimeout::try_from(PATIENCE * slowness())?;
-        ensure!(poll(&mut fds, time)? == 1, "nobody wants the page");
-        Ok(())
-    }
-
-    fn let_come(&self) -> Outcome {
-        self.call(0xc020_aa04, [self.buf.addr(), PAGE, 0, 0])
-    }
-}
 
 /// Waits until a task, a name in /proc, sleeps so that only what it waits for wakes it; not in passing.
 fn wait_stuck(task: &str) -> Outcome {
