@@ -75,6 +75,18 @@ pub(super) enum Version {
     V2,
 }
 
+impl Version {
+    /// Whether an unmap of `range` takes a `mapping` that has an address in it; if not it stays as a
+    /// whole.
+    #[inline]
+    fn takes(self, range: IovaRange, mapping: IovaRange) -> bool {
+        match self {
+            Self::V1 => range.start() <= mapping.start(),
+            Self::V2 => range.contains(&mapping),
+        }
+    }
+}
+
 /// See the module's documentation.
 #[pin_data]
 pub(super) struct Type1 {

@@ -162,19 +162,26 @@ impl Type1 {
                 continue;
             }
             let gone = match bitmap {
-                None => self.choose(&mut maps, left, &mut departures),
+                None => self.choose(&mut maps, range, left, &mut departures),
                 Some(_) => None,
             };
-            // v1: a mapping that starts before the range stays, and so does all behind it. In v2
-            // such a one was made meanwhile, and is not this call's business.
             let found = match gone {
                 Some(span) => span,
                 None => match maps.ranges.first_overlap(left) {
-                    Some(found) if found.start() >= range.start() => found,
-                    _ => return Ok(unmapped),
+                    Some(found) => found,
+                    None => return Ok(unmapped),
                 },
             };
             let next = left.above(&found);
+            if gone.is_none() && !self.version.takes(range, found) {
+                // v1: so does all behind it. v2: it was made meanwhile, and is not this call's
+                // business.
+                left = match (self.version, next) {
+                    (Version::V2, Some(next)) => next,
+                    _ => return Ok(unmapped),
+                };
+                continue;
+            }
             if gone.is_some() {
                 let count = departures.count() as u32;
                 drop(maps);
@@ -200,21 +207,24 @@ impl Type1 {
         }
     }
 
-    /// Takes mappings out that can leave together, the first ones in `range`, and notes that they are
-    /// about to: it returns from the first of them to the last one.
+    /// Takes mappings out that can leave together, the first ones in what is `left` of `range`, and
+    /// notes that they are about to: it returns from the first of them to the last one.
     #[inline]
     fn choose(
         &self,
         maps: &mut Maps,
         range: IovaRange,
+        left: IovaRange,
         departures: &mut Departures,
     ) -> Option<IovaRange> {
         let mut all: Option<IovaRange> = None;
         let mut no_vaddr = 0usize;
-        let spare = maps.ranges.take_while(range, |found, entry| {
+        let spare = maps.ranges.take_while(left, |found, entry| {
             let start = all.unwrap_or(found).start();
             match entry {
-                Entry::Pages(io) if start >= range.start() && departures.has_room_for(io) => {
+                Entry::Pages(io)
+                    if self.version.takes(range, found) && departures.has_room_for(io) =>
+                {
                     no_vaddr = no_vaddr.wrapping_add(usize::from(io.mark()));
                 }
                 _ => return false,

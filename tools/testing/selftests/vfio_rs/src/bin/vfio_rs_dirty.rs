@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! VFIO_IOMMU_DIRTY_PAGES, and unmaps that tell which pages were dirty: every mapped page is, each time.
 
+use std::thread::scope;
+
 use nix::errno::Errno;
 use vfio_client::container::RawBitmap;
 use vfio_client::sys;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Group};
+use vfio_rs_selftests::absent::{Absent, Call};
 use vfio_rs_selftests::setup::{EDU, IOVA, PAGE};
 use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, suite};
 
@@ -298,6 +301,36 @@ fn unmap_checks() -> Outcome {
     same("still mapped", container.unmap(IOVA, 4 * PAGE)?, 4 * PAGE)
 }
 
+/// A mapping that is made in a hole of the range while an unmap is under way there, and reaches beyond the range, stays.
+fn unmap_against_a_map_beyond_its_end() -> Outcome {
+    let (container, _group, _bufs) = v2(&[(0, 1), (64, 1)])?;
+    let words = Absent::new(1)?;
+    let bitmap = RawBitmap {
+        pgsize: PAGE,
+        size: 16,
+        data: words.buf.addr(),
+    };
+    let other = DmaBuf::new(257 * PAGE as usize)?;
+    let at = IOVA + 65 * PAGE;
+    let unmapped = scope(|threads| {
+        let unmap = || Ok(container.unmap_dirty(0, IOVA, 128 * PAGE, bitmap)?);
+        let unmap = Call::begin(threads, unmap)?;
+        words.wait_wanted()?;
+        let map = Call::begin(threads, || Ok(container.map_buf(&other, at)?))?;
+        map.wait_done_or_stuck()?;
+        words.let_come()?;
+        map.end()?;
+        unmap.end()
+    })?;
+    same("unmapped", unmapped, 2 * PAGE)?;
+    let word = |at| u64::from_ne_bytes(words.buf.copy(at * 8, 8).try_into().unwrap_or_default());
+    same("bits", [word(0), word(1)], [1, 1])?;
+    for at in 2..PAGE as usize / 8 {
+        same(&format!("word {at} behind the bitmap"), word(at), 0)?;
+    }
+    same("the other", container.unmap(at, 257 * PAGE)?, 257 * PAGE)
+}
+
 fn tracks_what_comes_later() -> Outcome {
     let (container, _group, _bufs) = v2(&[(0, 1)])?;
     let later = DmaBuf::new(PAGE as usize)?;
@@ -346,6 +379,7 @@ suite!(
     bits_of_several_mappings,
     unmap_tells,
     unmap_checks,
+    unmap_against_a_map_beyond_its_end,
     tracks_what_comes_later,
     large_mapping,
 );

@@ -49,7 +49,7 @@ fn wait_for_oneself(
 ) -> Outcome {
     let (container, _first) = first.attach(VFIO_TYPE1v2_IOMMU)?;
     let (second, third) = (second.open_group()?, third.open()?);
-    let absent = Absent::new()?;
+    let absent = Absent::new(1)?;
     let (task, tasks) = channel();
     let (join, merge) = (task.clone(), task);
     scope(|threads| {
