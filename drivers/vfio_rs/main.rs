@@ -29,6 +29,7 @@ use vfio_kernel::{
     chardev::MiscNode,
     kvm,
     memtype::DebugFs,
+    owed::Owed,
     pci::{
         BusWatch,
         Offer, //
@@ -66,10 +67,12 @@ struct VfioRs {
     _container_node: MiscNode,
     _debugfs: DebugFs,
     _debug_files: DebugFiles,
+    _owed: Owed,
 }
 
 impl kernel::Module for VfioRs {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        let owed = Owed::start()?;
         kvm::serve(&uapi::KVM_FILES);
         let container_node = MiscNode::register(
             uapi::VFIO_MINOR,
@@ -93,6 +96,7 @@ impl kernel::Module for VfioRs {
             _container_node: container_node,
             _debugfs: DebugFs::create(),
             _debug_files: debug_files,
+            _owed: owed,
         })
     }
 }

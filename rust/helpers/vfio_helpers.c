@@ -14,6 +14,7 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/workqueue.h>
 
 #include "vfio_helpers.h"
 
@@ -103,6 +104,51 @@ void vfio_rs_unaccount_locked_vm(struct mm_struct *mm, unsigned long npages)
 	mmap_write_lock(mm);
 	__account_locked_vm(mm, npages, false, current, true);
 	mmap_write_unlock(mm);
+}
+
+/* The same, unless the lock is taken: mmap_write_lock() that does not wait. */
+bool vfio_rs_try_unaccount_locked_vm(struct mm_struct *mm, unsigned long npages)
+{
+	if (!down_write_trylock(&mm->mmap_lock))
+		return false;
+	mm_lock_seqcount_begin(mm);
+	__account_locked_vm(mm, npages, false, current, true);
+	mmap_write_unlock(mm);
+	return true;
+}
+
+/* The same, unless the task is being killed while it waits for the lock. */
+int vfio_rs_unaccount_locked_vm_killable(struct mm_struct *mm, unsigned long npages)
+{
+	int ret = mmap_write_lock_killable(mm);
+
+	if (ret)
+		return ret;
+	__account_locked_vm(mm, npages, false, current, true);
+	mmap_write_unlock(mm);
+	return 0;
+}
+
+static void (*vfio_rs_retry_func)(void);
+
+static void vfio_rs_retry_work(struct work_struct *work)
+{
+	vfio_rs_retry_func();
+}
+
+static DECLARE_DELAYED_WORK(vfio_rs_retry, vfio_rs_retry_work);
+
+/* Has a kernel thread call @func, always the same, in @ms or sooner. */
+void vfio_rs_retry_after(void (*func)(void), unsigned int ms)
+{
+	WRITE_ONCE(vfio_rs_retry_func, func);
+	queue_delayed_work(system_dfl_wq, &vfio_rs_retry, msecs_to_jiffies(ms));
+}
+
+/* Waits for it if it runs. */
+void vfio_rs_retry_stop(void)
+{
+	cancel_delayed_work_sync(&vfio_rs_retry);
 }
 
 /* Says that the current process may not lock @asked more bytes. */

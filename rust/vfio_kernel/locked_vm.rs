@@ -3,7 +3,8 @@
 //! Accounting of locked memory, `__account_locked_vm()` of `mm/util.c`.
 //!
 //! [`Tenant`] is whose memory it is and where, [`LockedVm`] how much of it. A tenant is counted by
-//! each of its mappings, so that these need no more than one pointer for both.
+//! each of its mappings, so that these need no more than one pointer for both. Giving back waits for
+//! nobody: see `owed.rs`.
 
 use core::{
     mem::ManuallyDrop,
@@ -11,24 +12,53 @@ use core::{
 };
 use kernel::{
     error::to_result,
-    mm::Mm,
+    list::{
+        impl_list_arc_safe,
+        impl_list_item,
+        AtomicTracker,
+        ListLinks,
+        TryNewListArc, //
+    },
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
     page::PAGE_SHIFT,
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::Atomic,
         Arc, //
     },
 };
 use vfio_bindings as bindings;
 
-use crate::iommu::IoSpace;
+use crate::{
+    iommu::IoSpace,
+    owed, //
+};
 
 /// A process that has memory in an I/O address space, and pays for it.
 ///
 /// Holds the process's `mm_struct` but not its memory, so the process may end before.
+#[pin_data]
 pub struct Tenant {
     pub(crate) space: Arc<IoSpace>,
     mm: ARef<Mm>,
+    /// Pages that are to be given back to it.
+    pub(crate) owed: Atomic<usize>,
+    #[pin]
+    links: ListLinks,
+    #[pin]
+    listed: AtomicTracker,
+}
+
+impl_list_arc_safe! {
+    impl ListArcSafe<0> for Tenant { tracked_by listed: AtomicTracker; }
+}
+
+impl_list_item! {
+    impl ListItem<0> for Tenant { using ListLinks { self.links }; }
 }
 
 impl Tenant {
@@ -43,7 +73,16 @@ impl Tenant {
         // SAFETY: `current` has this `mm`, so it is alive; the new reference keeps the struct.
         let mm = ARef::<Mm>::from(unsafe { Mm::from_raw(mm.as_ptr()) });
         let space = space.clone();
-        Ok(Arc::new(Self { space, mm }, GFP_KERNEL)?)
+        Arc::pin_init(
+            pin_init!(Self {
+                space,
+                mm,
+                owed: Atomic::new(0),
+                links <- ListLinks::new(),
+                listed <- AtomicTracker::new(),
+            }),
+            GFP_KERNEL,
+        )
     }
 
     /// Whether it is the current process.
@@ -53,19 +92,49 @@ impl Tenant {
         core::ptr::eq(self.mm.as_raw(), unsafe { bindings::vfio_rs_current_mm() })
     }
 
-    /// Gives back what `npages` pages were charged. May sleep; takes `mmap_lock` for writing.
-    pub(crate) fn uncharge(&self, npages: usize) {
+    /// Gives back what `npages` pages were charged, now or, if the process's `mmap_lock` is taken, soon.
+    #[inline]
+    pub(crate) fn uncharge(self: &Arc<Self>, npages: usize) {
+        if !self.try_uncharge(npages) && !owed::add(self, npages) {
+            // SAFETY: Of the current process, or one that is kept alive.
+            self.with_mm(|mm| unsafe { bindings::vfio_rs_unaccount_locked_vm(mm, npages) });
+        }
+    }
+
+    /// Gives back what `npages` pages were charged, unless the process's `mmap_lock` is taken.
+    #[inline]
+    pub(crate) fn try_uncharge(&self, npages: usize) -> bool {
+        // SAFETY: Of the current process, or one that is kept alive.
+        self.with_mm(|mm| unsafe { bindings::vfio_rs_try_unaccount_locked_vm(mm, npages) })
+            .unwrap_or(true)
+    }
+
+    /// Gives back what `npages` pages were charged; waits for the process's `mmap_lock`.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task is being killed.
+    pub(crate) fn uncharge_killable(&self, npages: usize) -> Result {
+        // SAFETY: Of the current process, or one that is kept alive.
+        let done = self
+            .with_mm(|mm| unsafe { bindings::vfio_rs_unaccount_locked_vm_killable(mm, npages) });
+        to_result(done.unwrap_or(0))
+    }
+
+    /// Calls `f` with the process's `mm_struct`, which is alive; `None` if it is not, and has no count to
+    /// correct.
+    #[inline]
+    fn with_mm<T>(&self, f: impl FnOnce(*mut bindings::mm_struct) -> T) -> Option<T> {
         let mm = self.mm.as_raw();
         // The memory of the current process is alive; that of another one has to be kept so.
-        let own = self.is_current();
-        let alive = if own { None } else { self.mm.mmget_not_zero() };
-        if !own && alive.is_none() {
-            // A process that is gone has no count to correct.
-            return;
+        if self.is_current() {
+            return Some(f(mm));
         }
-        // SAFETY: `mm` is alive, see above. Giving back takes no killable lock, as it may not fail.
-        unsafe { bindings::vfio_rs_unaccount_locked_vm(mm, npages) };
+        // Maybe it ends here, which takes long.
+        let alive = MmWithUser::into_mmput_async(self.mm.mmget_not_zero()?);
+        let done = f(mm);
         drop(alive);
+        Some(done)
     }
 }
 
@@ -89,7 +158,15 @@ impl LockedVm {
             return Err(ESRCH);
         }
         // SAFETY: `current` has this `mm`, so it is alive.
-        to_result(unsafe { bindings::vfio_rs_account_locked_vm(tenant.mm.as_raw(), npages) })?;
+        let account = || unsafe { bindings::vfio_rs_account_locked_vm(tenant.mm.as_raw(), npages) };
+        if let Err(err) = to_result(account()) {
+            // It may be that something is owed to it.
+            if err != ENOMEM || !owed::is_pending() {
+                return Err(err);
+            }
+            owed::settle();
+            to_result(account())?;
+        }
         Ok(Self { tenant, npages })
     }
 

@@ -31,6 +31,7 @@ pub mod mmap;
 pub mod module_ref;
 pub mod mutex;
 pub mod nospec;
+pub mod owed;
 pub mod params;
 pub mod pci;
 pub mod pin;

@@ -19,6 +19,7 @@ use vfio_kernel::{
         FileOps,
         FileOpsTable, //
     },
+    owed,
 };
 
 use super::container_nr as nr;
@@ -44,7 +45,11 @@ impl FileOps for Container {
             nr::CHECK_EXTENSION => Ok(this.check_extension(arg.value()).into()),
             nr::SET_IOMMU => this.set_iommu(arg.value()).map(|()| 0),
             // ERRNO: EINVAL for all others until SET_IOMMU, as vfio_fops_unl_ioctl().
-            _ => this.backend().ok_or(EINVAL)?.ioctl(cmd, arg),
+            _ => {
+                let result = this.backend().ok_or(EINVAL)?.ioctl(cmd, arg);
+                owed::settle();
+                result
+            }
         }
     }
 }
