@@ -83,11 +83,11 @@ impl KvmFile for GroupFile {
 impl Drop for GroupFile {
     fn drop(&mut self) {
         let mut state = self.group.state().lock();
-        state.leave_container();
+        let leftover = state.leave_container();
         state.opener = None;
         let members = state.members.disband();
         drop(state);
         // Closes their files, maybe, which is not for under a lock.
-        drop(members);
+        drop((members, leftover));
     }
 }

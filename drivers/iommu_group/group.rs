@@ -35,7 +35,12 @@ use crate::{
         Backend,
         Fence, //
     },
-    container::Container,
+    container::{
+        attach_patiently,
+        Container,
+        Leftover,
+        NotNow, //
+    },
     pci::Device, //
 };
 
@@ -287,32 +292,40 @@ impl Group {
     /// `EINVAL` if the group is in a container, `EBUSY` if it has joined another, `ENODEV` if its
     /// last device was unbound, what `container` and the container itself say. Groups that joined it
     /// come along, or all stay where they are.
-    pub(crate) fn set_container(
+    pub(crate) fn set_container(&self, container: impl Fn() -> Result<Arc<Container>>) -> Result {
+        attach_patiently(|| self.try_set_container(&container))
+    }
+
+    fn try_set_container(
         &self,
-        container: impl FnOnce() -> Result<Arc<Container>>,
-    ) -> Result {
+        container: impl Fn() -> Result<Arc<Container>>,
+    ) -> Result<(), NotNow> {
+        let mut leftover = Leftover::none();
         let mut state = self.state.lock();
         state.check(Op::SetContainer)?;
         let iommu_group = state.alive()?;
         let container = container()?;
-        let attached = self.check_drivers();
+        let attached = self.check_drivers().map_err(NotNow::from);
         let attached = attached
             .and_then(|()| container.attach_group(iommu_group, self.fence, Sharing::Optional));
+        let was_busy = matches!(attached, Err(NotNow::Failed(EBUSY)));
         let all = match attached {
             Ok(()) => state
                 .members
-                .attach(&container)
-                .inspect_err(|_| container.detach_group(iommu_group)),
+                .attach(&container, &mut leftover)
+                .inspect_err(|_| leftover.add(container.detach_group(iommu_group))),
             Err(err) => Err((None, err)),
         };
-        state.was_busy = attached == Err(EBUSY);
+        state.was_busy = was_busy;
         if all.is_ok() {
             state.container = Some(container);
         }
         drop(state);
-        all.map_err(|(member, err)| {
-            member.as_deref().unwrap_or(self).log_refusal(err);
-            err
+        all.map_err(|(member, why)| {
+            if let NotNow::Failed(err) = why {
+                member.as_deref().unwrap_or(self).log_refusal(err);
+            }
+            why
         })
     }
 
@@ -325,7 +338,9 @@ impl Group {
     pub(crate) fn unset_container(&self) -> Result {
         let mut state = self.state.lock();
         state.check(Op::UnsetContainer)?;
-        state.leave_container();
+        let leftover = state.leave_container();
+        drop(state);
+        drop(leftover);
         Ok(())
     }
 
@@ -447,26 +462,29 @@ impl State {
     }
 
     /// Takes the group and those that joined it out.
-    pub(super) fn leave_container(&mut self) {
+    pub(super) fn leave_container(&mut self) -> Leftover {
         let Some(container) = self.container.take() else {
-            return;
+            return Leftover::none();
         };
-        self.members.detach(&container);
+        let mut leftover = self.members.detach(&container);
         if let Some(group) = &self.iommu_group {
-            container.detach_group(group);
+            leftover.add(container.detach_group(group));
         }
         self.cut_off = false;
+        leftover
     }
 
     /// The last device was unbound. Groups that joined go on without the leader's devices.
-    pub(super) fn revoke(&mut self) {
-        if let (Some(container), Some(group)) = (&self.container, &self.iommu_group) {
-            container.detach_group(group);
-        }
+    pub(super) fn revoke(&mut self) -> Leftover {
+        let leftover = match (&self.container, &self.iommu_group) {
+            (Some(container), Some(group)) => container.detach_group(group),
+            _ => Leftover::none(),
+        };
         self.iommu_group = None;
         self.bare = None;
         self.cut_off = false;
         self.forget_container_of_nobody();
+        leftover
     }
 
     /// Lets go of the container if nobody is in it: the group is gone and nobody joined it.

@@ -49,7 +49,12 @@ use super::{
         Op, //
     },
 };
-use crate::container::Container;
+use crate::container::{
+    attach_patiently,
+    Container,
+    Leftover,
+    NotNow, //
+};
 
 type StateGuard<'a> = MutexGuard<'a, State>;
 
@@ -107,11 +112,15 @@ impl Members {
     }
 
     /// Lets all into `container`, or none; then tells which one cannot be.
-    pub(super) fn attach(&self, container: &Container) -> Result<(), (Option<Arc<Group>>, Error)> {
+    pub(super) fn attach(
+        &self,
+        container: &Container,
+        leftover: &mut Leftover,
+    ) -> Result<(), (Option<Arc<Group>>, NotNow)> {
         for (at, member) in self.0.iter().enumerate() {
             if let Err(err) = member.attach(container) {
                 for done in self.0.iter().take(at) {
-                    container.detach_group(&done.iommu_group);
+                    leftover.add(container.detach_group(&done.iommu_group));
                 }
                 return Err((Some(member.group.clone()), err));
             }
@@ -120,11 +129,13 @@ impl Members {
     }
 
     /// Takes all out of `container`.
-    pub(super) fn detach(&mut self, container: &Container) {
+    pub(super) fn detach(&mut self, container: &Container) -> Leftover {
+        let mut leftover = Leftover::none();
         for member in &mut self.0 {
-            container.detach_group(&member.iommu_group);
+            leftover.add(container.detach_group(&member.iommu_group));
             member.cut_off = false;
         }
+        leftover
     }
 
     /// Frees all, which are in no container. What is returned is to be dropped without locks.
@@ -137,7 +148,7 @@ impl Members {
 }
 
 impl Member {
-    fn attach(&self, container: &Container) -> Result {
+    fn attach(&self, container: &Container) -> Result<(), NotNow> {
         self.group.check_drivers()?;
         container.attach_group(&self.iommu_group, self.group.fence(), self.sharing)
     }
@@ -177,14 +188,23 @@ impl Group {
         if Arc::ptr_eq(self, other) {
             return Err(EINVAL);
         }
+        attach_patiently(|| self.try_merge(other, file.clone(), sharing))
+    }
+
+    fn try_merge(
+        self: &Arc<Self>,
+        other: &Arc<Group>,
+        file: ARef<File>,
+        sharing: Sharing,
+    ) -> Result<(), NotNow> {
         let (mut state, mut theirs) = self.lock_with(other)?;
         let iommu_group = theirs.alive()?.clone();
         theirs.check(Op::Join)?;
         if self.fence() != other.fence() {
-            return Err(EPERM);
+            return Err(EPERM.into());
         }
         if self.would_lower_coherency(&state, other) {
-            return Err(EBUSY);
+            return Err(EBUSY.into());
         }
         let member = Member {
             group: other.clone(),
@@ -199,11 +219,13 @@ impl Group {
             Some(container) => member.attach(container),
             None => Ok(()),
         };
-        theirs.was_busy = attached == Err(EBUSY);
-        if let Err(err) = attached {
+        theirs.was_busy = matches!(attached, Err(NotNow::Failed(EBUSY)));
+        if let Err(why) = attached {
             drop((theirs, state));
-            other.log_refusal(err);
-            return Err(err);
+            if let NotNow::Failed(err) = why {
+                other.log_refusal(err);
+            }
+            return Err(why);
         }
         state.members.0.push(member, GFP_KERNEL)?;
         theirs.leader = Some(self.clone());
@@ -256,7 +278,8 @@ impl Group {
         let state = self.state().lock();
         state.alive()?;
         drop(state);
-        self.release(other, |_| ()).unwrap_or(Err(EINVAL))
+        self.release(other, |_| Leftover::none())
+            .unwrap_or(Err(EINVAL))
     }
 
     /// `VFIO_GROUP_SPLIT` by a member.
@@ -273,7 +296,7 @@ impl Group {
             let leader = state.leader.clone().ok_or(EINVAL)?;
             drop(state);
             // If it has left meanwhile it may have joined again.
-            if let Some(result) = leader.release(self, |_| ()) {
+            if let Some(result) = leader.release(self, |_| Leftover::none()) {
                 return result;
             }
         }
@@ -284,7 +307,9 @@ impl Group {
         loop {
             let mut state = self.state().lock();
             let Some(leader) = state.leader.clone() else {
-                state.revoke();
+                let leftover = state.revoke();
+                drop(state);
+                drop(leftover);
                 return;
             };
             drop(state);
@@ -295,7 +320,7 @@ impl Group {
     }
 
     /// Lets a member go, and runs `then` with its state. `None` if it is no member.
-    fn release(&self, other: &Group, then: impl FnOnce(&mut State)) -> Option<Result> {
+    fn release(&self, other: &Group, then: impl FnOnce(&mut State) -> Leftover) -> Option<Result> {
         let mut state = self.state().lock();
         let at = state.members.position(other)?;
         let open = state.members.0.get(at).is_some_and(|m| m.users != 0);
@@ -304,15 +329,16 @@ impl Group {
         }
         let mut theirs = lock_nested(other.state());
         let member = state.members.0.remove(at).ok()?;
-        if let Some(container) = &state.container {
-            container.detach_group(&member.iommu_group);
-        }
+        let mut leftover = match &state.container {
+            Some(container) => container.detach_group(&member.iommu_group),
+            None => Leftover::none(),
+        };
         state.forget_container_of_nobody();
         theirs.leader = None;
-        then(&mut theirs);
+        leftover.add(then(&mut theirs));
         drop((theirs, state));
         // May be the last reference to the file, not under a lock.
-        drop(member);
+        drop((member, leftover));
         Some(Ok(()))
     }
 

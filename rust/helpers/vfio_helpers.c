@@ -14,6 +14,7 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 
 #include "vfio_helpers.h"
@@ -66,6 +67,18 @@ int vfio_rs_pcibios_err_to_errno(int err)
 void vfio_rs_reinit_completion(struct completion *x)
 {
 	reinit_completion(x);
+}
+
+/* Returns 0 when *@rounds is no longer @seen. */
+int vfio_rs_wait_killable(struct wait_queue_head *queue, const unsigned int *rounds,
+			  unsigned int seen)
+{
+	return wait_event_killable(*queue, READ_ONCE(*rounds) != seen);
+}
+
+void vfio_rs_wake_all(struct wait_queue_head *queue)
+{
+	wake_up_all(queue);
 }
 
 void vfio_rs_mutex_lock_nested(struct mutex *lock)

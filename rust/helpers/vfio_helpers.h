@@ -45,6 +45,9 @@ void vfio_rs_cond_resched(void);
 bool vfio_rs_pci_config_blocked(struct pci_dev *dev);
 int vfio_rs_pcibios_err_to_errno(int err);
 void vfio_rs_reinit_completion(struct completion *x);
+int vfio_rs_wait_killable(struct wait_queue_head *queue, const unsigned int *rounds,
+			  unsigned int seen);
+void vfio_rs_wake_all(struct wait_queue_head *queue);
 void vfio_rs_mutex_lock_nested(struct mutex *lock);
 int vfio_rs_mutex_lock_killable(struct mutex *lock);
 int vfio_rs_account_locked_vm(struct mm_struct *mm, unsigned long npages);

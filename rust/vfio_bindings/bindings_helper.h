@@ -13,6 +13,7 @@
 #include "vfio_irq.h"
 #include "vfio_kvm.h"
 #include "vfio_layout.h"
+#include "vfio_lockdep.h"
 #include "vfio_mmap.h"
 #include "vfio_pm.h"
 #include "vfio_vga.h"

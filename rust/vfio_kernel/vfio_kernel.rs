@@ -22,6 +22,7 @@ pub mod irq;
 mod irq_bypass;
 pub mod kvm;
 mod layout;
+pub mod lockdep;
 pub mod locked_vm;
 pub mod log;
 pub mod mapping;
@@ -42,6 +43,7 @@ pub mod sched;
 pub mod shared_page;
 pub mod user_area;
 pub mod virqfd;
+pub mod wait;
 pub mod worker;
 
 pub use vfio_bindings::uapi;

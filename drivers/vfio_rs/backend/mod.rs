@@ -40,12 +40,25 @@ pub(crate) trait Backend: Send + Sync {
     fn check_extension(&self, extension: u32) -> bool;
 
     /// Lets a group see the address space; on failure nothing has changed.
-    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result;
+    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result<(), Refused>;
+
+    /// For who was [refused](Refused::Busy): runs `then` when that is over, and does not let it begin
+    /// again meanwhile. Runs it once more if it says that it met something busy all the same. Waits
+    /// for user memory, so no lock may be held.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task is being killed.
+    fn when_idle(&self, then: &mut dyn FnMut() -> bool) -> Result {
+        then();
+        Ok(())
+    }
 
     /// Cuts a group off. Does nothing for a group that was not attached.
     fn detach_group(&self, group: &Group);
 
-    /// Unmaps and unpins everything; called when the last group was detached.
+    /// Unmaps and unpins everything; called when the last group was detached. Waits for nobody: what
+    /// is just being filled goes with the call that fills it.
     fn release(&self);
 
     /// Prints what kind it is on a line, then what is mapped, cut if it is too much.
@@ -71,6 +84,20 @@ pub(crate) trait Backend: Send + Sync {
     /// `ENODEV` if the backend has none.
     fn msi_bank(&self, _group: &Group, _index: u32) -> Result<Arc<PageMap>> {
         Err(ENODEV)
+    }
+}
+
+/// Why something cannot be done now.
+pub(crate) enum Refused {
+    /// Somebody else is at work there, maybe waiting for user memory.
+    Busy,
+    /// It cannot be at all.
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Refused {
+    fn from(err: E) -> Self {
+        Self::Failed(err.into())
     }
 }
 

@@ -21,7 +21,10 @@ use vfio_kernel::{
     params, sched, uapi,
 };
 
-use super::Backend;
+use super::{
+    Backend,
+    Refused, //
+};
 
 /// See the module's documentation.
 pub(super) struct NoIommu;
@@ -50,9 +53,9 @@ impl Backend for NoIommu {
         check_extension(extension)
     }
 
-    fn attach_group(&self, _owner: Arc<DmaOwner>, _sharing: Sharing) -> Result {
+    fn attach_group(&self, _owner: Arc<DmaOwner>, _sharing: Sharing) -> Result<(), Refused> {
         // The container lets no group with an IOMMU come here.
-        Err(EPERM)
+        Err(EPERM.into())
     }
 
     fn detach_group(&self, _group: &Group) {}

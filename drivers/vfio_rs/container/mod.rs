@@ -7,7 +7,8 @@
 //! do comes from the groups in it.
 //!
 //! Lock: `state`, inside a group's `state`, outside of a backend's locks. Not held while the
-//! backend works for an ioctl: that holds a reference to it.
+//! backend works for an ioctl: that holds a reference to it. Nor while somebody waits for user memory
+//! ([`attach_patiently`]), or what is left of an address space is given back ([`Leftover`]).
 //!
 //! Stands for drivers/vfio/container.c.
 
@@ -39,13 +40,14 @@ use vfio_kernel::{
         ModuleRef,
         Name, //
     },
-    sched,
+    owed, sched,
 };
 
 use crate::backend::{
     self,
     Backend,
-    Fence, //
+    Fence,
+    Refused, //
 };
 
 /// See the module's documentation.
@@ -70,6 +72,71 @@ struct State {
     /// Of the groups in the container.
     fence: Fence,
     backend: Option<Arc<dyn Backend>>,
+}
+
+/// Why a group cannot be attached.
+pub(crate) enum NotNow {
+    /// This backend is busy: see [`Backend::when_idle`].
+    Busy(Arc<dyn Backend>),
+    /// It cannot be at all.
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for NotNow {
+    fn from(err: E) -> Self {
+        Self::Failed(err.into())
+    }
+}
+
+/// Runs `attach`, which takes the locks that it needs and drops them, and again when the backend is
+/// idle that it found busy. No lock may be held, as that waits for user memory.
+///
+/// # Errors
+///
+/// Those of `attach`; `EINTR` if the task is being killed.
+pub(crate) fn attach_patiently<T>(mut attach: impl FnMut() -> Result<T, NotNow>) -> Result<T> {
+    let mut result = attach();
+    loop {
+        let busy = match result {
+            Ok(attached) => return Ok(attached),
+            Err(NotNow::Failed(err)) => return Err(err),
+            Err(NotNow::Busy(busy)) => busy,
+        };
+        let mut next = Err(NotNow::Failed(EINTR));
+        busy.when_idle(&mut || {
+            next = attach();
+            matches!(&next, Err(NotNow::Busy(again)) if Arc::ptr_eq(again, &busy))
+        })?;
+        result = next;
+    }
+}
+
+/// What is left of an address space when the last group has gone: it is given back when this is dropped,
+/// which is to be when no lock is held, as it may be much.
+#[must_use]
+pub(crate) struct Leftover(Option<Arc<dyn Backend>>);
+
+impl Leftover {
+    /// Nothing.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    /// Adds another one's.
+    pub(crate) fn add(&mut self, mut other: Self) {
+        if self.0.is_none() {
+            self.0 = other.0.take();
+        }
+    }
+}
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        if let Some(backend) = &self.0 {
+            backend.release();
+            owed::settle();
+        }
+    }
 }
 
 /// A group in the container.
@@ -154,7 +221,12 @@ impl Container {
         let backend = backend::open(state.fence, kind)?;
         // Dropping the backend on failure detaches what was attached.
         for group in &state.groups {
-            backend.attach_group(group.owner.clone(), group.sharing)?;
+            match backend.attach_group(group.owner.clone(), group.sharing) {
+                Ok(()) => {}
+                Err(Refused::Failed(err)) => return Err(err),
+                // Nobody else knows it yet.
+                Err(Refused::Busy) => return Err(EBUSY),
+            }
         }
         state.backend = Some(backend);
         Ok(())
@@ -170,19 +242,20 @@ impl Container {
     /// # Errors
     ///
     /// `EPERM` if the group is in use by a driver, or there are groups with an IOMMU and this has
-    /// none or the other way round; or what the backend says.
+    /// none or the other way round; or what the backend says. [`NotNow::Busy`] if it is, see
+    /// [`attach_patiently`].
     pub(crate) fn attach_group(
         &self,
         group: &ARef<iommu::Group>,
         fence: Fence,
         sharing: Sharing,
-    ) -> Result {
+    ) -> Result<(), NotNow> {
         if fence == Fence::Missing && !sched::capable_sys_rawio() {
-            return Err(EPERM);
+            return Err(EPERM.into());
         }
         let mut state = self.state.lock();
         if !state.is_empty() && state.fence != fence {
-            return Err(EPERM);
+            return Err(EPERM.into());
         }
         if fence == Fence::Missing {
             state.unfenced.push(group.clone(), GFP_KERNEL)?;
@@ -192,7 +265,11 @@ impl Container {
         state.groups.reserve(1, GFP_KERNEL)?;
         let owner = DmaOwner::claim(group)?;
         if let Some(backend) = &state.backend {
-            backend.attach_group(owner.clone(), sharing)?;
+            match backend.attach_group(owner.clone(), sharing) {
+                Ok(()) => {}
+                Err(Refused::Failed(err)) => return Err(err.into()),
+                Err(Refused::Busy) => return Err(NotNow::Busy(backend.clone())),
+            }
         }
         let joined = Joined {
             owner,
@@ -215,19 +292,18 @@ impl Container {
         }
     }
 
-    /// Takes a group out, and the backend after the last one.
-    pub(crate) fn detach_group(&self, group: &iommu::Group) {
+    /// Takes a group out, and the backend after the last one, which is returned.
+    pub(crate) fn detach_group(&self, group: &iommu::Group) -> Leftover {
         let mut state = self.state.lock();
         if let Some(backend) = &state.backend {
             backend.detach_group(group);
         }
         state.groups.retain(|joined| !joined.is(group));
         state.unfenced.retain(|other| other.id() != group.id());
-        if state.is_empty() {
+        match state.is_empty() {
             // An ioctl that still runs has a reference, but no group left to serve.
-            if let Some(backend) = state.backend.take() {
-                backend.release();
-            }
+            true => Leftover(state.backend.take()),
+            false => Leftover::none(),
         }
     }
 }

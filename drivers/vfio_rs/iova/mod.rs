@@ -11,6 +11,7 @@ mod allowed;
 pub(crate) mod bits;
 mod map;
 mod range;
+pub(crate) mod turns;
 
 pub(crate) use self::{
     allowed::Allowed,

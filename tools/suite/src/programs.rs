@@ -69,6 +69,7 @@ const LIFETIMES: &[&str] = &[
     "race",
     "reset_outside",
     "signals",
+    "stall",
     "unbind",
     "unmap",
     "vaddr",

@@ -22,16 +22,18 @@ use vfio_kernel::{
 use super::{
     maps::{
         cpu_pgsizes,
-        wait_idle,
         Entry,
         Maps,
         Member, //
     },
     Type1,
 };
-use crate::iova::{
-    Allowed,
-    IovaRange, //
+use crate::{
+    backend::Refused,
+    iova::{
+        Allowed,
+        IovaRange, //
+    },
 };
 
 impl Type1 {
@@ -40,7 +42,7 @@ impl Type1 {
     ///
     /// # Errors
     ///
-    /// `EBUSY` while a mapping has no address; `EINVAL` if something is mapped that the group's IOMMU cannot translate or reserves, or if
+    /// [`Refused::Busy`], see [`when_idle`](Self::when_idle); `EBUSY` while a mapping has no address; `EINVAL` if something is mapped that the group's IOMMU cannot translate or reserves, or if
     /// nothing could be mapped any more; `EPERM` if interrupts of the group are not isolated and
     /// nobody opted in to that; `EXDEV` if it needs a domain of its own and must not; what the IOMMU
     /// driver says.
@@ -50,13 +52,15 @@ impl Type1 {
         sharing: Sharing,
         aperture: Option<IovaRange>,
         around: impl Fn(IovaRange) -> IovaRange,
-    ) -> Result {
+    ) -> Result<(), Refused> {
         let resv = owner.group().resv_regions()?;
         let mut maps = self.maps.lock();
         // With the lock held no range becomes busy, so what is ready is all there is.
-        wait_idle(&mut maps, &self.idle, IovaRange::ALL);
+        if maps.is_busy(IovaRange::ALL) {
+            return Err(Refused::Busy);
+        }
         if maps.vaddr_invalid != 0 {
-            return Err(EBUSY);
+            return Err(EBUSY.into());
         }
         maps.members.reserve(1, GFP_KERNEL)?;
 

@@ -16,10 +16,7 @@ use vfio_kernel::{
 use zerocopy::IntoBytes;
 
 use super::{
-    maps::{
-        wait_idle,
-        Maps, //
-    },
+    maps::Maps,
     Type1,
     Version, //
 };
@@ -153,7 +150,7 @@ impl Type1 {
     ///
     /// In this order: `EINVAL` (`len`), `EFAULT`, `EINVAL` (no bytes), `EOVERFLOW` (wraps),
     /// `EINVAL` (bitmap; not aligned, or for other pages than the smallest; not tracking; cuts a
-    /// mapping), `EFAULT`.
+    /// mapping), `EFAULT`; `EINTR` if the task is being killed.
     fn dirty_bitmap(&self, arg: UserArg, len: usize) -> Result {
         const GET: usize = 16usize.wrapping_add(UserBitmap::SIZE);
 
@@ -167,11 +164,12 @@ impl Type1 {
         let range = IovaRange::from_size(iova, size).map_err(|_| EOVERFLOW)?;
         let bitmap = UserBitmap::new(bitmap, size)?;
 
-        let mut maps = self.maps.lock();
+        let maps = self.lock_to_wait();
         if !bitmap.fits(&maps) || !range.is_aligned(maps.granule()) || !maps.dirty {
             return Err(EINVAL);
         }
-        wait_idle(&mut maps, &self.idle, range);
+        let (turn, mut maps) = self.turn(maps, range)?;
+        turn.end(&mut maps);
         if maps.ranges.cuts(range) {
             return Err(EINVAL);
         }

@@ -20,6 +20,7 @@ use vfio_kernel::{
         IoMapping,
         Prot, //
     },
+    lockdep::Held,
     locked_vm::{
         LockedVm,
         Tenant, //
@@ -30,14 +31,15 @@ use vfio_kernel::{
 
 use super::{
     maps::{
-        self,
         Entry,
         Guard, //
     },
     Type1,
 };
 use crate::{
+    backend::Refused,
     iova::{
+        turns::Ticket,
         IovaRange,
         Slot, //
     },
@@ -82,9 +84,11 @@ impl Type1 {
             map.flags & uapi::VFIO_DMA_MAP_FLAG_WRITE != 0,
         );
 
-        let tenant = self.reserve(range, range, map.vaddr)?;
+        let (held, tenant) = self.in_turn(range, |held, ticket| {
+            self.reserve(held, ticket, range, range, map.vaddr)
+        })?;
         let filled = self.fill(range, map.vaddr, prot, tenant, &|_| Ok(()));
-        self.settle(range, filled)
+        self.settle(&held, range, filled)
     }
 
     /// Ends the work on a busy range: it holds what it was filled with, or is free.
@@ -93,7 +97,12 @@ impl Type1 {
     ///
     /// Why it could not be filled.
     #[inline]
-    pub(in crate::backend) fn settle(&self, range: IovaRange, filled: Result<Entry>) -> Result {
+    pub(in crate::backend) fn settle(
+        &self,
+        _held: &Held<'_>,
+        range: IovaRange,
+        filled: Result<Entry>,
+    ) -> Result {
         let mut maps = self.maps.lock();
         let result = match filled {
             Ok(filled) => {
@@ -109,29 +118,34 @@ impl Type1 {
                 Err(err)
             }
         };
-        maps::end_busy(&mut maps, &self.idle);
+        self.end_busy(&mut maps);
         result
     }
 
     /// Takes `range`, empty and busy, for the current process. All of `around`, which contains it, must
-    /// be what groups can have mapped.
+    /// be what groups can have mapped. Waits for nobody; see [`in_turn`](Self::in_turn).
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EINVAL` (not aligned), `EEXIST`, `ENOSPC`, `EINVAL` (not translated or reserved).
+    /// `ENOMEM`, `EINVAL` (not aligned), [`Refused::Busy`], `EEXIST`, `ENOSPC`, `EINVAL` (not translated or reserved).
     #[inline]
     pub(in crate::backend) fn reserve(
         &self,
+        _held: &Held<'_>,
+        ticket: Ticket,
         range: IovaRange,
         around: IovaRange,
         vaddr: u64,
-    ) -> Result<Arc<Tenant>> {
+    ) -> Result<Arc<Tenant>, Refused> {
         let (mut maps, slot) = self.lock_with_slot()?;
         if !range.is_aligned(maps.granule()) || !maps.aligned(vaddr) {
-            return Err(EINVAL);
+            return Err(EINVAL.into());
         }
-        if maps.ranges.first_overlap(range).is_some() || maps.is_leaving(range) {
-            return Err(EEXIST);
+        if maps.is_contended(ticket, range) {
+            return Err(Refused::Busy);
+        }
+        if maps.ranges.first_overlap(range).is_some() {
+            return Err(EEXIST.into());
         }
         let avail = maps.avail.checked_sub(1).ok_or(ENOSPC)?;
         if !maps
@@ -139,7 +153,7 @@ impl Type1 {
             .as_ref()
             .is_some_and(|allowed| allowed.contains(&around))
         {
-            return Err(EINVAL);
+            return Err(EINVAL.into());
         }
         let tenant = maps.tenant(&self.space)?;
         maps.avail = avail;

@@ -9,10 +9,7 @@ use core::mem::{
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
-    sync::{
-        Arc,
-        CondVar, //
-    },
+    sync::Arc, //
 };
 use vfio_kernel::{
     iommu::{
@@ -26,6 +23,10 @@ use vfio_kernel::{
 
 use super::mixed::Mixed;
 use crate::iova::{
+    turns::{
+        Ticket,
+        Turns, //
+    },
     Allowed,
     IovaRange,
     Map,
@@ -123,7 +124,7 @@ impl Starts for Entry {
     }
 }
 
-/// Ranges that can be emptied at a time; whoever comes next waits.
+/// Ranges that can be emptied at a time and be known; of others only how many there are.
 const LEAVING: usize = 8;
 
 /// A group in the address space, with what it can have mapped.
@@ -139,8 +140,12 @@ pub(super) struct Maps {
     pub(super) busy: usize,
     /// Busy ranges that are no longer in `ranges`, as they are being emptied.
     leaving: [Option<IovaRange>; LEAVING],
-    /// How many threads wait for one not to be busy.
-    waiting: usize,
+    /// How many more of these there are.
+    leaving_somewhere: usize,
+    /// Who waits for ranges, and who has all of one to himself.
+    pub(super) turns: Turns,
+    /// How many threads sleep until something of this changes.
+    pub(super) waiting: usize,
     /// How many more ranges the user may take.
     pub(super) avail: u32,
     /// What may be mapped: what all groups translate and none reserves; nothing without a group.
@@ -164,6 +169,8 @@ impl Maps {
             ranges: Map::new(),
             busy: 0,
             leaving: [None; LEAVING],
+            leaving_somewhere: 0,
+            turns: Turns::new(),
             waiting: 0,
             avail: params::dma_entry_limit(),
             allowed: None,
@@ -197,37 +204,38 @@ impl Maps {
         value & self.granule().wrapping_sub(1) == 0
     }
 
-    /// Whether an address in `range` is in a range that is being emptied.
-    pub(super) fn is_leaving(&self, range: IovaRange) -> bool {
-        self.busy != 0 && self.leaving.iter().flatten().any(|at| at.overlaps(&range))
+    /// Whether an address in `range` is in a range that is being emptied, or may be.
+    fn is_leaving(&self, range: IovaRange) -> bool {
+        self.leaving_somewhere != 0 || self.leaving.iter().flatten().any(|at| at.overlaps(&range))
     }
 
-    /// Whether one more range can be emptied.
+    /// Whether who has `ticket` must wait before new mappings are made in `range`.
     #[inline]
-    pub(super) fn may_leave(&self) -> bool {
-        self.busy == 0 || self.leaving.iter().any(Option::is_none)
+    pub(super) fn is_contended(&self, ticket: Ticket, range: IovaRange) -> bool {
+        (self.busy != 0 && self.is_leaving(range)) || !self.turns.is_first(ticket, range)
     }
 
-    /// Notes that `range`, or all that was in it, is busy being emptied, which it
-    /// [may](Self::may_leave).
+    /// Notes that `range`, or all that was in it, is busy being emptied.
     #[inline]
     pub(super) fn begin_leaving(&mut self, range: IovaRange) {
-        if let Some(free) = self.leaving.iter_mut().find(|at| at.is_none()) {
-            *free = Some(range);
+        match self.leaving.iter_mut().find(|at| at.is_none()) {
+            Some(free) => *free = Some(range),
+            None => self.leaving_somewhere = self.leaving_somewhere.saturating_add(1),
         }
         self.busy = self.busy.saturating_add(1);
     }
 
-    /// Notes that `range` is empty. It is busy until [`end_busy`].
+    /// Notes that `range` is empty. It is busy until [`end_busy`](Type1::end_busy).
     pub(super) fn end_leaving(&mut self, range: IovaRange) {
-        if let Some(at) = self.leaving.iter_mut().find(|at| **at == Some(range)) {
-            *at = None;
+        match self.leaving.iter_mut().find(|at| **at == Some(range)) {
+            Some(at) => *at = None,
+            None => self.leaving_somewhere = self.leaving_somewhere.saturating_sub(1),
         }
     }
 
     /// Whether a busy range has an address in `range`.
     #[inline]
-    fn is_busy(&self, range: IovaRange) -> bool {
+    pub(super) fn is_busy(&self, range: IovaRange) -> bool {
         if self.busy == 0 || range == IovaRange::ALL {
             return self.busy != 0;
         }
@@ -252,28 +260,5 @@ pub(super) fn cpu_pgsizes(pgsizes: usize) -> usize {
         (pgsizes & !below) | PAGE_SIZE
     } else {
         pgsizes
-    }
-}
-
-/// Waits until no range with an address in `range` is busy.
-#[inline]
-pub(super) fn wait_idle(maps: &mut Guard<'_>, idle: &CondVar, range: IovaRange) {
-    while maps.is_busy(range) {
-        wait(maps, idle);
-    }
-}
-
-/// Waits until some range is no longer busy.
-pub(super) fn wait(maps: &mut Guard<'_>, idle: &CondVar) {
-    maps.waiting = maps.waiting.saturating_add(1);
-    idle.wait(maps);
-    maps.waiting = maps.waiting.saturating_sub(1);
-}
-
-/// Says that a range is no longer busy.
-pub(super) fn end_busy(maps: &mut Guard<'_>, idle: &CondVar) {
-    maps.busy = maps.busy.saturating_sub(1);
-    if maps.waiting != 0 {
-        idle.notify_all();
     }
 }

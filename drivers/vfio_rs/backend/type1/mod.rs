@@ -4,11 +4,13 @@
 //!
 //! Bookkeeping and work are apart: [`Maps`] says which ranges are taken, under a mutex that is
 //! held for look-ups only; memory is pinned and mapped without it, while the range is marked busy.
-//! Calls on different ranges so run side by side, and a call that meets a busy range waits.
+//! Calls on different ranges so run side by side, and a call that meets a busy range waits, without a
+//! lock.
 //!
 //! | file          | has                                                |
 //! |---------------|----------------------------------------------------|
-//! | `maps.rs`     | the ranges, their limits, and who waits for whom   |
+//! | `maps.rs`     | the ranges and their limits                        |
+//! | `turn.rs`     | who waits for whom                                 |
 //! | `map.rs`      | `VFIO_IOMMU_MAP_DMA`                               |
 //! | `mixed.rs`    | the same for memory of devices                     |
 //! | `unmap.rs`    | `VFIO_IOMMU_UNMAP_DMA`, release                    |
@@ -27,19 +29,19 @@ mod map;
 mod maps;
 mod mixed;
 mod show;
+mod turn;
 mod unmap;
 mod vaddr;
 
 pub(super) use self::maps::Entry;
 
 use kernel::{
-    new_condvar, new_mutex,
+    new_mutex,
     prelude::*,
     seq_file::SeqFile,
     sync::{
         atomic::Atomic,
         Arc,
-        CondVar,
         Mutex, //
     },
 };
@@ -51,16 +53,21 @@ use vfio_kernel::{
         IoSpace,
         Sharing, //
     },
+    lockdep::LockMap,
     module_ref::{
         hold,
         ModuleRef,
         Name, //
     },
-    uapi,
+    new_lock_map, new_wait_queue, uapi,
+    wait::WaitQueue,
 };
 
 use self::maps::Maps;
-use super::Backend;
+use super::{
+    Backend,
+    Refused, //
+};
 use crate::{
     iova::IovaRange,
     uapi::container_nr as nr, //
@@ -96,9 +103,12 @@ pub(super) struct Type1 {
     maps: Mutex<Maps>,
     /// Whether `maps` may have memory for a range: a hint, for those that do not hold the lock.
     has_spare: Atomic<bool>,
-    /// Notified when a range is no longer busy.
+    /// Woken when a range is no longer busy, or somebody's turn ends.
     #[pin]
-    idle: CondVar,
+    idle: WaitQueue,
+    /// What lockdep knows of busy ranges and turns.
+    #[pin]
+    ranges: LockMap,
     /// Keeps the module of the name from being removed.
     _module: Option<ModuleRef>,
 }
@@ -113,15 +123,14 @@ impl Type1 {
                 space,
                 maps <- new_mutex!(Maps::new(), "Type1::maps"),
                 has_spare: Atomic::new(false),
-                idle <- new_condvar!("Type1::idle"),
+                idle <- new_wait_queue!("Type1::idle"),
+                ranges <- new_lock_map!("Type1::ranges"),
                 _module: hold(Name::Type1),
             }),
             GFP_KERNEL,
         )
     }
-}
 
-impl Type1 {
     /// Whether nothing is mapped, nor about to be.
     pub(in crate::backend) fn is_empty(&self) -> bool {
         let maps = self.maps.lock();
@@ -146,8 +155,12 @@ impl Backend for Type1 {
         }
     }
 
-    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result {
+    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result<(), Refused> {
         self.attach(owner, sharing, None, |range| range)
+    }
+
+    fn when_idle(&self, then: &mut dyn FnMut() -> bool) -> Result {
+        Type1::when_idle(self, then)
     }
 
     fn detach_group(&self, group: &Group) {

@@ -16,11 +16,11 @@ use vfio_kernel::{
 use super::{
     dirty::UserBitmap,
     maps::{
-        self,
         Entry,
         Guard,
         Maps, //
     },
+    turn::Turn,
     Type1,
     Version, //
 };
@@ -74,9 +74,9 @@ impl Type1 {
         arg.write_prefix(&unmap, MIN)
     }
 
-    /// Drops all mappings; nobody attaches groups any more.
+    /// Drops all mappings but those that others are at work on; nobody attaches groups any more.
     pub(in crate::backend) fn unmap_all(&self) {
-        let _ = self.drop_mapped(self.maps.lock(), IovaRange::ALL, None, Stop::Never);
+        let _ = self.drop_mapped(None, self.maps.lock(), IovaRange::ALL, None, Stop::Never);
     }
 
     /// Drops what is mapped in `range`, which cuts nothing in two; returns the bytes.
@@ -88,11 +88,9 @@ impl Type1 {
         self.unmap(range.start(), range.size().ok_or(EINVAL)?, false, None)
     }
 
-    /// As [`unmap_range`](Self::unmap_range), to the end even if the task is being killed.
+    /// Drops what is mapped in `range` as a whole, but for what others are at work on: waits for nobody.
     pub(in crate::backend) fn drop_range(&self, range: IovaRange) {
-        if let Ok((maps, range)) = self.claim(range.start(), range.size().unwrap_or(0), false) {
-            let _ = self.drop_mapped(maps, range, None, Stop::Never);
-        }
+        let _ = self.drop_mapped(None, self.maps.lock(), range, None, Stop::Never);
     }
 
     fn unmap(&self, iova: u64, size: u64, all: bool, bitmap: Option<UserBitmap>) -> Result<u64> {
@@ -103,21 +101,26 @@ impl Type1 {
                 return Ok(size);
             }
         }
-        let (maps, range) = self.claim(iova, size, all)?;
+        let (turn, maps, range) = self.claim(iova, size, all)?;
         if bitmap.is_some_and(|bitmap| !maps.dirty || !bitmap.fits(&maps)) {
             return Err(EINVAL);
         }
-        self.drop_mapped(maps, range, bitmap, Stop::WhenKilled)
+        self.drop_mapped(Some(turn), maps, range, bitmap, Stop::WhenKilled)
     }
 
-    /// Checks a range that the user wants something done with all of, and waits until no part of
-    /// it is busy.
+    /// Checks a range that the user wants something done with all of, and has it to himself.
     ///
     /// # Errors
     ///
-    /// `EINVAL` (not aligned, no bytes), `EOVERFLOW` (wraps), `EINVAL` (v2: cuts a mapping in two).
-    pub(super) fn claim(&self, iova: u64, size: u64, all: bool) -> Result<(Guard<'_>, IovaRange)> {
-        let mut maps = self.maps.lock();
+    /// `EINVAL` (not aligned, no bytes), `EOVERFLOW` (wraps), `EINVAL` (v2: cuts a mapping in two);
+    /// `EINTR` if the task is being killed.
+    pub(super) fn claim(
+        &self,
+        iova: u64,
+        size: u64,
+        all: bool,
+    ) -> Result<(Turn<'_>, Guard<'_>, IovaRange)> {
+        let maps = self.lock_to_wait();
         if !maps.aligned(iova) {
             return Err(EINVAL);
         }
@@ -132,11 +135,11 @@ impl Type1 {
             }
             IovaRange::from_size(iova, size).map_err(|_| EOVERFLOW)?
         };
-        maps::wait_idle(&mut maps, &self.idle, range);
+        let (turn, maps) = self.turn(maps, range)?;
         if self.version == Version::V2 && maps.ranges.cuts(range) {
             return Err(EINVAL);
         }
-        Ok((maps, range))
+        Ok((turn, maps, range))
     }
 
     /// Drops the mappings in `range`, without the lock; returns their bytes.
@@ -148,6 +151,7 @@ impl Type1 {
     /// does what is left of a mapping of several GiB.
     fn drop_mapped<'a>(
         &'a self,
+        mut turn: Option<Turn<'a>>,
         mut maps: Guard<'a>,
         range: IovaRange,
         bitmap: Option<UserBitmap>,
@@ -156,11 +160,14 @@ impl Type1 {
         let mut unmapped = 0u64;
         let mut left = range;
         let mut departures = Departures::none();
-        loop {
-            if !maps.may_leave() {
-                maps::wait(&mut maps, &self.idle);
-                continue;
+        // Ends the turn with the lock held, as that is held anyway.
+        let mut done = |mut maps: Guard<'a>, unmapped| {
+            if let Some(turn) = turn.take() {
+                turn.end(&mut maps);
             }
+            Ok(unmapped)
+        };
+        loop {
             let gone = match bitmap {
                 None => self.choose(&mut maps, range, left, &mut departures),
                 Some(_) => None,
@@ -169,7 +176,7 @@ impl Type1 {
                 Some(span) => span,
                 None => match maps.ranges.first_overlap(left) {
                     Some(found) => found,
-                    None => return Ok(unmapped),
+                    None => return done(maps, unmapped),
                 },
             };
             let next = left.above(&found);
@@ -178,19 +185,20 @@ impl Type1 {
                 // business.
                 left = match (self.version, next) {
                     (Version::V2, Some(next)) => next,
-                    _ => return Ok(unmapped),
+                    _ => return done(maps, unmapped),
                 };
                 continue;
             }
             if gone.is_some() {
                 let count = departures.count() as u32;
                 drop(maps);
+                let _held = self.hold();
                 unmapped = unmapped.wrapping_add(departures.size() as u64);
                 departures.leave();
                 maps = self.maps.lock();
                 maps.avail = maps.avail.saturating_add(count);
                 maps.end_leaving(found);
-                maps::end_busy(&mut maps, &self.idle);
+                self.end_busy(&mut maps);
             } else {
                 let dropped = self.drop_one(maps, found, range.start(), bitmap, stop)?;
                 unmapped = unmapped.wrapping_add(dropped);
@@ -198,7 +206,7 @@ impl Type1 {
             }
             left = match next {
                 Some(next) => next,
-                None => return Ok(unmapped),
+                None => return done(maps, unmapped),
             };
             drop(maps);
             sched::cond_resched();
@@ -257,9 +265,6 @@ impl Type1 {
     fn drop_exact(&self, range: IovaRange) -> bool {
         let mut guard = self.maps.lock();
         let maps = &mut *guard;
-        if !maps.may_leave() {
-            return false;
-        }
         let mut left = None;
         let spare = maps.ranges.take_exact(range, |entry| {
             let whole = match entry {
@@ -277,11 +282,12 @@ impl Type1 {
         self.keep_spare(maps, spare);
         maps.begin_leaving(range);
         drop(guard);
+        let _held = self.hold();
         drop(left);
         let mut maps = self.maps.lock();
         maps.avail = maps.avail.saturating_add(1);
         maps.end_leaving(range);
-        maps::end_busy(&mut maps, &self.idle);
+        self.end_busy(&mut maps);
         true
     }
 
@@ -304,6 +310,7 @@ impl Type1 {
         };
         maps.busy = maps.busy.saturating_add(1);
         drop(maps);
+        let _held = self.hold();
         let no_vaddr = entry.vaddr_invalid();
         let told = bitmap.map_or(Ok(()), |bitmap| bitmap.set(base, range));
         let result = told.and_then(|()| empty(&mut entry, stop));
@@ -315,7 +322,7 @@ impl Type1 {
         } else if let Some(busy) = maps.ranges.get_mut(range) {
             *busy = entry;
         }
-        maps::end_busy(&mut maps, &self.idle);
+        self.end_busy(&mut maps);
         result.map(|()| range.size().unwrap_or(0))
     }
 }

@@ -18,11 +18,7 @@ use vfio_kernel::locked_vm::{
 };
 
 use super::{
-    maps::{
-        end_busy,
-        wait_idle,
-        Entry, //
-    },
+    maps::Entry,
     Type1,
     Version, //
 };
@@ -35,7 +31,7 @@ impl Type1 {
     ///
     /// As for an unmap; and `EINVAL` if one has no address.
     pub(super) fn invalidate_vaddr(&self, iova: u64, size: u64, all: bool) -> Result<u64> {
-        let (mut maps, range) = self.claim(iova, size, all)?;
+        let (_turn, mut maps, range) = self.claim(iova, size, all)?;
         // v1: a mapping that starts before the range stays, and so does all behind it.
         let cut = self.version == Version::V1
             && maps
@@ -71,11 +67,11 @@ impl Type1 {
     /// In this order: `EINVAL` (not aligned), `ENOENT` (no mapping there), `EINVAL` (other bounds,
     /// or it has an address), `ENOMEM` (locked memory of the process), `EINTR`.
     pub(super) fn update_vaddr(&self, range: IovaRange, vaddr: u64) -> Result {
-        let mut maps = self.maps.lock();
+        let maps = self.lock_to_wait();
         if !range.is_aligned(maps.granule()) || !maps.aligned(vaddr) {
             return Err(EINVAL);
         }
-        wait_idle(&mut maps, &self.idle, range);
+        let (_turn, mut maps) = self.turn(maps, range)?;
         if maps.ranges.first_overlap(range).ok_or(ENOENT)? != range {
             return Err(EINVAL);
         }
@@ -86,6 +82,7 @@ impl Type1 {
         let mut entry = maps.ranges.get_mut(range).ok_or(EINVAL)?.take();
         maps.busy = maps.busy.saturating_add(1);
         drop(maps);
+        let _held = self.hold();
         let result = entry.pay_with(tenant);
         let mut maps = self.maps.lock();
         if result.is_ok() {
@@ -95,7 +92,7 @@ impl Type1 {
         if let Some(busy) = maps.ranges.get_mut(range) {
             *busy = entry;
         }
-        end_busy(&mut maps, &self.idle);
+        self.end_busy(&mut maps);
         result
     }
 }

@@ -21,6 +21,7 @@ use kernel::{
 use vfio_kernel::{
     argsz::UserArg,
     iommu::Prot,
+    lockdep::Held,
     locked_vm::Tenant,
     pin::PinnedPages,
     uapi, //
@@ -35,8 +36,14 @@ use super::{
     Pamu, //
 };
 use crate::{
-    backend::type1::Entry,
-    iova::IovaRange,
+    backend::{
+        type1::Entry,
+        Refused, //
+    },
+    iova::{
+        turns::Ticket,
+        IovaRange, //
+    },
     uapi::offset_of_end, //
 };
 
@@ -49,6 +56,17 @@ struct Memory {
     vaddr: u64,
     prot: Prot,
     readable: bool,
+    /// Whether a page of a bank may be among it.
+    takes_banks: bool,
+}
+
+/// Windows that were taken, and for whom.
+struct Reserved {
+    windows: Windows,
+    parts: Parts,
+    tenant: Arc<Tenant>,
+    /// Whether windows for MSIs are the user's.
+    explicit: bool,
 }
 
 /// What is mapped in window `index`, of which it has the first `bytes`, and the window.
@@ -91,49 +109,67 @@ impl Pamu {
         }
         let readable = map.flags & uapi::VFIO_DMA_MAP_FLAG_READ != 0;
         let writable = map.flags & uapi::VFIO_DMA_MAP_FLAG_WRITE != 0;
+        let (held, reserved) = self.space.in_turn(range, |held, ticket| {
+            self.reserve_windows(held, ticket, range, map.vaddr)
+        })?;
         let memory = Memory {
             vaddr: map.vaddr,
             prot: Prot::new(readable, writable),
             readable,
+            takes_banks: reserved.explicit,
         };
+        let Reserved {
+            windows,
+            parts,
+            tenant,
+            ..
+        } = reserved;
+        if parts.count == 1 {
+            let filled = self.fill(range, memory, tenant);
+            return self.space.settle(&held, range, filled);
+        }
+        self.fill_windows(&held, &windows, parts, memory, tenant)
+    }
+
+    /// Takes the windows of `range`, empty and busy, or none.
+    fn reserve_windows(
+        &self,
+        held: &Held<'_>,
+        ticket: Ticket,
+        range: IovaRange,
+        vaddr: u64,
+    ) -> Result<Reserved, Refused> {
         let state = self.state.lock();
         let windows = state.geometry.windows().ok_or(ENODEV)?;
         let parts = windows.parts(range).ok_or(EINVAL)?;
         if self.is_kernels(&state, &windows, parts) {
-            return Err(EBUSY);
+            return Err(EBUSY.into());
         }
-        if parts.count == 1 {
-            let window = windows.window(parts.first).ok_or(EINVAL)?;
-            let tenant = self.space.reserve(range, window, memory.vaddr)?;
-            drop(state);
-            let filled = self.fill(range, memory, tenant);
-            return self.space.settle(range, filled);
-        }
-        let tenant = self.reserve_windows(&windows, parts, memory.vaddr)?;
-        drop(state);
-        self.fill_windows(&windows, parts, memory, tenant)
-    }
-
-    /// Takes several windows, empty and busy, or none. Holds `state`.
-    fn reserve_windows(&self, windows: &Windows, parts: Parts, vaddr: u64) -> Result<Arc<Tenant>> {
-        let mut tenant = Err(EINVAL);
+        let mut reserved = Err(EINVAL.into());
         for index in parts.indices() {
-            let (range, window) = place(windows, index, parts.bytes)?;
-            tenant = self.space.reserve(range, window, vaddr);
-            if let Err(err) = &tenant {
+            let (range, window) = place(&windows, index, parts.bytes)?;
+            reserved = self.space.reserve(held, ticket, range, window, vaddr);
+            if reserved.is_err() {
                 for done in parts.first..index {
-                    let (range, _) = place(windows, done, parts.bytes)?;
-                    let _ = self.space.settle(range, Err(*err));
+                    let (range, _) = place(&windows, done, parts.bytes)?;
+                    let _ = self.space.settle(held, range, Err(ECANCELED));
                 }
                 break;
             }
         }
-        tenant
+        Ok(Reserved {
+            tenant: reserved?,
+            windows,
+            parts,
+            // It stays so while something is busy.
+            explicit: state.msi.mode() == Mode::Explicit,
+        })
     }
 
     /// Fills several windows that are busy, or none.
     fn fill_windows(
         &self,
+        held: &Held<'_>,
         windows: &Windows,
         parts: Parts,
         memory: Memory,
@@ -161,7 +197,7 @@ impl Pamu {
         for index in parts.indices() {
             let (range, _) = place(windows, index, parts.bytes)?;
             let content = result.and_then(|()| filled.next().ok_or(ENOMEM));
-            let _ = self.space.settle(range, content);
+            let _ = self.space.settle(held, range, content);
         }
         result
     }
@@ -178,7 +214,7 @@ impl Pamu {
         Ok(filled)
     }
 
-    /// Whether these pages may be mapped.
+    /// Whether these pages may be mapped. A range is busy, so this takes no lock.
     fn check_pages(&self, pages: &PinnedPages, memory: Memory) -> Result {
         if self.strict {
             let first = pages.adjacent().ok_or(EINVAL)?;
@@ -186,11 +222,10 @@ impl Pamu {
                 return Err(EINVAL);
             }
         }
-        if self.banks.has_page_of(pages) {
-            let explicit = self.state.lock().msi.mode() == Mode::Explicit;
-            if !explicit || memory.readable || pages.npages() << PAGE_SHIFT != PAGE_SIZE {
-                return Err(EINVAL);
-            }
+        let one_page = pages.npages() << PAGE_SHIFT == PAGE_SIZE;
+        let fits_banks = memory.takes_banks && !memory.readable && one_page;
+        if !fits_banks && self.banks.has_page_of(pages) {
+            return Err(EINVAL);
         }
         Ok(())
     }

@@ -17,7 +17,8 @@
 //! | `msi.rs`      | windows for them, in three ways                         |
 //!
 //! Lock: `Pamu::state`, then `Type1::maps`. Whoever takes a window does so under both, so that
-//! the geometry is the same when it is taken as when it was looked at. Nothing is pinned under it.
+//! the geometry is the same when it is taken as when it was looked at. Nothing is pinned under it, and
+//! nobody who has a busy range may take it or waits for one with it.
 
 mod attr;
 mod bank;
@@ -62,7 +63,8 @@ use super::{
         Type1,
         Version, //
     },
-    Backend, //
+    Backend,
+    Refused, //
 };
 use crate::uapi::container_nr as nr;
 
@@ -127,7 +129,7 @@ impl Backend for Pamu {
         }
     }
 
-    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result {
+    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result<(), Refused> {
         let regions = owner.group().resv_regions()?;
         let state = self.state.lock();
         let geometry = state.geometry;
@@ -145,6 +147,10 @@ impl Backend for Pamu {
         )?;
         self.banks.joined(&regions);
         Ok(())
+    }
+
+    fn when_idle(&self, then: &mut dyn FnMut() -> bool) -> Result {
+        self.space.when_idle(then)
     }
 
     fn detach_group(&self, group: &Group) {

@@ -30,7 +30,11 @@ use super::{
     State, //
 };
 use crate::{
-    iova::IovaRange,
+    backend::Refused,
+    iova::{
+        turns::Ticket,
+        IovaRange, //
+    },
     uapi::MAPPINGS, //
 };
 
@@ -153,10 +157,16 @@ impl Pamu {
     fn map_bank(&self, windows: &Windows, index: u32, bank: u32) -> Result {
         let page = self.banks.page(bank).ok_or(EINVAL)?.clone();
         let (range, window) = place(windows, index, BANK_SIZE)?;
-        self.space.reserve(range, window, 0)?;
+        let held = self.space.hold();
+        // No user memory is waited for, so this may be done in whosever turn it is.
+        let taken = self.space.reserve(&held, Ticket::FIRST, range, window, 0);
+        taken.map_err(|refused| match refused {
+            Refused::Busy => EEXIST,
+            Refused::Failed(err) => err,
+        })?;
         let prot = Prot::new(false, true);
         let filled = self.space.fill_page(range.start(), page, prot);
-        self.space.settle(range, filled)
+        self.space.settle(&held, range, filled)
     }
 
     /// Has the windows of `parts` show the banks in order, or none of them. Holds `state`.
