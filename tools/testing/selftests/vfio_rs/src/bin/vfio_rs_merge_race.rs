@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use nix::errno::Errno;
 use vfio_client::uapi::*;
-use vfio_client::{Container, Group};
+use vfio_client::{Container, DmaBuf, Group};
 use vfio_rs_selftests::merge::{EduGroup, edu_groups};
 use vfio_rs_selftests::process::spawn;
 use vfio_rs_selftests::race::{is_expected, race};
-use vfio_rs_selftests::setup::number;
+use vfio_rs_selftests::setup::{IOVA, number};
 use vfio_rs_selftests::{Outcome, Result, ensure, suite};
 
 const GROUPS: usize = 3;
@@ -62,6 +62,29 @@ fn threads() -> Outcome {
     let body = || is_expected(call(), &ALLOWED);
     ensure!(race(RUN, &[&body, &body, &body]), "a call failed strangely");
     drop(open);
+    check_free(&groups)
+}
+
+/// Groups join and leave one whose container is being filled and emptied, and is closed at last.
+fn merging_while_mapping() -> Outcome {
+    let groups: [EduGroup; GROUPS] = edu_groups()?;
+    let (container, leader) = groups[0].devices[0].attach(VFIO_TYPE1v2_IOMMU)?;
+    let (one, two) = (groups[1].open()?, groups[2].open()?);
+    let bufs = [DmaBuf::new(2 << 12)?, DmaBuf::new(64 << 12)?];
+    let map = |at: usize| {
+        let (iova, size) = (IOVA + ((at as u64) << 24), bufs[at].len() as u64);
+        container.map_buf(&bufs[at], iova).is_ok() && container.unmap(iova, size).ok() == Some(size)
+    };
+    let merge = |group: &Group| leader.merge(group).is_ok() && leader.split(group).is_ok();
+    ensure!(
+        race(
+            RUN,
+            &[&|| map(0), &|| map(1), &|| merge(&one), &|| merge(&two)]
+        ),
+        "a call failed"
+    );
+    leader.merge(&one)?;
+    drop((container, leader, one, two));
     check_free(&groups)
 }
 
@@ -138,6 +161,7 @@ fn two_processes_with_their_own_files() -> Outcome {
 
 suite!(
     threads,
+    merging_while_mapping,
     two_processes_with_the_same_files,
     two_processes_with_their_own_files,
 );

@@ -3,14 +3,17 @@
 //! something left behind.
 
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{scope, sleep};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Event, Group};
-use vfio_rs_selftests::race::{is_expected, race};
-use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, open_edu};
-use vfio_rs_selftests::{Outcome, ensure, same, suite};
+use vfio_rs_selftests::pamu;
+use vfio_rs_selftests::race::{is_expected, race, race_while};
+use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, is_rust_stack, open_edu, slowness};
+use vfio_rs_selftests::{Context, Outcome, bail, ensure, same, skip, suite};
 
 /// How long the threads run against each other.
 const RUN: Duration = Duration::from_millis(700);
@@ -73,16 +76,161 @@ fn joining_and_leaving() -> Outcome {
     Ok(())
 }
 
+/// Maps and unmaps until the race is over, in a container that may have no group or no address space just then.
+fn mapper<'a>(
+    container: &'a Container,
+    buf: &'a DmaBuf,
+    iova: u64,
+) -> impl Fn() -> bool + Sync + 'a {
+    move || {
+        is_expected(container.map_buf(buf, iova), &[Errno::EINVAL])
+            && is_expected(container.unmap(iova, buf.len() as u64), &[Errno::EINVAL])
+    }
+}
+
 fn mapping_while_leaving() -> Outcome {
     let bound = EDU.bind()?;
     let (container, group) = (Container::open()?, bound.open_group()?);
+    let (own, other) = (DmaBuf::new(2 << 12)?, DmaBuf::new(64 << 12)?);
     let cycle = || {
         group.set_container(&container).is_ok()
             && container.set_iommu(VFIO_TYPE1v2_IOMMU).is_ok()
-            && container.api_version().is_ok()
+            // Nobody else is there, or in the way.
+            && container.map_buf(&own, IOVA).is_ok()
             && group.unset_container().is_ok()
     };
-    ensure!(race(RUN, &[&cycle]), "a cycle failed");
+    let map = mapper(&container, &other, IOVA + (1 << 24));
+    ensure!(race(RUN, &[&cycle, &map]), "a call failed");
+    Ok(())
+}
+
+/// The same, by the last close.
+fn mapping_while_the_group_is_closed() -> Outcome {
+    let bound = EDU.bind()?;
+    let container = Container::open()?;
+    let (own, other) = (DmaBuf::new(2 << 12)?, DmaBuf::new(64 << 12)?);
+    let cycle = || {
+        let Ok(group) = Group::open(bound.group) else {
+            return false;
+        };
+        group.set_container(&container).is_ok()
+            && container.set_iommu(VFIO_TYPE1v2_IOMMU).is_ok()
+            && container.map_buf(&own, IOVA).is_ok()
+    };
+    let map = mapper(&container, &other, IOVA + (1 << 24));
+    ensure!(race(RUN, &[&cycle, &map]), "a call failed");
+    Ok(())
+}
+
+fn mapping_while_another_group_joins() -> Outcome {
+    let (container, _group) = EDU.bind()?.attach(VFIO_TYPE1v2_IOMMU)?;
+    let group = pamu::second_edu()?.open_group()?;
+    let (one, two) = (DmaBuf::new(2 << 12)?, DmaBuf::new(64 << 12)?);
+    let map = |buf: &DmaBuf, iova| {
+        let size = buf.len() as u64;
+        container.map_buf(buf, iova).is_ok() && container.unmap(iova, size).ok() == Some(size)
+    };
+    let join = || group.set_container(&container).is_ok() && group.unset_container().is_ok();
+    ensure!(
+        race(
+            RUN,
+            &[&|| map(&one, IOVA), &|| map(&two, IOVA + (1 << 24)), &join]
+        ),
+        "one thread disturbed the other"
+    );
+    same("left", container.unmap_all()?, 0)
+}
+
+/// An unmap of many mappings against a map in the hole behind them that reaches beyond what is unmapped.
+fn unmapping_against_a_map_beyond_the_end() -> Outcome {
+    let (container, _group) = EDU.bind()?.attach(VFIO_TYPE1v2_IOMMU)?;
+    let many = if slowness() > 1 { 100 } else { 1000 };
+    let (page, beyond) = (DmaBuf::new(1 << 12)?, DmaBuf::new(257 << 12)?);
+    let end = IOVA + many * 2 * PAGE;
+    for round in 0..10 {
+        for at in 0..many {
+            container.map_buf(&page, IOVA + at * 2 * PAGE)?;
+        }
+        let unmapped = scope(|threads| {
+            let map = threads.spawn(|| container.map_buf(&beyond, end - PAGE));
+            let unmapped = container.unmap(IOVA, many * 2 * PAGE);
+            match map.join() {
+                Ok(mapped) => mapped.context("the map")?,
+                Err(_) => bail!("a thread panicked"),
+            }
+            Ok(unmapped)
+        })?;
+        // The map may have been first.
+        if matches!(&unmapped, Err(e) if e.raw_os_error() == Some(Errno::EINVAL as i32)) {
+            same(
+                "first",
+                container.unmap(IOVA, many * 2 * PAGE - 2 * PAGE)?,
+                (many - 1) * PAGE,
+            )?;
+            same("last", container.unmap(end - 2 * PAGE, PAGE)?, PAGE)?;
+        } else {
+            same(&format!("round {round}"), unmapped?, many * PAGE)?;
+        }
+        same(
+            "beyond",
+            container.unmap(end - PAGE, 257 * PAGE)?,
+            257 * PAGE,
+        )?;
+    }
+    same("left", container.unmap_all()?, 0)
+}
+
+/// Maps of others that are made while an unmap of where they go waits and works: of each thread at most the one that it is
+/// in, and the first behind the unmap, however long that takes. Some more if the machine lets one thread sleep, so the
+/// middle of several rounds counts.
+fn unmap_is_not_overtaken() -> Outcome {
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 15;
+    if !is_rust_stack() {
+        skip!("whoever is fastest gets the lock there");
+    }
+    let (container, _group) = EDU.bind()?.attach(VFIO_TYPE1v2_IOMMU)?;
+    let pages = if slowness() > 1 { 64 } else { 512 };
+    let bufs = (0..THREADS).map(|_| DmaBuf::new(pages << 12));
+    let bufs = bufs.collect::<Result<Vec<_>, _>>()?;
+    for buf in &bufs {
+        buf.advise_huge(false)?;
+        buf.populate()?;
+    }
+    let made = AtomicUsize::new(0);
+    let map = |at: usize| {
+        let (iova, size) = (IOVA + ((at as u64) << 24), bufs[at].len() as u64);
+        let mapped = container.map_buf(&bufs[at], iova).is_ok();
+        made.fetch_add(1, Ordering::Relaxed);
+        // Gone if the large one was faster.
+        mapped && matches!(container.unmap(iova, size), Ok(n) if n == size || n == 0)
+    };
+    let mut counts = Vec::new();
+    let mut failed = Ok(());
+    let good = race_while(
+        || {
+            for _ in 0..ROUNDS {
+                let before = made.load(Ordering::Relaxed);
+                failed = container.unmap(IOVA, (THREADS as u64) << 24).map(drop);
+                counts.push(made.load(Ordering::Relaxed) - before);
+                if failed.is_err() {
+                    break;
+                }
+                sleep(Duration::from_millis(5));
+            }
+        },
+        &[&|| map(0), &|| map(1), &|| map(2), &|| map(3)],
+    );
+    failed?;
+    ensure!(good, "a map failed");
+    counts.sort_unstable();
+    println!("# maps during each unmap: {counts:?}");
+    let middle = counts[ROUNDS / 2];
+    ensure!(
+        middle <= 2 * THREADS,
+        "{middle} maps went first: {counts:?}"
+    );
+    container.unmap_all()?;
     Ok(())
 }
 
@@ -125,6 +273,10 @@ suite!(
     group_is_opened_by_many,
     joining_and_leaving,
     mapping_while_leaving,
+    mapping_while_the_group_is_closed,
+    mapping_while_another_group_joins,
+    unmapping_against_a_map_beyond_the_end,
+    unmap_is_not_overtaken,
     interrupts_on_and_off,
     reading_while_memory_goes_off_and_on,
 );
