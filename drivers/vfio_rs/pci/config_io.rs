@@ -105,15 +105,21 @@ impl Open {
         };
         self.read_settled(&hw, offset, data)?;
         if !access.is_kept() && self.may_sleep.load(Relaxed) {
-            // The device may have fallen asleep meanwhile, and then says nothing true.
-            let _awake = self.awake()?;
-            self.read_settled(&hw, offset, data)?;
+            self.read_awake(&hw, offset, data)?;
         }
         writer.write_slice(data)?;
         Ok(len)
     }
 
+    /// Reads once more: the device may have fallen asleep meanwhile, and then says nothing true.
+    #[cold]
+    fn read_awake(&self, hw: &RealConfig<'_>, offset: u64, data: &mut [u8]) -> Result {
+        let _awake = self.awake()?;
+        self.read_settled(hw, offset, data)
+    }
+
     /// Reads while the device is not being reset.
+    #[inline(always)]
     fn read_settled(&self, hw: &RealConfig<'_>, offset: u64, data: &mut [u8]) -> Result {
         loop {
             self.pci().wait_config();

@@ -168,6 +168,7 @@ impl Open {
     /// # Errors
     ///
     /// `EIO` if it does not wake up.
+    #[inline]
     pub(crate) fn access(&self) -> Result<Access> {
         let awake = match self.may_sleep.load(Relaxed) {
             true => Some(self.awake()?),

@@ -75,6 +75,7 @@ impl PciDevice {
 
     /// Waits while users' accesses are blocked, `pci_cfg_access_lock()`. They may be again by the
     /// time that this returns. May sleep: the caller holds nothing that who blocks them waits for.
+    #[inline(always)]
     pub fn wait_config(&self) {
         // SAFETY: The device is alive.
         if unsafe { vfio_bindings::vfio_rs_pci_config_blocked(self.as_ptr()) } {
