@@ -159,8 +159,8 @@ impl Domain {
         DomainId(self.ptr.as_ptr() as usize)
     }
 
-    /// Maps the next `npages` of `frames`, which are pinned, from `iova` on; on failure nothing is
-    /// mapped. May sleep.
+    /// Maps the next `npages` of `frames`, which are pinned, from `iova` on; on failure, also if there
+    /// are fewer (`EINVAL`), nothing is mapped. May sleep.
     #[inline]
     pub(super) fn map(
         &self,
@@ -272,7 +272,8 @@ impl Domain {
         let mut left = npages;
         while left != 0 {
             let mut used = 0;
-            while let Some((pfn, npages)) = frames.take(left) {
+            while used < BATCH && left != 0 {
+                let (pfn, npages) = frames.take(left).ok_or(EINVAL)?;
                 left -= npages;
                 // SAFETY: Computes an address.
                 let page = unsafe { bindings::vfio_rs_pfn_to_page(pfn) } as usize;
@@ -284,9 +285,6 @@ impl Domain {
                     ..pin_init::zeroed()
                 });
                 used += 1;
-                if last {
-                    break;
-                }
             }
             // SAFETY: The domain is alive. The first `used` entries are filled in, the last one is
             // marked, and the memory stays pinned as above.
@@ -398,6 +396,10 @@ impl Domain {
 }
 
 /// Calls `f` with physical address and bytes of each run of the next `npages` of `frames`.
+///
+/// # Errors
+///
+/// What `f` says; `EINVAL` if there are fewer frames.
 #[inline(always)]
 fn for_each_run(
     frames: &mut Cursor<'_>,
@@ -405,7 +407,8 @@ fn for_each_run(
     mut f: impl FnMut(u64, usize) -> Result,
 ) -> Result {
     let mut left = npages;
-    while let Some((pfn, npages)) = frames.take(left) {
+    while left != 0 {
+        let (pfn, npages) = frames.take(left).ok_or(EINVAL)?;
         f((pfn as u64) << PAGE_SHIFT, npages << PAGE_SHIFT)?;
         left -= npages;
     }
