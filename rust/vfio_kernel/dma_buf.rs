@@ -24,7 +24,10 @@ use kernel::{
 };
 use vfio_bindings as bindings;
 
-use crate::pci::PciDevice;
+use crate::{
+    pci::PciDevice,
+    user_sized, //
+};
 
 /// Whether the kernel has what is needed.
 pub fn works() -> bool {
@@ -116,14 +119,12 @@ impl Ranges {
         }
         let start = dev.bar_start(bar);
         let end = start.checked_add(dev.bar_len(bar)).ok_or(EOVERFLOW)?;
-        // Charged to the user, who may keep many.
-        let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
         Ok(Self {
             dev: dev.clone(),
             bar,
             start,
             end,
-            parts: KVec::with_capacity(count, flags)?,
+            parts: KVec::with_capacity(count, user_sized::gfp())?,
         })
     }
 

@@ -8,6 +8,8 @@
 
 use kernel::prelude::*;
 
+use crate::user_sized;
+
 /// Adjacent frames: the number of the first one in the upper 40 bits, how many in the lower 24.
 /// No machine has more: physical addresses have 52 bits.
 #[derive(Clone, Copy)]
@@ -60,6 +62,12 @@ struct Rest {
 const FIRST_ROOM: usize = 8;
 /// Room for runs that is taken at once because so many more are to be expected.
 const MOST_ROOM: usize = 1 << 16;
+/// With so many runs behind the first, room does not double any more: `kvmalloc()` gives less than
+/// 2 GiB. As single pages they are 512 GiB.
+#[cfg(not(test))]
+const MOST: usize = 1 << 27;
+#[cfg(test)]
+pub(crate) const MOST: usize = 1 << 17;
 
 impl Runs {
     /// No frames.
@@ -93,7 +101,7 @@ impl Runs {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; then nothing is appended.
+    /// `ENOMEM`, also if there are too many runs; then nothing is appended.
     #[inline]
     pub(crate) fn push(&mut self, pfn: usize, npages: usize, total: usize) -> Result {
         let run = Run::new(pfn, npages);
@@ -128,7 +136,7 @@ impl Runs {
             }
         }
         let rest = self.grow(total)?;
-        rest.runs.push(run, GFP_KERNEL_ACCOUNT)?;
+        rest.runs.push(run, user_sized::gfp())?;
         rest.npages = rest.npages.wrapping_add(npages);
         Ok(())
     }
@@ -140,18 +148,21 @@ impl Runs {
         let left = total.saturating_sub(npages).max(1);
         if self.rest.is_none() {
             let rest = Rest {
-                runs: KVVec::with_capacity(left.min(FIRST_ROOM), GFP_KERNEL_ACCOUNT)?,
+                runs: KVVec::with_capacity(left.min(FIRST_ROOM), user_sized::gfp())?,
                 taken: 0,
                 npages,
             };
-            return Ok(self.rest.insert(KBox::new(rest, GFP_KERNEL_ACCOUNT)?));
+            return Ok(self.rest.insert(KBox::new(rest, user_sized::gfp())?));
         }
         let rest = self.rest.as_mut().ok_or(ENOMEM)?;
         let runs = &mut rest.runs;
+        if runs.len() >= MOST {
+            return Err(ENOMEM);
+        }
         let expected = runs.len().saturating_mul(left);
         let expected = expected.checked_div(npages).unwrap_or(0);
         let room = expected.clamp(runs.len(), runs.len().max(MOST_ROOM));
-        runs.reserve(room.min(left), GFP_KERNEL_ACCOUNT)?;
+        runs.reserve(room.min(left), user_sized::gfp())?;
         Ok(rest)
     }
 
@@ -163,8 +174,8 @@ impl Runs {
             return;
         }
         // Without memory for less, more has to do.
-        if let Ok(mut exact) = KVVec::with_capacity(runs.len(), GFP_KERNEL_ACCOUNT) {
-            if exact.extend_from_slice(runs, GFP_KERNEL_ACCOUNT).is_ok() {
+        if let Ok(mut exact) = KVVec::with_capacity(runs.len(), user_sized::gfp()) {
+            if exact.extend_from_slice(runs, user_sized::gfp()).is_ok() {
                 *runs = exact;
             }
         }

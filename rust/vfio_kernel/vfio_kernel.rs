@@ -42,6 +42,7 @@ pub mod rwsem;
 pub mod sched;
 pub mod shared_page;
 pub mod user_area;
+pub mod user_sized;
 pub mod virqfd;
 pub mod wait;
 pub mod worker;

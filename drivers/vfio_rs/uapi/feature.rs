@@ -11,7 +11,8 @@ use kernel::prelude::*;
 use vfio_kernel::{
     argsz::UserArg,
     dma_buf,
-    uapi, //
+    uapi,
+    user_sized, //
 };
 use zerocopy::IntoBytes;
 
@@ -103,9 +104,8 @@ fn export_dma_buf(open: &Open, data: UserArg, _room: usize) -> Result<isize> {
         return Err(EINVAL);
     }
     open.check_bar(bar)?;
-    // Charged to the user; the room that he says he has does not tell how much this may be.
-    let gfp = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
-    let mut parts = KVec::from_elem([0u64; 2], count as usize, gfp)?;
+    // The room that the user says he has does not tell how much this may be.
+    let mut parts = KVec::from_elem([0u64; 2], count as usize, user_sized::gfp())?;
     let bytes = parts.as_mut_bytes();
     data.slice(DMA_BUF_SIZE, bytes.len())
         .reader()

@@ -25,6 +25,9 @@ mod roles;
 mod rom_images;
 #[path = "../../../../../../rust/vfio_kernel/runs.rs"]
 mod runs;
+#[path = "../../../../../../rust/vfio_kernel/user_sized.rs"]
+#[allow(unreachable_pub)] // It is a crate's there.
+mod user_sized;
 #[path = "../../../../../../drivers/iommu_group/viability.rs"]
 mod viability;
 #[path = "../../../../../../drivers/vfio_rs/backend/type2/window.rs"]

@@ -11,7 +11,10 @@
 )]
 
 use crate::{
-    runs::Runs,
+    runs::{
+        Runs,
+        MOST, //
+    },
     settings, //
 };
 use kernel::{
@@ -146,6 +149,31 @@ fn room_for_twice_the_runs_at_most() {
             "{bytes} bytes for {scattered} runs"
         );
         assert_eq!(frames(&runs, usize::MAX).len(), total);
+    }
+}
+
+#[test]
+fn room_is_bounded() {
+    for total in [0, 100 * MOST] {
+        let mut runs = Runs::new();
+        let mut count = 0;
+        let err = loop {
+            if let Err(err) = runs.push(count * 2, 1, total) {
+                break err;
+            }
+            count += 1;
+            assert!(count <= 2 * MOST, "{count} runs and no end");
+        };
+        assert_eq!(err, ENOMEM);
+        assert!(count > MOST, "no more than {count} runs");
+        assert!(runs.room() < 2 * MOST, "room for {} runs", runs.room());
+        // Nothing was appended, and it stays so; what follows on the last run still does.
+        assert_eq!(runs.push(7, 1, total), Err(ENOMEM));
+        assert_eq!(runs.npages(), count);
+        runs.push(count * 2 - 1, 1, total).unwrap();
+        let mut cursor = runs.cursor();
+        let taken = std::iter::from_fn(|| cursor.take(usize::MAX));
+        assert_eq!(taken.map(|(_, npages)| npages).sum::<usize>(), count + 1);
     }
 }
 

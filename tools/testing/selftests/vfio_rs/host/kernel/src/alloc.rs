@@ -6,6 +6,7 @@ use crate::fail;
 use std::{
     fmt,
     ops::{
+        BitOr,
         Deref,
         DerefMut, //
     },
@@ -24,6 +25,17 @@ pub const GFP_KERNEL: Flags = Flags;
 
 /// May sleep, and counts for the memory cgroup.
 pub const GFP_KERNEL_ACCOUNT: Flags = Flags;
+
+/// A failure is no news for the log.
+pub const __GFP_NOWARN: Flags = Flags;
+
+impl BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, _: Self) -> Self {
+        self
+    }
+}
 
 fn allocate() -> Result<(), AllocError> {
     if fail::next_allocation_fails() {

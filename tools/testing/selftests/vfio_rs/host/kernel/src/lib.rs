@@ -20,8 +20,9 @@ pub mod prelude {
             KBox,
             KVVec,
             KVec,
+            __GFP_NOWARN, //
             GFP_KERNEL,
-            GFP_KERNEL_ACCOUNT, //
+            GFP_KERNEL_ACCOUNT,
         },
         error::{
             code::*,
