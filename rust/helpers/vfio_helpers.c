@@ -176,7 +176,7 @@ void vfio_rs_warn_memlock(unsigned long asked)
 bool vfio_rs_may_log(unsigned int subject)
 {
 	static struct ratelimit_state states[] = {
-		[0 ... VFIO_RS_LOG_FAILURES] =
+		[0 ... VFIO_RS_LOG_LIMITS] =
 			RATELIMIT_STATE_INIT(states, DEFAULT_RATELIMIT_INTERVAL,
 					     DEFAULT_RATELIMIT_BURST),
 	};

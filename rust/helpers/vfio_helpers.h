@@ -124,6 +124,7 @@ void vfio_rs_warn_opened_by_user(const struct device *dev);
 #define VFIO_RS_LOG_DEVICES	4
 #define VFIO_RS_LOG_LINES	5
 #define VFIO_RS_LOG_FAILURES	6
+#define VFIO_RS_LOG_LIMITS	7
 
 bool vfio_rs_may_log(unsigned int subject);
 

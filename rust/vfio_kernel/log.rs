@@ -35,6 +35,8 @@ pub enum Subject {
     Lines = bindings::VFIO_RS_LOG_LINES,
     /// What the PCI core says of accesses that fail.
     Failures = bindings::VFIO_RS_LOG_FAILURES,
+    /// Limits that users reach.
+    Limits = bindings::VFIO_RS_LOG_LIMITS,
 }
 
 /// Whether the log may have one more message about `subject`: ten in five seconds at most.

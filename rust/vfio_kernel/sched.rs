@@ -20,6 +20,32 @@ pub fn check_killed() -> Result {
     Ok(())
 }
 
+/// For each round of a loop whose length a user chooses: gives up the CPU if something else should
+/// run, and fails with `EINTR` if the current task is being killed. May sleep.
+pub fn pause() -> Result {
+    cond_resched();
+    check_killed()
+}
+
+/// Whether work ends early when the task is being killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It does.
+    WhenKilled,
+    /// It does not: others need what it leaves behind.
+    Never,
+}
+
+impl Stop {
+    /// Fails with `EINTR` if work should end.
+    pub fn check(self) -> Result {
+        match self {
+            Self::WhenKilled => check_killed(),
+            Self::Never => Ok(()),
+        }
+    }
+}
+
 /// Whether the current task may do what it wants to the machine (`CAP_SYS_RAWIO`).
 pub fn capable_sys_rawio() -> bool {
     // SAFETY: Looks at the credentials of `current` only.

@@ -8,29 +8,51 @@
 //! have, so here it is done at once. When the device is closed its maps are cut off for good: they
 //! keep their place in the address space, where DMA then fails, until the user unmaps them.
 //!
+//! Who maps a BAR has looked up before what an area of his shows ([`BarPart`]), and may take long
+//! to come here. That keeps nothing of the open device: it says in which *session*, from a first
+//! open to the last close, it was found, and is of no use after that. He waits while the device is
+//! being reset, or something else is done to it of which it is not known yet whether its memory will
+//! answer: from [`BarDma::revoke`] until whoever has `Open::memory` lets go of it.
+//!
+//! How many pieces there are is limited, as all are switched with `Open::memory` held.
+//!
 //! Parts of BARs that are exported as dma-bufs (`export.rs`) go and come back with them.
 //!
 //! Locks: `BarDma::maps`, inside `Open::memory`, outside of `DeviceMapping::on`; `BarDma::exports`,
 //! inside `Open::memory`, outside of the dma-bufs' own.
+//!
+//! [`Device::zap_bars`]: super::Device::zap_bars
 
 use kernel::{
     new_mutex,
     prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     },
 };
 use vfio_kernel::{
     dma_buf::BarExport,
+    gate::Gate,
     iommu::{
         DeviceMapping,
         DeviceMemory,
         IoSpace,
+        Pieces,
         Prot, //
     },
     log,
+    sched::Stop,
     user_area::FilePart,
+    user_sized, //
 };
 
 use super::Open;
@@ -38,79 +60,232 @@ use super::Open;
 /// All maps of a device's BARs in I/O address spaces, and all dma-bufs of them.
 #[pin_data]
 pub(super) struct BarDma {
+    /// Which session it is. Changes with `maps` held.
+    session: Atomic<u64>,
+    /// Shut while it is open whether the device's memory will answer. Changes with `maps` held.
+    decided: Arc<Gate>,
     #[pin]
-    maps: Mutex<KVec<Arc<DeviceMapping>>>,
+    maps: Mutex<Maps>,
     /// What drivers of other devices may map.
     #[pin]
-    exports: Mutex<KVec<Arc<BarExport>>>,
+    exports: Mutex<Exports>,
+}
+
+struct Maps {
+    /// Whether the device's memory answers.
+    answers: bool,
+    all: RBTree<u64, Arc<DeviceMapping>>,
+    /// The key of the next one.
+    next: u64,
+    /// How many pieces all have.
+    pieces: usize,
+}
+
+struct Exports {
+    all: KVVec<Arc<BarExport>>,
+    /// So many there may be before those are left out that nobody has any more.
+    sweep_at: usize,
+}
+
+impl Exports {
+    /// How many there may be.
+    const MOST: usize = 1 << 16;
+    /// How many there may be without a look at them.
+    const FEW: usize = 16;
+
+    fn new() -> Self {
+        Self {
+            all: KVVec::new(),
+            sweep_at: Self::FEW,
+        }
+    }
 }
 
 impl BarDma {
     pub(super) fn new() -> Result<Arc<Self>> {
+        let maps = Maps {
+            answers: false,
+            all: RBTree::new(),
+            next: 0,
+            pieces: 0,
+        };
+        let decided = Gate::new()?;
         Arc::pin_init(
             pin_init!(Self {
-                maps <- new_mutex!(KVec::new(), "BarDma::maps"),
-                exports <- new_mutex!(KVec::new(), "BarDma::exports"),
+                session: Atomic::new(0),
+                decided,
+                maps <- new_mutex!(maps, "BarDma::maps"),
+                exports <- new_mutex!(Exports::new(), "BarDma::exports"),
             }),
             GFP_KERNEL,
         )
     }
 
-    /// Cuts all devices off. May sleep.
+    /// Cuts all devices off. [`restore`](Self::restore), [`stay`](Self::stay) or
+    /// [`close`](Self::close) must follow. May sleep.
     pub(super) fn revoke(&self) {
-        for map in self.maps.lock().iter() {
+        let mut maps = self.maps.lock();
+        maps.answers = false;
+        self.decided.shut();
+        for map in maps.all.values() {
             map.switch_off();
         }
-        for export in self.exports.lock().iter() {
+        drop(maps);
+        for export in self.exports.lock().all.iter() {
             export.revoke();
         }
     }
 
-    /// Lets devices in again. `name` is for the log. May sleep.
+    /// Lets devices in, again maybe. `name` is for the log. May sleep.
     pub(super) fn restore(&self, name: &CStr) {
-        for map in self.maps.lock().iter() {
+        let mut maps = self.maps.lock();
+        maps.answers = true;
+        self.decided.open();
+        for map in maps.all.values() {
             // The next time that memory is switched on tries again.
-            if map.switch_on().is_err() && log::may_log(log::Subject::Devices) {
+            if map.switch_on(Stop::Never).is_err() && log::may_log(log::Subject::Devices) {
                 pr_warn!("{name}: BAR is not mapped for other devices again\n");
             }
         }
-        for export in self.exports.lock().iter() {
+        drop(maps);
+        for export in self.exports.lock().all.iter() {
             export.restore();
         }
     }
 
-    /// Cuts all devices off for good. May sleep.
+    /// Leaves all devices as they are: the memory does not answer, if it was revoked before.
+    pub(super) fn stay(&self) {
+        let _maps = self.maps.lock();
+        self.decided.open();
+    }
+
+    /// Cuts all devices off for good: the session is over. May sleep.
     pub(super) fn close(&self) {
+        self.revoke();
         let mut maps = self.maps.lock();
-        for map in maps.iter() {
-            map.switch_off();
-        }
-        maps.clear();
-        drop(maps);
-        let mut exports = self.exports.lock();
-        for export in exports.iter() {
-            export.revoke();
-        }
-        exports.clear();
+        self.session
+            .store(self.session.load(Relaxed).wrapping_add(1), Relaxed);
+        maps.pieces = 0;
+        self.decided.open();
+        let maps = core::mem::replace(&mut maps.all, RBTree::new());
+        let exports = core::mem::replace(&mut *self.exports.lock(), Exports::new());
+        drop((maps, exports));
     }
 
     /// Adds what is to be revoked with the rest. Those that nobody has any more are left out from
     /// then on.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if there are too many, `ENOMEM`.
     pub(super) fn add_export(&self, export: &Arc<BarExport>) -> Result {
         let mut exports = self.exports.lock();
-        exports.retain(|export| export.is_open());
-        exports.push(export.clone(), GFP_KERNEL)?;
+        if exports.all.len() >= exports.sweep_at {
+            exports.all.retain(|export| export.is_open());
+            // Not each time, or each would cost as much as there are.
+            exports.sweep_at = exports.all.len().saturating_mul(2).max(Exports::FEW);
+        }
+        if exports.all.len() >= Exports::MOST {
+            return Err(ENOSPC);
+        }
+        exports.all.push(export.clone(), user_sized::gfp())?;
         Ok(())
-    }
-
-    fn remove(&self, gone: &Arc<DeviceMapping>) {
-        self.maps.lock().retain(|map| !Arc::ptr_eq(map, gone));
     }
 }
 
-/// A part of a BAR in an I/O address space, until dropped.
+/// A part of a BAR that a user's map shows.
+pub(crate) struct BarPart {
+    session: Session,
+    memory: DeviceMemory,
+}
+
+/// One session of a device.
+struct Session {
+    dma: Arc<BarDma>,
+    number: u64,
+}
+
+impl BarPart {
+    /// Bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len()
+    }
+}
+
+/// Parts of one device's BARs and where they belong in an I/O address space.
+pub(crate) struct BarPieces {
+    session: Session,
+    pieces: Pieces,
+}
+
+impl BarPieces {
+    /// None, for what belongs to the same session of the same device as `part`.
+    pub(crate) fn like(part: &BarPart) -> Self {
+        let Session { dma, number } = &part.session;
+        Self {
+            session: Session {
+                dma: dma.clone(),
+                number: *number,
+            },
+            pieces: Pieces::none(),
+        }
+    }
+
+    /// Whether `part` belongs to the same session of the same device.
+    pub(crate) fn is_like(&self, part: &BarPart) -> bool {
+        self.session.number == part.session.number
+            && Arc::ptr_eq(&self.session.dma, &part.session.dma)
+    }
+
+    /// Adds `part` at `iova`; as [`Pieces::push`].
+    pub(crate) fn push(&mut self, iova: u64, part: &BarPart) -> Result<bool> {
+        self.pieces.push(iova, part.memory)
+    }
+
+    /// Puts all into an I/O address space. Waits while the device is being reset.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if the device's memory does not answer now, as a page fault in it would fail;
+    /// `ENOSPC` if there are too many pieces; `ENOMEM`; what the IOMMU driver says; `EINTR` if the
+    /// task is being killed.
+    pub(crate) fn map(self, space: &Arc<IoSpace>, prot: Prot) -> Result<BarMapping> {
+        let Session { dma, number } = self.session;
+        let count = self.pieces.count();
+        let mapping = DeviceMapping::new(space, self.pieces, prot)?;
+        let mut maps = loop {
+            let maps = dma.maps.lock();
+            if dma.session.load(Relaxed) != number {
+                return Err(EFAULT);
+            }
+            if !dma.decided.is_shut() {
+                break maps;
+            }
+            drop(maps);
+            dma.decided.wait_killable()?;
+        };
+        if !maps.answers {
+            return Err(EFAULT);
+        }
+        let pieces = maps.pieces.saturating_add(count);
+        if pieces > Pieces::MOST {
+            return Err(ENOSPC);
+        }
+        let key = maps.next;
+        let node = RBTreeNode::new(key, mapping.clone(), GFP_KERNEL)?;
+        mapping.switch_on(Stop::WhenKilled)?;
+        maps.next = key.wrapping_add(1);
+        maps.pieces = pieces;
+        maps.all.insert(node);
+        drop(maps);
+        Ok(BarMapping { dma, key, mapping })
+    }
+}
+
+/// Parts of BARs in an I/O address space, until dropped.
 pub(crate) struct BarMapping {
     dma: Arc<BarDma>,
+    key: u64,
     mapping: Arc<DeviceMapping>,
 }
 
@@ -123,50 +298,28 @@ impl BarMapping {
 
 impl Drop for BarMapping {
     fn drop(&mut self) {
-        self.dma.remove(&self.mapping);
-        // Somebody may hold another reference for a moment.
+        let mut maps = self.dma.maps.lock();
+        // Not there after the end of the session.
+        if maps.all.remove(&self.key).is_some() {
+            maps.pieces = maps.pieces.saturating_sub(self.mapping.count());
+        }
+        drop(maps);
         self.mapping.switch_off();
     }
 }
 
 impl Open {
-    /// The memory that a user's map of the device's file shows.
+    /// The memory that a user's map of the device's file shows. The file is open.
     ///
     /// # Errors
     ///
     /// `EFAULT` if it is none.
-    pub(crate) fn bar_memory(&self, part: FilePart) -> Result<DeviceMemory> {
+    pub(crate) fn bar_part(&self, part: FilePart) -> Result<BarPart> {
         let (_, window, offset) = self.window_at(part.offset).ok_or(EFAULT)?;
-        window.part(offset, part.len).ok_or(EFAULT)
-    }
-
-    /// Puts `memory`, of this device, into an I/O address space at `iova`.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT` if the device's memory does not answer now, as a page fault in it would fail;
-    /// `EINTR`, `ENOMEM`; what the IOMMU driver says.
-    pub(crate) fn map_for_dma(
-        &self,
-        space: &Arc<IoSpace>,
-        iova: u64,
-        memory: DeviceMemory,
-        prot: Prot,
-    ) -> Result<BarMapping> {
-        let mapping = DeviceMapping::new(space, iova, memory, prot)?;
-        let dma = self.device.bar_dma();
-        // Held until the map is listed, so that whoever disables memory finds it to revoke.
-        let memory = self.settled_killable(|| self.memory.read())?;
-        if !self.maps(&memory) {
-            return Err(EFAULT);
-        }
-        let mut maps = dma.maps.lock();
-        maps.reserve(1, GFP_KERNEL)?;
-        mapping.switch_on()?;
-        maps.push(mapping.clone(), GFP_KERNEL)?;
-        Ok(BarMapping {
-            dma: dma.clone(),
-            mapping,
-        })
+        let memory = window.part(offset, part.len).ok_or(EFAULT)?;
+        let dma = self.device.bar_dma().clone();
+        let number = dma.session.load(Relaxed);
+        let session = Session { dma, number };
+        Ok(BarPart { session, memory })
     }
 }

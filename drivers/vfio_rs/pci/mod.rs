@@ -66,7 +66,11 @@ mod sriov;
 mod vga;
 
 pub(crate) use self::{
-    bar_dma::BarMapping,
+    bar_dma::{
+        BarMapping,
+        BarPart,
+        BarPieces, //
+    },
     device::Device,
     ioeventfd::Doorbell,
     irq::{

@@ -125,7 +125,10 @@ impl Open {
         let pci = device.pci();
         pci.clear_master();
         pci.enable()?;
-        Self::enable_inner(device, backend).inspect_err(|_| pci.disable())
+        let open = Self::enable_inner(device, backend).inspect_err(|_| pci.disable())?;
+        // Lets BARs be mapped for other devices' DMA, if their memory is enabled already.
+        drop(open.write_memory());
+        Ok(open)
     }
 
     fn enable_inner(device: &Arc<Device>, backend: &Arc<dyn Backend>) -> Result<Arc<Self>> {

@@ -108,9 +108,14 @@ impl DerefMut for MemoryGuard<'_> {
 
 impl Drop for MemoryGuard<'_> {
     fn drop(&mut self) {
-        if self.open.maps(&self.memory) {
-            let device = &self.open.device;
-            device.bar_dma().restore(device.pci().name());
+        if self.open.gate.is_shut() {
+            // The device is being reset, and this one has to wait: who resets it comes here again.
+            return;
+        }
+        let device = &self.open.device;
+        match self.open.maps(&self.memory) {
+            true => device.bar_dma().restore(device.pci().name()),
+            false => device.bar_dma().stay(),
         }
     }
 }

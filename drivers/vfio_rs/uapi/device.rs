@@ -29,7 +29,6 @@ use vfio_kernel::{
         FileOps,
         FileOpsTable, //
     },
-    iommu::DeviceMemory,
     kvm::{
         KvmFile,
         KvmSlot, //
@@ -62,8 +61,8 @@ use crate::{
     backend::Fence,
     iommu_group::Group,
     pci::{
+        BarPart,
         Device,
-        Doorbell,
         Open,
         Region, //
     },
@@ -132,15 +131,11 @@ pub(crate) fn open(
     Ok(number.try_into()?)
 }
 
-/// What the current process has at `vaddr`; see [`user_area::at`]. For a map of a device's file, the
-/// open device, and what memory of it that is.
-pub(crate) fn area_at(
-    vaddr: usize,
-    max: usize,
-    writable: bool,
-) -> Result<UserArea<(Arc<Open>, DeviceMemory)>> {
+/// What the current process has at `vaddr`; see [`user_area::at`]. For a map of a device's file, what
+/// memory of the device that is; which does not keep the device open.
+pub(crate) fn area_at(vaddr: usize, max: usize, writable: bool) -> Result<UserArea<BarPart>> {
     user_area::at(&FILE_OPS, vaddr, max, writable, |data, part| {
-        Ok((data.open.clone(), data.open.bar_memory(part)?))
+        data.open.bar_part(part)
     })
 }
 

@@ -5,7 +5,9 @@
 //! It is not the kernel's, so it is not pinned. (A [`SharedPage`] is, and goes along here as what it
 //! stands for is a register of a device.) Instead it can be switched off, when the device
 //! stops answering or goes away, and on again: a [`DeviceMapping`] then is there or is not, in all
-//! domains of its [`IoSpace`] alike.
+//! domains of its [`IoSpace`] alike. It consists of [`Pieces`], as a user may have mapped the
+//! device's memory in any order; all of them are switched by one call, and the IOMMU is told once
+//! for many.
 //!
 //! Lock: `DeviceMapping::on`, before `IoSpace::domains`.
 
@@ -23,7 +25,11 @@ use super::{
     domain::Prot,
     space::IoSpace, //
 };
-use crate::shared_page::SharedPage;
+use crate::{
+    sched::Stop,
+    shared_page::SharedPage,
+    user_sized, //
+};
 
 /// Physically contiguous memory of a device.
 #[derive(Clone, Copy)]
@@ -43,14 +49,56 @@ impl DeviceMemory {
     pub fn len(&self) -> usize {
         self.len
     }
+}
 
-    /// Appends `next`, if it begins where `self` ends.
-    pub fn join(&mut self, next: Self) -> bool {
-        let adjacent = self.phys.checked_add(self.len as u64) == Some(next.phys);
-        if adjacent {
-            self.len += next.len;
+/// Device memory at one place of an I/O address space.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    pub(super) iova: u64,
+    pub(super) phys: u64,
+    pub(super) len: usize,
+}
+
+/// Device memory at several places of an I/O address space, in ascending order.
+pub struct Pieces(KVVec<Piece>);
+
+impl Pieces {
+    /// How many there can be.
+    pub const MOST: usize = 1 << 16;
+
+    /// None yet.
+    pub const fn none() -> Self {
+        Self(KVVec::new())
+    }
+
+    /// Adds `memory` at `iova`, behind all others. Returns whether that takes a piece of its own, as
+    /// it does not go on where the last one ends.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is not behind all others, `ENOSPC` if there are too many, `ENOMEM`.
+    pub fn push(&mut self, iova: u64, memory: DeviceMemory) -> Result<bool> {
+        let DeviceMemory { phys, len } = memory;
+        if let Some(last) = self.0.last_mut() {
+            let end = last.iova.checked_add(last.len as u64).ok_or(EINVAL)?;
+            if iova < end {
+                return Err(EINVAL);
+            }
+            if iova == end && last.phys.checked_add(last.len as u64) == Some(phys) {
+                last.len = last.len.checked_add(len).ok_or(EINVAL)?;
+                return Ok(false);
+            }
         }
-        adjacent
+        if self.0.len() >= Self::MOST {
+            return Err(ENOSPC);
+        }
+        self.0.push(Piece { iova, phys, len }, user_sized::gfp())?;
+        Ok(true)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -58,8 +106,7 @@ impl DeviceMemory {
 #[pin_data(PinnedDrop)]
 pub struct DeviceMapping {
     space: Arc<IoSpace>,
-    iova: u64,
-    memory: DeviceMemory,
+    pieces: Pieces,
     /// Whose the memory is, if it is the kernel's after all.
     page: Option<Arc<SharedPage>>,
     prot: Prot,
@@ -69,39 +116,33 @@ pub struct DeviceMapping {
 }
 
 impl DeviceMapping {
-    /// Puts `memory` at `iova`, where nothing else may be; switched off at first.
-    pub fn new(
-        space: &Arc<IoSpace>,
-        iova: u64,
-        memory: DeviceMemory,
-        prot: Prot,
-    ) -> Result<Arc<Self>> {
-        Self::with(space, iova, memory, None, prot)
+    /// Puts `pieces` where they belong, and where nothing else may be; switched off at first.
+    pub fn new(space: &Arc<IoSpace>, pieces: Pieces, prot: Prot) -> Result<Arc<Self>> {
+        Self::with(space, pieces, None, prot)
     }
 
-    /// As [`new`](Self::new), for a page of the kernel's.
+    /// As [`new`](Self::new), for a page of the kernel's at `iova`.
     pub fn of_page(
         space: &Arc<IoSpace>,
         iova: u64,
         page: Arc<SharedPage>,
         prot: Prot,
     ) -> Result<Arc<Self>> {
-        let memory = DeviceMemory::new(page.phys(), PAGE_SIZE);
-        Self::with(space, iova, memory, Some(page), prot)
+        let mut pieces = Pieces::none();
+        pieces.push(iova, DeviceMemory::new(page.phys(), PAGE_SIZE))?;
+        Self::with(space, pieces, Some(page), prot)
     }
 
     fn with(
         space: &Arc<IoSpace>,
-        iova: u64,
-        memory: DeviceMemory,
+        pieces: Pieces,
         page: Option<Arc<SharedPage>>,
         prot: Prot,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 space: space.clone(),
-                iova,
-                memory,
+                pieces,
                 page,
                 prot,
                 on <- new_mutex!(false, "DeviceMapping::on"),
@@ -110,15 +151,21 @@ impl DeviceMapping {
         )
     }
 
+    /// How many pieces it has.
+    pub fn count(&self) -> usize {
+        self.pieces.count()
+    }
+
     /// Lets devices reach the memory. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, or what the IOMMU driver says; then it stays off.
-    pub fn switch_on(&self) -> Result {
+    /// `ENOMEM`, or what the IOMMU driver says; `EINTR` if the task is being killed and `stop` says
+    /// that this matters. Then it stays off.
+    pub fn switch_on(&self, stop: Stop) -> Result {
         let mut on = self.on.lock();
         if !*on {
-            self.map()?;
+            self.map(stop)?;
             *on = true;
         }
         Ok(())
@@ -128,7 +175,7 @@ impl DeviceMapping {
     pub fn switch_off(&self) {
         let mut on = self.on.lock();
         if *on {
-            self.space.unmap_device(self.iova, self.memory.len);
+            self.space.unmap_device(&self.pieces.0);
             *on = false;
         }
     }
@@ -138,16 +185,15 @@ impl DeviceMapping {
     pub fn refill(&self) -> Result {
         let on = self.on.lock();
         if *on {
-            self.map()?;
+            self.map(Stop::WhenKilled)?;
         }
         Ok(())
     }
 
-    fn map(&self) -> Result {
-        let DeviceMemory { phys, len } = self.memory;
+    fn map(&self, stop: Stop) -> Result {
         let of_kernel = self.page.is_some();
         self.space
-            .map_device(self.iova, phys, len, self.prot, of_kernel)
+            .map_device(&self.pieces.0, self.prot, of_kernel, stop)
     }
 }
 

@@ -62,6 +62,11 @@ impl Prot {
         Self((bits & Self::BITS) as u32)
     }
 
+    /// As the IOMMU core has it.
+    pub(super) fn to_raw(self) -> u32 {
+        self.0
+    }
+
     /// Whether devices may write.
     pub fn writable(self) -> bool {
         self.0 & bindings::IOMMU_WRITE != 0
@@ -99,6 +104,15 @@ impl Domain {
             has_pt: unsafe { bindings::vfio_rs_iommu_has_pt(ptr.as_ptr()) },
             coherent: false,
         })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::iommu_domain {
+        self.ptr.as_ptr()
+    }
+
+    /// Whether its page table is the kernel's generic one.
+    pub(super) fn has_pt(&self) -> bool {
+        self.has_pt
     }
 
     /// Lets the devices of `group` see the domain. May sleep.
@@ -305,27 +319,9 @@ impl Domain {
         Ok(())
     }
 
-    /// Maps `len` bytes of device memory from `iova` on. On failure nothing is mapped. May sleep.
-    pub(super) fn map_device(&self, iova: u64, phys: u64, len: usize, prot: Prot) -> Result {
-        // The memory is not the kernel's, so nothing of the kernel's can be overwritten through it,
-        // even when it is no longer the device's.
-        let map = |prot: u32| self.map_run(iova, phys, len, prot);
-        let device = prot.0 & !bindings::IOMMU_CACHE;
-        match map(device | bindings::IOMMU_MMIO) {
-            // Not every virtio-iommu knows the difference.
-            Err(EINVAL) => map(device),
-            ret => ret,
-        }
-    }
-
-    /// Maps `len` bytes of memory of the kernel's own, which the caller keeps until it is unmapped.
-    pub(super) fn map_page(&self, iova: u64, phys: u64, len: usize, prot: Prot) -> Result {
-        self.map_run(iova, phys, len, prot.0)
-    }
-
     /// Maps `len` contiguous bytes; page by page if the administrator wants that, so that no entry
     /// of the page table is larger. On failure nothing is mapped.
-    fn map_run(&self, iova: u64, phys: u64, len: usize, prot: u32) -> Result {
+    pub(super) fn map_run(&self, iova: u64, phys: u64, len: usize, prot: u32) -> Result {
         let step = match params::disable_hugepages() {
             true => PAGE_SIZE,
             false => len,

@@ -11,12 +11,14 @@ mod domain;
 mod group;
 mod mapping;
 mod members;
+mod pieces;
 mod space;
 
 pub use bare::BareGroup;
 pub use device_memory::{
     DeviceMapping,
-    DeviceMemory, //
+    DeviceMemory,
+    Pieces, //
 };
 pub use domain::{
     Geometry,

@@ -14,6 +14,7 @@ use kernel::{
 };
 
 use super::{
+    device_memory::Piece,
     domain::{
         Domain,
         DomainId,
@@ -27,7 +28,10 @@ use crate::{
     new_rwsem,
     runs::Cursor,
     rwsem::RwSem,
-    sched, //
+    sched::{
+        self,
+        Stop, //
+    },
 };
 
 /// Which domain a group may get.
@@ -132,30 +136,28 @@ impl IoSpace {
         Ok(())
     }
 
-    /// Maps device memory in all domains in which nothing is mapped at `iova`; on failure in none
-    /// of these. The caller keeps others from mapping and unmapping there meanwhile, and the memory
-    /// where it is if it is `of_kernel`. May sleep.
+    /// Maps device memory in all domains in which none of it is mapped; on failure in none of these.
+    /// The caller keeps others from mapping and unmapping there meanwhile, and the memory where it
+    /// is if it is `of_kernel`. May sleep.
     pub(super) fn map_device(
         &self,
-        iova: u64,
-        phys: u64,
-        len: usize,
+        pieces: &[Piece],
         prot: Prot,
         of_kernel: bool,
+        stop: Stop,
     ) -> Result {
+        let Some(first) = pieces.first() else {
+            return Ok(());
+        };
         let domains = self.domains.read();
         let mut done = KVec::with_capacity(domains.len(), GFP_KERNEL)?;
         for shared in domains.iter() {
-            if shared.domain.translates(iova) {
+            if shared.domain.translates(first.iova) {
                 continue;
             }
-            let mapped = match of_kernel {
-                true => shared.domain.map_page(iova, phys, len, prot),
-                false => shared.domain.map_device(iova, phys, len, prot),
-            };
-            if let Err(err) = mapped {
+            if let Err(err) = shared.domain.map_pieces(pieces, prot, of_kernel, stop) {
                 for domain in done {
-                    Domain::unmap(domain, iova, len);
+                    Domain::unmap_pieces(domain, pieces);
                 }
                 return Err(err);
             }
@@ -166,9 +168,9 @@ impl IoSpace {
     }
 
     /// Undoes [`map_device`](Self::map_device) in all domains.
-    pub(super) fn unmap_device(&self, iova: u64, len: usize) {
+    pub(super) fn unmap_device(&self, pieces: &[Piece]) {
         for shared in self.domains.read().iter() {
-            shared.domain.unmap(iova, len);
+            shared.domain.unmap_pieces(pieces);
         }
     }
 

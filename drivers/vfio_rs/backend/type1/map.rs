@@ -147,7 +147,11 @@ impl Type1 {
         if maps.ranges.first_overlap(range).is_some() {
             return Err(EEXIST.into());
         }
-        let avail = maps.avail.checked_sub(1).ok_or(ENOSPC)?;
+        let Some(avail) = maps.avail.checked_sub(1) else {
+            drop(maps);
+            self.parts.warn_full("mappings");
+            return Err(ENOSPC.into());
+        };
         if !maps
             .allowed
             .as_ref()

@@ -7,6 +7,7 @@
 //! `pci/bar_dma.rs` for when devices reach them. Of all other areas what the page tables say at
 //! this moment is mapped; nobody tells when it changes, as in C. Neither counts as locked memory.
 
+use core::mem::take;
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
@@ -14,9 +15,10 @@ use kernel::{
 };
 use vfio_kernel::{
     iommu::{
+        Departures,
         DeviceMapping,
-        DeviceMemory,
         IoMapping,
+        Pieces,
         Prot,
         Replay, //
     },
@@ -26,60 +28,79 @@ use vfio_kernel::{
         Tenant, //
     },
     pin::PinnedPages,
-    sched,
+    sched::{
+        self,
+        Stop, //
+    },
     shared_page::SharedPage,
     user_area::{
         self,
         UserArea, //
     },
+    user_sized, //
 };
 
 use super::{
     maps::Entry,
+    parts::Parts,
     Type1, //
 };
 use crate::{
     iova::IovaRange,
-    pci::BarMapping,
+    pci::{
+        BarMapping,
+        BarPart,
+        BarPieces, //
+    },
     uapi::device, //
 };
 
 /// What a mapping consists of that has not only pinned pages.
 pub(super) struct Mixed {
-    parts: KVec<Part>,
+    memory: KVVec<IoMapping>,
+    /// One for each device of ours.
+    bars: KVec<BarMapping>,
+    /// Of devices that are not ours.
+    devices: Option<Arc<DeviceMapping>>,
+    page: Option<Arc<DeviceMapping>>,
+    /// What counts as a mapping of its own.
+    _parts: Parts,
     /// The user took the address back; see `vaddr.rs`.
     pub(super) vaddr_invalid: bool,
 }
 
-enum Part {
-    Memory(IoMapping),
-    Bar(BarMapping),
-    Device(Arc<DeviceMapping>),
-    Page(Arc<DeviceMapping>),
-}
-
-/// Memory of some device that was found and not mapped yet, and its place in the mapping.
+/// Memory of devices that was found and not mapped yet.
 struct Found {
-    at: usize,
-    memory: DeviceMemory,
+    bars: KVec<BarPieces>,
+    devices: Pieces,
 }
 
 impl Mixed {
+    fn new(parts: Parts) -> Self {
+        Self {
+            memory: KVVec::new(),
+            bars: KVec::new(),
+            devices: None,
+            page: None,
+            _parts: parts,
+            vaddr_invalid: false,
+        }
+    }
+
     /// Maps the pinned pages in a new domain too.
     pub(super) fn replay(&self, replay: &Replay<'_>) -> Result {
-        self.parts.iter().try_for_each(|part| match part {
-            Part::Memory(io) => replay.add(io),
-            Part::Bar(_) | Part::Device(_) | Part::Page(_) => Ok(()),
-        })
+        self.memory.iter().try_for_each(|io| replay.add(io))
     }
 
     /// Maps the rest in domains that came since.
     pub(super) fn refill(&self) -> Result {
-        self.parts.iter().try_for_each(|part| match part {
-            Part::Memory(_) => Ok(()),
-            Part::Bar(bar) => bar.mapping().refill(),
-            Part::Device(mapping) | Part::Page(mapping) => mapping.refill(),
-        })
+        for bar in &self.bars {
+            bar.mapping().refill()?;
+        }
+        for other in [&self.devices, &self.page].into_iter().flatten() {
+            other.refill()?;
+        }
+        Ok(())
     }
 
     /// Has `tenant`, the current process, pay for the pinned pages.
@@ -88,25 +109,49 @@ impl Mixed {
     ///
     /// As [`LockedVm::charge`]; then nothing has changed.
     pub(super) fn pay_with(&mut self, tenant: Arc<Tenant>) -> Result {
-        let mut npages = 0usize;
-        self.others(|io| npages = npages.saturating_add(io.npages()));
+        let others = self.memory.iter().filter(|io| !io.is_current());
+        let npages = others.fold(0usize, |sum, io| sum.saturating_add(io.npages()));
         let mut locked = LockedVm::charge(tenant, npages)?;
-        self.others(|io| {
+        for io in self.memory.iter_mut().filter(|io| !io.is_current()) {
             let part = locked.split(io.npages());
             // There is enough, and what paid so far gives back.
             let _ = part.and_then(|part| io.pay_with(part));
-        });
+        }
         Ok(())
     }
+}
 
-    /// Calls `f` with the pinned pages for which the current process does not pay.
-    fn others(&mut self, mut f: impl FnMut(&mut IoMapping)) {
-        for part in &mut self.parts {
-            match part {
-                Part::Memory(io) if !io.is_current() => f(io),
-                _ => {}
+impl Drop for Mixed {
+    fn drop(&mut self) {
+        let mut departures = Departures::none();
+        for io in take(&mut self.memory) {
+            if !departures.has_room_for(&io) {
+                departures.leave();
+                sched::cond_resched();
             }
+            departures.join(io);
         }
+    }
+}
+
+impl Found {
+    const fn new() -> Self {
+        Self {
+            bars: KVec::new(),
+            devices: Pieces::none(),
+        }
+    }
+
+    /// Adds a part of a BAR at `iova`. Returns whether that is a piece of its own.
+    fn push(&mut self, iova: u64, part: &BarPart) -> Result<bool> {
+        // As many as the user has devices.
+        if let Some(bar) = self.bars.iter_mut().find(|bar| bar.is_like(part)) {
+            return bar.push(iova, part);
+        }
+        let mut bar = BarPieces::like(part);
+        let own = bar.push(iova, part)?;
+        self.bars.push(bar, user_sized::gfp())?;
+        Ok(own)
     }
 }
 
@@ -117,7 +162,7 @@ impl Type1 {
         maps.ranges
             .get(range)
             .and_then(Entry::as_mixed)
-            .is_some_and(|mixed| matches!(mixed.parts.as_slice(), [Part::Page(_)]))
+            .is_some_and(|mixed| mixed.page.is_some())
     }
 
     /// Maps `size` bytes of which some may be a device's, if `check` likes the pages of the rest.
@@ -149,35 +194,16 @@ impl Type1 {
                 locked_vm::warn(memory >> PAGE_SHIFT);
             }
         })?;
-        let mut mixed = Mixed {
-            parts: KVec::new(),
-            vaddr_invalid: false,
-        };
-        let mut found: Option<Found> = None;
+        let mut parts = Parts::of(&self.parts);
+        let mut memory = KVVec::new();
+        let mut found = Found::new();
         let mut done = 0usize;
         while done < size {
             let at = vaddr.wrapping_add(done);
-            let area = device::area_at(at, size.wrapping_sub(done), prot.writable())?;
             let iova = range.start().wrapping_add(done as u64);
-            if let UserArea::Device(next) = area {
-                let len = next.len();
-                if !found.as_mut().is_some_and(|found| found.memory.join(next)) {
-                    self.map_found(range, prot, found.take(), &mut mixed)?;
-                    found = Some(Found {
-                        at: done,
-                        memory: next,
-                    });
-                }
-                done = done.saturating_add(len);
-                sched::cond_resched();
-                continue;
-            }
-            self.map_found(range, prot, found.take(), &mut mixed)?;
-            let (part, len) = match area {
-                UserArea::Own((open, memory)) => {
-                    let bar = open.map_for_dma(&self.space, iova, memory, prot)?;
-                    (Part::Bar(bar), memory.len())
-                }
+            let (len, own) = match device::area_at(at, size.wrapping_sub(done), prot.writable())? {
+                UserArea::Own(part) => (part.len(), found.push(iova, &part)?),
+                UserArea::Device(part) => (part.len(), found.devices.push(iova, part)?),
                 UserArea::Memory(len) => {
                     let npages = len >> PAGE_SHIFT;
                     // Less was charged if the user has changed the areas meanwhile.
@@ -185,14 +211,27 @@ impl Type1 {
                     let pages = PinnedPages::pin(at, npages, prot.writable())?;
                     check(&pages)?;
                     let io = IoMapping::new(locked, iova, pages, prot)?;
-                    (Part::Memory(io), len)
+                    memory.push(io, user_sized::gfp())?;
+                    (len, true)
                 }
-                UserArea::Device(_) => return Err(EINVAL),
             };
-            mixed.parts.push(part, GFP_KERNEL_ACCOUNT)?;
+            if own {
+                parts.add()?;
+            }
             done = done.saturating_add(len);
+            sched::cond_resched();
         }
-        self.map_found(range, prot, found, &mut mixed)?;
+        let mut mixed = Mixed::new(parts);
+        mixed.memory = memory;
+        for bar in found.bars {
+            let bar = bar.map(&self.space, prot)?;
+            mixed.bars.push(bar, user_sized::gfp())?;
+        }
+        if found.devices.count() != 0 {
+            let mapping = DeviceMapping::new(&self.space, found.devices, prot)?;
+            mapping.switch_on(Stop::WhenKilled)?;
+            mixed.devices = Some(mapping);
+        }
         let mixed = KBox::new(mixed, GFP_KERNEL_ACCOUNT)?;
         Ok(Entry::mixed(range.start(), mixed))
     }
@@ -205,33 +244,10 @@ impl Type1 {
         prot: Prot,
     ) -> Result<Entry> {
         let mapping = DeviceMapping::of_page(&self.space, iova, page, prot)?;
-        mapping.switch_on()?;
-        let mut parts = KVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?;
-        parts.push(Part::Page(mapping), GFP_KERNEL_ACCOUNT)?;
-        let mixed = Mixed {
-            parts,
-            vaddr_invalid: false,
-        };
+        mapping.switch_on(Stop::WhenKilled)?;
+        let mut mixed = Mixed::new(Parts::of(&self.parts));
+        mixed.page = Some(mapping);
         let mixed = KBox::new(mixed, GFP_KERNEL_ACCOUNT)?;
         Ok(Entry::mixed(iova, mixed))
-    }
-
-    fn map_found(
-        &self,
-        range: IovaRange,
-        prot: Prot,
-        found: Option<Found>,
-        mixed: &mut Mixed,
-    ) -> Result {
-        let Some(Found { at, memory }) = found else {
-            return Ok(());
-        };
-        let iova = range.start().wrapping_add(at as u64);
-        let mapping = DeviceMapping::new(&self.space, iova, memory, prot)?;
-        mapping.switch_on()?;
-        mixed
-            .parts
-            .push(Part::Device(mapping), GFP_KERNEL_ACCOUNT)?;
-        Ok(())
     }
 }

@@ -13,6 +13,7 @@
 //! | `turn.rs`     | who waits for whom                                 |
 //! | `map.rs`      | `VFIO_IOMMU_MAP_DMA`                               |
 //! | `mixed.rs`    | the same for memory of devices                     |
+//! | `parts.rs`    | how many parts such mappings may have              |
 //! | `unmap.rs`    | `VFIO_IOMMU_UNMAP_DMA`, release                    |
 //! | `vaddr.rs`    | new addresses for mappings                         |
 //! | `dirty.rs`    | `VFIO_IOMMU_DIRTY_PAGES`                           |
@@ -28,6 +29,7 @@ mod info;
 mod map;
 mod maps;
 mod mixed;
+mod parts;
 mod show;
 mod turn;
 mod unmap;
@@ -99,6 +101,8 @@ impl Version {
 pub(super) struct Type1 {
     version: Version,
     space: Arc<IoSpace>,
+    /// The parts of mappings that have several.
+    parts: Arc<parts::Pool>,
     #[pin]
     maps: Mutex<Maps>,
     /// Whether `maps` may have memory for a range: a hint, for those that do not hold the lock.
@@ -117,10 +121,12 @@ impl Type1 {
     /// An empty address space.
     pub(super) fn new(version: Version) -> Result<Arc<Self>> {
         let space = IoSpace::new()?;
+        let parts = parts::Pool::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 version,
                 space,
+                parts,
                 maps <- new_mutex!(Maps::new(), "Type1::maps"),
                 has_spare: Atomic::new(false),
                 idle <- new_wait_queue!("Type1::idle"),

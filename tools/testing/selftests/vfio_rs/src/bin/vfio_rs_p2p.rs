@@ -3,6 +3,8 @@
 //!
 //! edu copies from and to the multicast table of an igb or e1000e, which holds what is written to it.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags};
 use nix::sys::resource::{Resource, setrlimit};
@@ -324,6 +326,35 @@ fn comes_back_after_reset() -> Outcome {
     pair.copies(IOVA + TABLE, 21)
 }
 
+/// A map that comes while the device is being reset waits for the end of that.
+fn mapped_during_resets() -> Outcome {
+    let pair = pair()?;
+    if !pair.owner.can_reset()? {
+        skip!("the device has no reset");
+    }
+    let user = pair.mmap()?;
+    let done = AtomicBool::new(false);
+    let mapped = std::thread::scope(|scope| -> Result<u32> {
+        let resetter = scope.spawn(|| {
+            let resets = (0..4).try_for_each(|_| pair.owner.reset());
+            done.store(true, Relaxed);
+            resets
+        });
+        let mut mapped = 0;
+        while !done.load(Relaxed) {
+            pair.map_dma(user.addr(), IOVA, pair.bar.size)
+                .context("a map during a reset")?;
+            same("unmapped", pair.edu.container.unmap_all()?, pair.bar.size)?;
+            mapped += 1;
+        }
+        resetter.join().expect("no panic")?;
+        Ok(mapped)
+    })?;
+    ensure!(mapped != 0, "no map was made");
+    println!("# mapped {mapped} times");
+    Ok(())
+}
+
 fn cut_off_when_the_owner_closes() -> Outcome {
     let pair = pair()?;
     drop(pair.map()?);
@@ -391,6 +422,7 @@ suite!(
     comes_and_goes_with_memory,
     switched_while_mapped_and_unmapped,
     comes_back_after_reset,
+    mapped_during_resets,
     cut_off_when_the_owner_closes,
     joined_later,
 );
