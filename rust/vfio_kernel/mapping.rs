@@ -95,6 +95,12 @@ impl Mapping {
         unsafe { (*self.inode.as_ptr()).i_mapping }
     }
 
+    /// Removes all user maps of the file; the next access faults. As [`zap`](Self::zap).
+    pub fn zap_all(&self) {
+        // No bytes stand for all from there on.
+        self.zap(0, 0);
+    }
+
     /// Removes all user maps of `len` bytes of the file from `start` on; the next access faults.
     ///
     /// May sleep; takes `i_mmap_rwsem`, so not under a lock that a fault handler takes for writing.

@@ -67,15 +67,15 @@ struct Ring {
     lease: Option<Lease>,
 }
 
-impl Doorbell {
+impl Open {
     /// A write of `width` bytes at `offset` of the device's file.
     ///
     /// # Errors
     ///
     /// `EINVAL` if that is in no BAR.
-    pub(crate) fn at(offset: u64, width: IoWidth, data: u64) -> Result<Self> {
-        match Region::at(offset)? {
-            (Region::Bar(bar), offset) => Ok(Self {
+    pub(crate) fn doorbell_at(&self, offset: u64, width: IoWidth, data: u64) -> Result<Doorbell> {
+        match self.offsets.at(offset)? {
+            (Region::Bar(bar), offset) => Ok(Doorbell {
                 bar,
                 offset,
                 width,
@@ -84,9 +84,7 @@ impl Doorbell {
             _ => Err(EINVAL),
         }
     }
-}
 
-impl Open {
     /// `VFIO_DEVICE_IOEVENTFD`: has `fd` ring a doorbell, or nobody if it is -1.
     ///
     /// # Errors

@@ -15,9 +15,11 @@ use vfio_kernel::{
 };
 
 use super::{
-    regions::WRITE_COMBINING,
-    Open,
-    Region, //
+    offsets::{
+        Region,
+        WRITE_COMBINING, //
+    },
+    Open, //
 };
 
 impl Open {
@@ -78,7 +80,7 @@ impl Open {
 
     /// The BAR at an offset of the device's file, and the offset in the BAR.
     pub(super) fn window_at(&self, offset: u64) -> Option<(u32, BarWindow, u64)> {
-        match Region::at(offset & !WRITE_COMBINING).ok()? {
+        match self.offsets.at(offset & !WRITE_COMBINING).ok()? {
             (Region::Bar(bar), offset) => Some((bar, self.window(bar)?, offset)),
             _ => None,
         }

@@ -18,7 +18,8 @@
 //! | `reset_gate.rs`| how its users are kept off it in a reset, whoever makes it |
 //! | `config/`     | what a user sees of the configuration space; pure           |
 //! | `config_io.rs`| reads and writes of that, on the real device                |
-//! | `regions.rs`  | where things are in the device's file                       |
+//! | `offsets.rs`  | where things are in the device's file; pure                 |
+//! | `regions.rs`  | what there is to know about regions                         |
 //! | `region_io.rs`| reads and writes of BARs and ROM                            |
 //! | `rom_images.rs` | what a ROM fills of its window; pure                     |
 //! | `vga.rs`      | reads and writes of the legacy ranges of displays           |
@@ -52,6 +53,7 @@ mod irq;
 mod map;
 mod msix;
 mod name;
+mod offsets;
 mod open;
 mod power;
 mod refusal;
@@ -72,14 +74,13 @@ pub(crate) use self::{
         BarPieces, //
     },
     device::Device,
-    ioeventfd::Doorbell,
     irq::{
         IrqAction,
         IrqData, //
     },
     name::Uuid,
+    offsets::Region,
     open::Open,
-    regions::Region,
     shared::Shared,
     sriov::{
         PhysFns,

@@ -41,6 +41,7 @@ use super::{
     igd,
     ioeventfd::IoEventFd,
     msix::MsixTable,
+    offsets::Offsets,
     power::Memory,
     specific::SpecificRegions,
     Device, //
@@ -87,6 +88,8 @@ pub(crate) struct Open {
     pub(super) bar_kinds: [(u64, bool); 6],
     /// Whether the last access to the vital product data failed.
     pub(super) vpd_fails: Atomic<bool>,
+    /// Where regions are in the device's file.
+    pub(super) offsets: Offsets,
     /// Vectors of the MSI capability.
     pub(super) msi_count: u32,
     pub(super) intx: IntxMask,
@@ -228,6 +231,7 @@ impl Open {
                 may_sleep: Atomic::new(false),
                 bar_kinds: from_fn(|bar| (pci.bar_len(bar as u32), pci.bar_is_memory(bar as u32))),
                 vpd_fails: Atomic::new(false),
+                offsets: Offsets::new(from_fn(|bar| pci.bar_len(bar as u32))),
                 msi_count: msi_count(pci),
                 intx,
                 irqs <- new_mutex!(Irqs::Off, "Open::irqs"),

@@ -22,12 +22,12 @@ use vfio_kernel::pci::{
 };
 
 use super::{
+    offsets::Region,
     power::{
         Access,
         Memory, //
     },
-    Open,
-    Region, //
+    Open, //
 };
 
 impl Open {
@@ -44,7 +44,7 @@ impl Open {
         if len == 0 {
             return Ok(0);
         }
-        let place = Region::at(pos)?;
+        let place = self.offsets.at(pos)?;
         match place {
             (Region::Config, offset) => {
                 let access = self.access()?;
@@ -79,7 +79,7 @@ impl Open {
         if len == 0 {
             return Ok(0);
         }
-        let place = Region::at(pos)?;
+        let place = self.offsets.at(pos)?;
         match place {
             (Region::Config, offset) => {
                 let _awake = self.awake()?;

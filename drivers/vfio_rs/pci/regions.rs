@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Regions: parts of the device, each at a fixed place in the device's file.
+//! Regions: parts of the device, each at a fixed place in the device's file, see `offsets.rs`.
 
 use kernel::prelude::*;
 use vfio_kernel::{
@@ -15,6 +15,11 @@ use vfio_kernel::{
 use super::{
     bar::Bar,
     command::PinUser,
+    offsets::{
+        self,
+        Region,
+        WRITE_COMBINING, //
+    },
     rom_images,
     specific::{
         Kind,
@@ -25,26 +30,12 @@ use super::{
     Open, //
 };
 
-/// Each region has this many bits of the file's offsets, `include/linux/vfio_pci_core.h`.
-const OFFSET_SHIFT: u32 = 40;
-
-/// In an offset of the device's file: the same place, for write-combining maps.
-pub(super) const WRITE_COMBINING: u64 = 1 << 62;
-
-/// A region. Every PCI device has all but the last kind, though maybe of size 0.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Region {
-    /// BAR 0 to 5.
-    Bar(u32),
-    /// Expansion ROM.
-    Rom,
-    /// Configuration space.
-    Config,
-    /// The legacy ranges of a display, at their own addresses.
-    Vga,
-    /// The device's own, by a number that may be too large.
-    Specific(u32),
-}
+const _: () = assert!(
+    offsets::ROM == uapi::VFIO_PCI_ROM_REGION_INDEX
+        && offsets::CONFIG == uapi::VFIO_PCI_CONFIG_REGION_INDEX
+        && offsets::VGA == uapi::VFIO_PCI_VGA_REGION_INDEX
+        && offsets::COUNT == uapi::VFIO_PCI_NUM_REGIONS
+);
 
 /// What `VFIO_DEVICE_GET_REGION_INFO` tells.
 pub(crate) struct RegionInfo {
@@ -62,47 +53,12 @@ pub(crate) struct RegionInfo {
     pub(crate) kind: Option<Kind>,
 }
 
-impl Region {
-    /// How many there are that every device has.
-    const COUNT: u32 = uapi::VFIO_PCI_NUM_REGIONS;
-
-    /// The region of an index.
-    pub(crate) fn from_index(index: u32) -> Self {
-        match index {
-            0..=5 => Self::Bar(index),
-            uapi::VFIO_PCI_ROM_REGION_INDEX => Self::Rom,
-            uapi::VFIO_PCI_CONFIG_REGION_INDEX => Self::Config,
-            uapi::VFIO_PCI_VGA_REGION_INDEX => Self::Vga,
-            _ => Self::Specific(index.saturating_sub(Self::COUNT)),
-        }
-    }
-
-    /// The region at an offset of the device's file, and the offset in the region.
-    pub(super) fn at(offset: u64) -> Result<(Self, u64)> {
-        let index = (offset >> OFFSET_SHIFT).try_into().map_err(|_| EINVAL)?;
-        let mask = 1u64.wrapping_shl(OFFSET_SHIFT).wrapping_sub(1);
-        Ok((Self::from_index(index), offset & mask))
-    }
-
-    fn offset(self) -> u64 {
-        let index = match self {
-            Self::Bar(bar) => bar,
-            Self::Rom => uapi::VFIO_PCI_ROM_REGION_INDEX,
-            Self::Config => uapi::VFIO_PCI_CONFIG_REGION_INDEX,
-            Self::Vga => uapi::VFIO_PCI_VGA_REGION_INDEX,
-            Self::Specific(number) => Self::COUNT.saturating_add(number),
-        };
-        u64::from(index) << OFFSET_SHIFT
-    }
-}
-
 impl Device {
     /// Revokes all maps of BARs, those of users and those for other devices' DMA. The caller holds
     /// `Open::memory` for writing.
     pub(super) fn zap_bars(&self) {
-        let len = Region::Rom.offset();
-        self.mapping().zap(0, len);
-        self.mapping().zap(WRITE_COMBINING, len);
+        // Nothing but BARs can be mapped.
+        self.mapping().zap_all();
         self.bar_dma().revoke();
     }
 }
@@ -116,7 +72,7 @@ impl Open {
     /// How many indices of regions there are.
     pub(crate) fn region_count(&self) -> u32 {
         let specific = self.specific().map_or(0, SpecificRegions::count);
-        Region::COUNT.saturating_add(specific)
+        offsets::COUNT.saturating_add(specific)
     }
 
     /// What there is to know about a region.
@@ -127,7 +83,7 @@ impl Open {
     pub(crate) fn region_info(&self, region: Region) -> Result<RegionInfo> {
         let read_write = uapi::VFIO_REGION_INFO_FLAG_READ | uapi::VFIO_REGION_INFO_FLAG_WRITE;
         let mut info = RegionInfo {
-            offset: region.offset(),
+            offset: self.offsets.of(region),
             size: 0,
             flags: 0,
             msix_mappable: false,

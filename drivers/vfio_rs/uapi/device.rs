@@ -327,7 +327,7 @@ fn ioeventfd(open: &Arc<Open>, arg: UserArg) -> Result {
     if request.fd < -1 {
         return Err(EINVAL);
     }
-    let doorbell = Doorbell::at(request.offset, width, request.data)?;
+    let doorbell = open.doorbell_at(request.offset, width, request.data)?;
     open.set_ioeventfd(doorbell, request.fd)
 }
 

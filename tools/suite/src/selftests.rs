@@ -17,9 +17,9 @@ use crate::programs::Programs;
 const HOST_DRIVERS: &str = "modprobe -a igb e1000e nvme; ";
 
 /// Beside the default devices: one with a driver of its own in a group with others, a display,
-/// another one behind a bridge, two in a group with the ports that they are behind, and one with a
-/// BAR of 1 GiB, of which tests touch little.
-const MORE_DEVICES: [&str; 22] = [
+/// another one behind a bridge, two in a group with the ports that they are behind, one with a BAR of
+/// 1 GiB, of which tests touch little, and one with a BAR of 2 TiB, for which there must be addresses.
+const MORE_DEVICES: [&str; 28] = [
     "--device",
     "e1000e,id=e1000e1,addr=0x11.2",
     "--device",
@@ -42,6 +42,12 @@ const MORE_DEVICES: [&str; 22] = [
     "--qemu-arg=memory-backend-ram,id=shm1,size=1G,share=on",
     "--device",
     "ivshmem-plain,id=ivshmem1,addr=0x19,memdev=shm1",
+    "--device",
+    "pci-testdev,id=large0,addr=0xf,membar=2T",
+    "--qemu-arg=-global",
+    "--qemu-arg=max-x86_64-cpu.phys-bits=46",
+    "--qemu-arg=-global",
+    "--qemu-arg=q35-pcihost.pci-hole64-size=8T",
 ];
 
 /// Runs inside: a folder made in `$queue`, which all machines share, takes a program. What programs

@@ -17,6 +17,8 @@ mod iova;
 mod msix;
 #[path = "../../../../../../drivers/vfio_rs/pci/name.rs"]
 mod name;
+#[path = "../../../../../../drivers/vfio_rs/pci/offsets.rs"]
+mod offsets;
 #[path = "../../../../../../drivers/vfio_rs/pci/igd/opregion.rs"]
 mod opregion;
 #[path = "../../../../../../drivers/iommu_group/roles.rs"]
@@ -39,6 +41,7 @@ mod config_props;
 mod fail_nth;
 mod iova_props;
 mod map_props;
+mod offsets_props;
 mod opregion_props;
 mod roles_props;
 mod runs_props;
