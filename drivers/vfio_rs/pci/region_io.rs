@@ -15,10 +15,13 @@ use kernel::{
         UserSliceWriter, //
     },
 };
-use vfio_kernel::pci::{
-    IoMem,
-    IoWidth,
-    RomKind, //
+use vfio_kernel::{
+    pci::{
+        IoMem,
+        IoWidth,
+        RomKind, //
+    },
+    sched, //
 };
 
 use super::{
@@ -188,8 +191,17 @@ struct Window<'a> {
     widest: IoWidth,
 }
 
+/// Pieces between two looks at whether the user is being killed: about a millisecond.
+const PAUSE: u32 = 256;
+/// Hidden bytes that are one piece.
+const HIDDEN: u64 = 4096;
+
 impl Window<'_> {
     /// Cuts `len` bytes at `offset` into pieces and runs `f` for each; returns the bytes done.
+    ///
+    /// # Errors
+    ///
+    /// What `f` says; `EINTR` if the task is being killed.
     fn access(
         &self,
         offset: u64,
@@ -197,7 +209,13 @@ impl Window<'_> {
         mut f: impl FnMut(Piece<'_>) -> Result,
     ) -> Result<usize> {
         let mut done = 0usize;
+        let mut left = PAUSE;
         while done < len {
+            if left == 0 {
+                sched::pause()?;
+                left = PAUSE;
+            }
+            left = left.wrapping_sub(1);
             let at = offset.wrapping_add(done as u64);
             let (kind, size) = self.piece_at(at, len.wrapping_sub(done) as u64);
             f(Piece {
@@ -216,9 +234,8 @@ impl Window<'_> {
         if at < self.hidden.start {
             left = left.min(self.hidden.start.wrapping_sub(at));
         } else if at < self.hidden.end {
-            let len = left.min(self.hidden.end.wrapping_sub(at));
-            let len = usize::try_from(len).unwrap_or(usize::MAX);
-            return (Kind::Hidden(len), len);
+            let len = left.min(self.hidden.end.wrapping_sub(at)).min(HIDDEN);
+            return (Kind::Hidden(len as usize), len as usize);
         }
         let width = width_at(at, left, self.widest);
         (Kind::Io(width), width as usize)

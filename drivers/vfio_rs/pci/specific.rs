@@ -11,7 +11,10 @@ use kernel::{
     prelude::*,
     uaccess::UserSliceWriter, //
 };
-use vfio_kernel::nospec;
+use vfio_kernel::{
+    nospec,
+    sched, //
+};
 
 use super::{
     region_io::clamp,
@@ -99,6 +102,7 @@ impl Open {
             region.read(at, bytes)?;
             writer.write_slice(bytes)?;
             done = done.saturating_add(bytes.len());
+            sched::pause()?;
         }
         Ok(done)
     }

@@ -15,10 +15,13 @@ use kernel::{
         UserSliceWriter, //
     },
 };
-use vfio_kernel::pci::{
-    IoWidth,
-    VgaMap,
-    VgaRange, //
+use vfio_kernel::{
+    pci::{
+        IoWidth,
+        VgaMap,
+        VgaRange, //
+    },
+    sched, //
 };
 
 use super::{
@@ -120,6 +123,7 @@ impl Open {
                 ret => ret?,
             }
             done = done.saturating_add(bytes.len());
+            sched::pause()?;
         }
         Ok(done)
     }

@@ -3,14 +3,22 @@
 
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::WaitStatus;
+use vfio_client::DmaBuf;
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::uapi::*;
-use vfio_rs_selftests::setup::{E1000E, IVSHMEM, Kind, Opened, PAGE};
-use vfio_rs_selftests::{Context, Outcome, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::kmsg::Kmsg;
+use vfio_rs_selftests::modules::TestModule;
+use vfio_rs_selftests::setup::{
+    E1000E, IVSHMEM, Kind, Opened, PAGE, PATIENCE, is_rust_stack, slowness,
+};
+use vfio_rs_selftests::{Context, Outcome, ensure, errno, process, same, skip, suite};
 
 /// COMMAND: I/O port decoding on.
 const COMMAND_IO: u16 = 0x1;
@@ -213,9 +221,98 @@ fn smaller_than_a_page() -> Outcome {
     same("reserved after", iomem(REST)?, vec![])
 }
 
+/// A BAR that somebody else has reserved is shown, and cannot be had.
+fn held_by_somebody_else() -> Outcome {
+    let bound = IVSHMEM.bind()?;
+    let (first, last) = bound.pci.resource(2)?;
+    let (start, len) = (
+        format!("start={first:#x}"),
+        format!("len={}", last - first + 1),
+    );
+    let holder = TestModule::load("vfio_rs_holder", &[&start, &len])?;
+    let mut log = Kmsg::now()?;
+    let opened = bound.open()?;
+    opened.device.config()?.update_command(0, COMMAND_MEMORY)?;
+    let bar = opened.device.region(2)?;
+    same("size", bar.size, last - first + 1)?;
+    ensure!(bar.can_mmap(), "flags {:#x}", bar.flags);
+    let map = || opened.device.mmap(&bar, 0, PAGE as usize);
+    errno("a map", map(), Errno::EBUSY)?;
+    errno("a read", opened.device.read32(&bar, 0), Errno::EBUSY)?;
+    if is_rust_stack() {
+        log.expect("BAR 2 is in use by somebody else, whom /proc/iomem names")?;
+    }
+    ensure!(
+        !iomem("vfio-rs-holder")?.is_empty(),
+        "/proc/iomem does not name it"
+    );
+    drop(holder);
+    errno("while it is open", map(), Errno::EBUSY)
+}
+
+/// Memory that a child changes and its parent sees.
+fn shared(len: usize) -> anyhow::Result<DmaBuf> {
+    let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    Ok(DmaBuf::with_flags(len, both, MapFlags::MAP_SHARED)?)
+}
+
+/// A kill ends a read or write of all of a large BAR before its end.
+fn killed_in_the_middle() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C VFIO goes on to the end");
+    }
+    let opened = open(IVSHMEM)?;
+    let bar = opened.device.region(2)?;
+    let len = bar.size as usize;
+    let (file, map) = (&opened.device, opened.device.mmap(&bar, 0, len)?);
+    let buf = shared(len)?;
+    for write in [false, true] {
+        buf.fill(0x11);
+        (0..len)
+            .step_by(PAGE as usize)
+            .for_each(|at| map.write32(at, 0x2222_2222));
+        let (addr, fd) = (buf.addr() as *mut libc::c_void, file.as_raw_fd());
+        let mut child = process::spawn(|| {
+            let at = bar.offset as libc::off_t;
+            // SAFETY: all of `buf`, of which nothing is borrowed.
+            let done = unsafe {
+                match write {
+                    false => libc::pread(fd, addr, len, at),
+                    true => libc::pwrite(fd, addr, len, at),
+                }
+            };
+            i32::from(done != len as isize)
+        })?;
+        let end = Instant::now() + PATIENCE * slowness();
+        let begun = |page: usize| match write {
+            false => buf.get(page * PAGE as usize) == 0x22,
+            true => map.read32(page * PAGE as usize) == 0x1111_1111,
+        };
+        while !begun(1) {
+            ensure!(Instant::now() < end, "it does not begin");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        kill(child.pid, Signal::SIGKILL)?;
+        let status = child.wait(PATIENCE * slowness())?;
+        let killed = WaitStatus::Signaled(child.pid, Signal::SIGKILL, false);
+        if status != killed {
+            // Fast enough to be over before the signal came.
+            same("the child", status, WaitStatus::Exited(child.pid, 0))?;
+            skip!("too fast to be killed");
+        }
+        ensure!(
+            !begun(len / PAGE as usize - 1),
+            "it went on to the end, write {write}"
+        );
+    }
+    Ok(())
+}
+
 suite!(
     any_size_and_alignment,
     buffer_ends_early,
     ports,
-    smaller_than_a_page
+    smaller_than_a_page,
+    held_by_somebody_else,
+    killed_in_the_middle,
 );
