@@ -233,9 +233,10 @@ impl BarRegion {
         if !is_ours {
             if log::may_log(log::Subject::Failures) {
                 let last = start.wrapping_add(len - 1);
+                let file = if is_memory { "iomem" } else { "ioports" };
                 dev_warn!(
                     dev.device(),
-                    "BAR {bar}: can't reserve [{start:#x}-{last:#x}]\n"
+                    "BAR {bar}: can't reserve [{start:#x}-{last:#x}], /proc/{file} names who has it\n"
                 );
             }
             return Err(EBUSY);

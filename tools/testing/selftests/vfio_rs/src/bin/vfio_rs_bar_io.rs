@@ -240,7 +240,7 @@ fn held_by_somebody_else() -> Outcome {
     errno("a map", map(), Errno::EBUSY)?;
     errno("a read", opened.device.read32(&bar, 0), Errno::EBUSY)?;
     if is_rust_stack() {
-        log.expect("BAR 2 is in use by somebody else, whom /proc/iomem names")?;
+        log.expect("], /proc/iomem names who has it")?;
     }
     ensure!(
         !iomem("vfio-rs-holder")?.is_empty(),
