@@ -64,7 +64,11 @@ impl Hardware for RealConfig<'_> {
     }
 
     fn write(&self, offset: u16, width: Width, value: u32) -> Result {
-        self.device.pci().write_config(offset, width.into(), value)
+        let pci = self.device.pci();
+        match offset {
+            COMMAND => pci.write_command(offset, width.into(), value),
+            _ => pci.write_config(offset, width.into(), value),
+        }
     }
 
     fn revoke(&self) {
