@@ -121,6 +121,7 @@ enum vfio_rs_layout {
 	VFIO_RS_SIZE_resource = sizeof(struct resource),
 	VFIO_RS_SIZE_rw_semaphore = sizeof(struct rw_semaphore),
 	VFIO_RS_SIZE_wait_queue_entry = sizeof(struct wait_queue_entry),
+	VFIO_RS_SIZE_wait_queue_head = sizeof(struct wait_queue_head),
 	VFIO_RS_SIZE_delayed_work = sizeof(struct delayed_work),
 	VFIO_RS_SIZE_scatterlist = sizeof(struct scatterlist),
 	VFIO_RS_SIZE_vm_operations_struct = sizeof(struct vm_operations_struct),

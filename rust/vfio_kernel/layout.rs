@@ -125,6 +125,7 @@ same_size! {
     resource = vfio_rs_layout_VFIO_RS_SIZE_resource;
     rw_semaphore = vfio_rs_layout_VFIO_RS_SIZE_rw_semaphore;
     wait_queue_entry = vfio_rs_layout_VFIO_RS_SIZE_wait_queue_entry;
+    wait_queue_head = vfio_rs_layout_VFIO_RS_SIZE_wait_queue_head;
     delayed_work = vfio_rs_layout_VFIO_RS_SIZE_delayed_work;
     scatterlist = vfio_rs_layout_VFIO_RS_SIZE_scatterlist;
     vm_operations_struct = vfio_rs_layout_VFIO_RS_SIZE_vm_operations_struct;
