@@ -15,7 +15,6 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/wait.h>
-#include <linux/workqueue.h>
 
 #include "vfio_helpers.h"
 
@@ -140,28 +139,6 @@ int vfio_rs_unaccount_locked_vm_killable(struct mm_struct *mm, unsigned long npa
 	__account_locked_vm(mm, npages, false, current, true);
 	mmap_write_unlock(mm);
 	return 0;
-}
-
-static void (*vfio_rs_retry_func)(void);
-
-static void vfio_rs_retry_work(struct work_struct *work)
-{
-	vfio_rs_retry_func();
-}
-
-static DECLARE_DELAYED_WORK(vfio_rs_retry, vfio_rs_retry_work);
-
-/* Has a kernel thread call @func, always the same, in @ms or sooner. */
-void vfio_rs_retry_after(void (*func)(void), unsigned int ms)
-{
-	WRITE_ONCE(vfio_rs_retry_func, func);
-	queue_delayed_work(system_dfl_wq, &vfio_rs_retry, msecs_to_jiffies(ms));
-}
-
-/* Waits for it if it runs. */
-void vfio_rs_retry_stop(void)
-{
-	cancel_delayed_work_sync(&vfio_rs_retry);
 }
 
 /* Says that the current process may not lock @asked more bytes. */

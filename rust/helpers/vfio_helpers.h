@@ -54,8 +54,6 @@ int vfio_rs_account_locked_vm(struct mm_struct *mm, unsigned long npages);
 void vfio_rs_unaccount_locked_vm(struct mm_struct *mm, unsigned long npages);
 bool vfio_rs_try_unaccount_locked_vm(struct mm_struct *mm, unsigned long npages);
 int vfio_rs_unaccount_locked_vm_killable(struct mm_struct *mm, unsigned long npages);
-void vfio_rs_retry_after(void (*func)(void), unsigned int ms);
-void vfio_rs_retry_stop(void);
 unsigned long vfio_rs_untagged_addr(struct mm_struct *mm, unsigned long addr);
 bool vfio_rs_pfn_is_device(unsigned long pfn);
 bool vfio_rs_access_ok(unsigned long addr, unsigned long len);

@@ -24,15 +24,40 @@ use kernel::{
         },
         Arc, //
     },
+    time::msecs_to_jiffies,
+    types::Opaque, //
 };
 use vfio_bindings as bindings;
 
-use crate::locked_vm::Tenant;
+use crate::{
+    locked_vm::Tenant,
+    worker::WorkQueue, //
+};
 
 kernel::sync::global_lock! {
     // SAFETY: Used while `STARTED` says so only, which is set after it was initialised.
-    unsafe(uninit) static OWED: Mutex<List<Tenant>> = List::new();
+    unsafe(uninit) static OWED: Mutex<Book> = Book { tenants: List::new(), retry: None };
 }
+
+struct Book {
+    /// Those to whom something is owed.
+    tenants: List<Tenant>,
+    /// What tries them again, if somebody looks after them.
+    retry: Option<Arc<Retry>>,
+}
+
+/// A work that tries all again.
+#[pin_data]
+struct Retry {
+    queue: Arc<WorkQueue>,
+    #[pin]
+    work: Opaque<bindings::delayed_work>,
+}
+
+// SAFETY: `work` is only used by the workqueue, which locks it; the rest is `Send`.
+unsafe impl Send for Retry {}
+// SAFETY: As above; the rest is `Sync`.
+unsafe impl Sync for Retry {}
 
 /// Whether `OWED` is initialised and somebody looks after it.
 static STARTED: Atomic<bool> = Atomic::new(false);
@@ -52,13 +77,25 @@ impl Owed {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if it was called before.
+    /// `ENOMEM`; `EBUSY` if it was called before.
     pub fn start() -> Result<Self> {
+        let queue = WorkQueue::new(c"vfio_rs_owed")?;
+        let retry = Arc::pin_init(
+            pin_init!(Retry {
+                queue,
+                // SAFETY: `slot` is valid for writes, and the work is pinned.
+                work <- Opaque::ffi_init(|slot| unsafe {
+                    bindings::vfio_rs_init_delayed_work(slot, Some(again))
+                }),
+            }),
+            GFP_KERNEL,
+        )?;
         if USED.xchg(true, Relaxed) {
             return Err(EBUSY);
         }
         // SAFETY: Once, as `USED` was not set.
         unsafe { OWED.init() };
+        OWED.lock().retry = Some(retry);
         STARTED.store(true, Release);
         Ok(Self(()))
     }
@@ -67,12 +104,15 @@ impl Owed {
 impl Drop for Owed {
     fn drop(&mut self) {
         STARTED.store(false, Release);
-        // SAFETY: May sleep. `again` is not running when it returns, nor will be.
-        unsafe { bindings::vfio_rs_retry_stop() };
-        let mut list = OWED.lock();
-        try_all(&mut list);
+        let retry = OWED.lock().retry.take();
+        if let Some(retry) = retry {
+            // SAFETY: Initialised, and nobody is left who could ask for it; may sleep.
+            unsafe { bindings::cancel_delayed_work_sync(retry.work.get()) };
+        }
+        let mut book = OWED.lock();
+        book.try_all();
         // Who kept his lock until now is not charged less.
-        while let Some(tenant) = list.pop_front() {
+        while let Some(tenant) = book.tenants.pop_front() {
             drop(tenant);
         }
     }
@@ -83,14 +123,13 @@ pub(crate) fn add(tenant: &Arc<Tenant>, npages: usize) -> bool {
     if !STARTED.load(Acquire) {
         return false;
     }
-    let mut list = OWED.lock();
+    let mut book = OWED.lock();
     tenant.owed.fetch_add(npages, Relaxed);
     if let Ok(entry) = ListArc::try_from_arc(tenant.clone()) {
-        list.push_back(entry);
+        book.tenants.push_back(entry);
     }
     PENDING.store(true, Relaxed);
-    drop(list);
-    again_later();
+    book.try_later();
     true
 }
 
@@ -114,9 +153,7 @@ fn settle_own() {
         return;
     }
     loop {
-        let mut list = OWED.lock();
-        let found = take(&mut list, Tenant::is_current);
-        drop(list);
+        let found = take(&mut OWED.lock().tenants, Tenant::is_current);
         let Some(tenant) = found else {
             return;
         };
@@ -141,34 +178,43 @@ fn take(list: &mut List<Tenant>, is: impl Fn(&Tenant) -> bool) -> Option<ListArc
     None
 }
 
-/// Tries all, and keeps those to whom something is owed still.
-fn try_all(list: &mut List<Tenant>) {
-    let mut rest = List::new();
-    while let Some(tenant) = list.pop_front() {
-        let npages = tenant.owed.load(Relaxed);
-        if tenant.try_uncharge(npages) {
-            // Under the lock, so nothing was added.
-            tenant.owed.store(0, Relaxed);
-        } else {
-            rest.push_back(tenant);
+impl Book {
+    /// Tries all, and keeps those to whom something is owed still.
+    fn try_all(&mut self) {
+        let mut rest = List::new();
+        while let Some(tenant) = self.tenants.pop_front() {
+            let npages = tenant.owed.load(Relaxed);
+            if tenant.try_uncharge(npages) {
+                // Under the lock, so nothing was added.
+                tenant.owed.store(0, Relaxed);
+            } else {
+                rest.push_back(tenant);
+            }
+        }
+        PENDING.store(!rest.is_empty(), Relaxed);
+        self.tenants = rest;
+    }
+
+    /// Has all be tried again, if there are any and somebody looks after them.
+    fn try_later(&self) {
+        let Some(retry) = self.retry.as_ref().filter(|_| !self.tenants.is_empty()) else {
+            return;
+        };
+        // SAFETY: The queue is there, and the work initialised and pinned. Under the lock, with which
+        // `Owed::drop` takes it before it waits for the work.
+        unsafe {
+            bindings::vfio_rs_work_after(
+                retry.queue.as_ptr(),
+                retry.work.get(),
+                msecs_to_jiffies(AGAIN_MS),
+            )
         }
     }
-    PENDING.store(!rest.is_empty(), Relaxed);
-    *list = rest;
 }
 
-fn again_later() {
-    // SAFETY: The function stays until `Owed::drop` has waited for it.
-    unsafe { bindings::vfio_rs_retry_after(Some(again), AGAIN_MS) }
-}
-
-/// Called by a kernel thread.
-extern "C" fn again() {
-    let mut list = OWED.lock();
-    try_all(&mut list);
-    let more = !list.is_empty();
-    drop(list);
-    if more {
-        again_later();
-    }
+/// The function of the work.
+extern "C" fn again(_: *mut bindings::work_struct) {
+    let mut book = OWED.lock();
+    book.try_all();
+    book.try_later();
 }

@@ -63,11 +63,15 @@ impl WorkQueue {
         let queue = Self(NonNull::new(queue).ok_or(ENOMEM)?);
         Ok(Arc::new(queue, GFP_KERNEL)?)
     }
+
+    pub(crate) fn as_ptr(&self) -> *mut bindings::workqueue_struct {
+        self.0.as_ptr()
+    }
 }
 
 impl Drop for WorkQueue {
     fn drop(&mut self) {
-        // SAFETY: Made by `new`. Each `Worker` has a reference and none of its works when it goes.
+        // SAFETY: Made by `new`. Who has works in it has a reference until they are done.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) }
     }
 }
