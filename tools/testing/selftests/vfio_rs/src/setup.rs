@@ -308,6 +308,33 @@ pub fn shared_group() -> Result<Vec<PciDevice>> {
     }
 }
 
+/// Devices of a group that were taken from the host's drivers, to which dropping this gives them back.
+#[derive(Debug)]
+pub struct Freed(Vec<PciDevice>);
+
+impl Freed {
+    /// Takes all that share a group with `device` and have another driver.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn around(device: &PciDevice) -> Result<Self> {
+        let mut others = device.group_members();
+        others.retain(|d| !d.is_bridge() && d.driver().is_some_and(|name| name != sysfs::VFIO_PCI));
+        for other in &others {
+            other.unbind()?;
+        }
+        Ok(Self(others))
+    }
+}
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        for device in &self.0 {
+            let _ = device.restore();
+        }
+    }
+}
+
 /// Contents of a small file, trimmed.
 ///
 /// # Errors

@@ -15,7 +15,9 @@ use vfio_rs_selftests::faults::Faults;
 use vfio_rs_selftests::igd::{ASLS, Graphics, PLACE, config_of, reserved};
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::modules::Set;
-use vfio_rs_selftests::setup::{Bound, EDU, IVSHMEM, PAGE, all_edus, is_rust_stack, read_trimmed};
+use vfio_rs_selftests::setup::{
+    Bound, EDU, Freed, IVSHMEM, PAGE, all_edus, is_rust_stack, read_trimmed,
+};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 /// Bytes of the OpRegion.
@@ -371,6 +373,7 @@ fn elsewhere_it_is_none() -> Outcome {
     }
     let edu = all_edus()?.into_iter().find(|edu| edu.address != PLACE);
     let edu = edu.context("one edu only")?;
+    let _freed = Freed::around(&edu)?;
     let reserved = format!("reserved={:#x}", reserved()?);
     let graphics = Graphics::of(edu, &[&reserved])?;
     let real = graphics.asls()?;

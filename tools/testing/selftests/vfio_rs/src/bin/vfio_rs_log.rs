@@ -10,7 +10,7 @@ use vfio_client::uapi::{VFIO_PCI_ROM_REGION_INDEX, VFIO_TYPE1v2_IOMMU};
 use vfio_client::{Device, Event};
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::pin::INTX;
-use vfio_rs_selftests::setup::{Bound, E1000E, IGB, all_edus, is_rust_stack};
+use vfio_rs_selftests::setup::{Bound, E1000E, Freed, IGB, all_edus, is_rust_stack};
 use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 
 /// Capability Power Management.
@@ -83,6 +83,7 @@ fn twins() -> Result<[PciDevice; 2]> {
 
 fn lines_that_are_not_shared() -> Outcome {
     let [one, two] = twins()?;
+    let _freed = Freed::around(&one)?;
     let set = Setting::parameter("vfio_pci", "nointxmask", "1")?;
     one.bind_vfio()?;
     two.bind_vfio()?;
