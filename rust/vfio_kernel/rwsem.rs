@@ -69,13 +69,6 @@ impl<T> RwSem<T> {
         unsafe { bindings::down_write(self.sem.get()) };
         WriteGuard(self, NotThreadSafe)
     }
-
-    /// Takes the data if nobody has it; does not wait.
-    pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
-        // SAFETY: `self.sem` was initialised by `new`.
-        (unsafe { bindings::down_write_trylock(self.sem.get()) } != 0)
-            .then(|| WriteGuard(self, NotThreadSafe))
-    }
 }
 
 /// Makes an [`RwSem`] with a lock class of its own.
