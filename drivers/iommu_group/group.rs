@@ -35,7 +35,7 @@ use crate::{
         Backend,
         Fence, //
     },
-    container::{
+    core::{
         attach_patiently,
         Container,
         Leftover,

@@ -49,7 +49,7 @@ use super::{
         Op, //
     },
 };
-use crate::container::{
+use crate::core::{
     attach_patiently,
     Container,
     Leftover,

@@ -14,9 +14,11 @@ use kernel::{
 use vfio_kernel::{
     chardev::{
         CharNode,
+        Node,
         NodeClass,
         NodeRegistration, //
     },
+    fops::FileOpsTable,
     iommu::{
         self,
         BareGroup, //
@@ -25,12 +27,10 @@ use vfio_kernel::{
 
 use super::{
     Drivers,
-    Group, //
+    Group,
+    GroupFile, //
 };
-use crate::{
-    backend::Fence,
-    uapi, //
-};
+use crate::backend::Fence;
 
 /// See the module's documentation.
 #[pin_data]
@@ -40,6 +40,8 @@ pub(crate) struct Registry {
     entries: Mutex<KVec<Entry>>,
     class: NodeClass,
     drivers: Arc<Drivers>,
+    /// The operations of a node that is opened.
+    node_ops: &'static FileOpsTable<GroupFile, Node>,
 }
 
 struct Entry {
@@ -50,18 +52,23 @@ struct Entry {
 }
 
 impl Registry {
-    /// An empty registry, with the class `vfio` and the folder `/dev/vfio`.
+    /// An empty registry, with the class `vfio` and the folder `/dev/vfio`; groups' nodes will do
+    /// `node_ops`.
     ///
     /// # Errors
     ///
     /// `EEXIST` if there is such a class; `ENOMEM`.
-    pub(crate) fn new(drivers: Arc<Drivers>) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        drivers: Arc<Drivers>,
+        node_ops: &'static FileOpsTable<GroupFile, Node>,
+    ) -> Result<Arc<Self>> {
         let class = NodeClass::register(c_str!("vfio"), c_str!("vfio"))?;
         Arc::pin_init(
             pin_init!(Self {
                 entries <- new_mutex!(KVec::new(), "Registry::entries"),
                 class,
                 drivers,
+                node_ops,
             }),
             GFP_KERNEL,
         )
@@ -120,7 +127,7 @@ impl Registry {
             &self.class,
             id.try_into()?,
             fmt!("{prefix}{id}"),
-            &uapi::group::FILE_OPS,
+            self.node_ops,
             group.clone(),
         )?;
         let entry = Entry {

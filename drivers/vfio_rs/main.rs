@@ -4,10 +4,12 @@
 //!
 //! This file wires the parts together and holds no logic. Layers, from users down:
 //!
-//! - [`uapi`]: ioctl numbers, user structs, one file per kind of file descriptor;
-//! - [`container`] and [`iommu_group`]: who shares an I/O address space, and who may;
-//! - [`backend`]: what the ioctls of a container mean; [`iova`] is its bookkeeping;
+//! - [`files`]: the ioctls of each kind of file descriptor;
 //! - [`pci`]: the device behind a device descriptor;
+//! - [`iommu_group`]: who may have which devices;
+//! - [`core`]: what is common to devices of all buses, and who shares an I/O address space;
+//! - [`backend`]: what the ioctls of a container mean; [`iova`] is its bookkeeping;
+//! - [`uapi`]: ioctl numbers and user structs;
 //! - `vfio_kernel`, a crate of its own: safe wrappers of the kernel's C interfaces.
 //!
 //! Lock order: Documentation/locking.rst.
@@ -44,7 +46,8 @@ use iommu_group::{
 };
 
 mod backend;
-mod container;
+mod core;
+mod files;
 #[path = "../iommu_group/mod.rs"]
 mod iommu_group;
 mod iova;
@@ -73,16 +76,16 @@ struct VfioRs {
 impl kernel::Module for VfioRs {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let owed = Owed::start()?;
-        kvm::serve(&uapi::KVM_FILES);
+        kvm::serve(&files::KVM_FILES);
         let container_node = MiscNode::register(
             uapi::VFIO_MINOR,
             c_str!("vfio"),
             c_str!("vfio/vfio"),
             0o666,
-            &uapi::container::FILE_OPS,
+            &files::container::FILE_OPS,
         )?;
         let drivers = Drivers::new()?;
-        let registry = Registry::new(drivers.clone())?;
+        let registry = Registry::new(drivers.clone(), &files::group::FILE_OPS)?;
         let watch = Watch::new(drivers, registry.clone())?;
         let physfns = pci::PhysFns::new()?;
         let vf_watch = BusWatch::new(physfns.clone())?;

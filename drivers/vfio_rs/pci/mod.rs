@@ -74,10 +74,6 @@ pub(crate) use self::{
         BarPieces, //
     },
     device::Device,
-    irq::{
-        IrqAction,
-        IrqData, //
-    },
     name::Uuid,
     offsets::Region,
     open::Open,

@@ -9,12 +9,29 @@ use vfio_kernel::{
 };
 
 use super::offset_of_end;
-use crate::pci::{
-    IrqAction,
-    IrqData, //
-};
 
 type Header = uapi::vfio_irq_set_header;
+
+/// What to do with a range of interrupts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IrqAction {
+    /// Stop delivering.
+    Mask,
+    /// Deliver again.
+    Unmask,
+    /// Deliver to, or deliver now.
+    Trigger,
+}
+
+/// What `VFIO_DEVICE_SET_IRQS` carries.
+pub(crate) enum IrqData {
+    /// Nothing: act on all, or disable if there is none.
+    None,
+    /// Act on those that are not 0.
+    Bool(KVec<u8>),
+    /// Deliver to these eventfds; -1 for none.
+    EventFd(KVec<i32>),
+}
 
 /// A checked request.
 pub(crate) struct IrqSet {

@@ -1,33 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The user interface: ioctl numbers here, the files they work on in a module each.
+//! What users and the kernel agree on: ioctl numbers, and how structs are read and written.
 //!
 //! Numbers and structs are those of `include/uapi/linux/vfio.h`. VFIO numbers repeat from one kind
 //! of file to the next, so there is a table for each.
 
 pub(crate) mod caps;
-pub(crate) mod container;
-pub(crate) mod device;
-pub(crate) mod feature;
-pub(crate) mod group;
-mod hot_reset;
 pub(crate) mod irq_set;
-mod low_power;
-mod merge;
-mod msi_fd;
-mod viability;
 
 use kernel::ioctl::_IO;
-use vfio_kernel::{
-    kvm,
-    mapping::PseudoFs, //
-};
-
-/// The files that KVM may be told of.
-pub(crate) static KVM_FILES: kvm::Kinds = kvm::Kinds(&[
-    kvm::Kind::of(&group::FILE_OPS),
-    kvm::Kind::of(&device::FILE_OPS),
-]);
+use vfio_kernel::mapping::PseudoFs;
 
 /// The address spaces of all files that users map.
 pub(crate) static MAPPINGS: PseudoFs<crate::VfioRs> = PseudoFs::new(c"vfio");

@@ -46,13 +46,13 @@ use super::{
     Type1, //
 };
 use crate::{
+    files::device, //
     iova::IovaRange,
     pci::{
         BarMapping,
         BarPart,
         BarPieces, //
     },
-    uapi::device, //
 };
 
 /// What a mapping consists of that has not only pinned pages.

@@ -25,8 +25,10 @@ use vfio_kernel::{
 
 use self::msi::Msi;
 pub(super) use self::signal::Signals;
-use super::{
-    Open, //
+use super::Open;
+use crate::uapi::irq_set::{
+    IrqAction,
+    IrqData, //
 };
 
 /// The interrupts that are on; only one kind can be.
@@ -34,27 +36,6 @@ pub(super) enum Irqs {
     Off,
     Intx(Intx),
     Msi(Msi),
-}
-
-/// What to do with a range of interrupts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IrqAction {
-    /// Stop delivering.
-    Mask,
-    /// Deliver again.
-    Unmask,
-    /// Deliver to, or deliver now.
-    Trigger,
-}
-
-/// What `VFIO_DEVICE_SET_IRQS` carries.
-pub(crate) enum IrqData {
-    /// Nothing: act on all, or disable if there is none.
-    None,
-    /// Act on those that are not 0.
-    Bool(KVec<u8>),
-    /// Deliver to these eventfds; -1 for none.
-    EventFd(KVec<i32>),
 }
 
 impl Open {

@@ -8,13 +8,13 @@ use vfio_kernel::{
     uapi, //
 };
 
-use super::offset_of_end;
 use crate::{
     iommu_group::{
         Group,
         Verdict, //
     },
-    pci::Open, //
+    pci::Open,
+    uapi::offset_of_end, //
 };
 
 type Header = uapi::vfio_group_viability_header;

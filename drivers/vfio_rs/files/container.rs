@@ -22,8 +22,10 @@ use vfio_kernel::{
     owed,
 };
 
-use super::container_nr as nr;
-use crate::container::Container;
+use crate::{
+    core::Container,
+    uapi::container_nr as nr, //
+};
 
 /// The operations of `/dev/vfio/vfio`.
 pub(crate) static FILE_OPS: FileOpsTable<Container, Misc> = FileOpsTable::misc();

@@ -18,12 +18,14 @@ use zerocopy::IntoBytes;
 
 use super::{
     low_power,
-    offset_of_end,
     viability, //
 };
-use crate::pci::{
-    Open,
-    Uuid, //
+use crate::{
+    pci::{
+        Open,
+        Uuid, //
+    },
+    uapi::offset_of_end,
 };
 
 /// The parts of the flags.

@@ -50,12 +50,8 @@ use vfio_kernel::{
 };
 
 use super::{
-    caps::CapChain,
-    device_nr as nr,
     feature::feature,
-    hot_reset,
-    irq_set::IrqSet,
-    offset_of_end, //
+    hot_reset, //
 };
 use crate::{
     backend::Fence,
@@ -65,6 +61,12 @@ use crate::{
         Device,
         Open,
         Region, //
+    },
+    uapi::{
+        caps::CapChain,
+        device_nr as nr,
+        irq_set::IrqSet,
+        offset_of_end, //
     },
 };
 

@@ -19,11 +19,11 @@ use vfio_kernel::{
     uapi, //
 };
 
-use super::{
-    group,
-    offset_of_end, //
+use super::group;
+use crate::{
+    iommu_group::Group,
+    uapi::offset_of_end, //
 };
-use crate::iommu_group::Group;
 
 type Request = uapi::vfio_group_merge;
 

@@ -13,11 +13,11 @@ use vfio_kernel::{
 };
 use zerocopy::IntoBytes;
 
-use super::{
-    group,
-    offset_of_end, //
+use super::group;
+use crate::{
+    pci::Open,
+    uapi::offset_of_end, //
 };
-use crate::pci::Open;
 
 /// `VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`.
 ///

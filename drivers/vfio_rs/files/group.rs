@@ -26,15 +26,19 @@ use vfio_kernel::{
 use super::{
     container,
     device,
-    group_nr as nr,
     merge,
     msi_fd,
-    offset_of_end,
     viability, //
 };
-use crate::iommu_group::{
-    Group,
-    GroupFile, //
+use crate::{
+    iommu_group::{
+        Group,
+        GroupFile, //
+    },
+    uapi::{
+        group_nr as nr,
+        offset_of_end, //
+    },
 };
 
 /// The operations of `/dev/vfio/N`.

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ioctls of each kind of file: decoded here, done below.
+//!
+//! | file           | has                                                        |
+//! |----------------|------------------------------------------------------------|
+//! | `container.rs` | `/dev/vfio/vfio`                                           |
+//! | `group.rs`     | `/dev/vfio/N`                                              |
+//! | `merge.rs`     | groups that join others                                    |
+//! | `msi_fd.rs`    | the file that shows a bank of MSI registers                |
+//! | `viability.rs` | why a group can be used, or not                            |
+//! | `device.rs`    | a device's file                                            |
+//! | `feature.rs`   | `VFIO_DEVICE_FEATURE`                                      |
+//! | `low_power.rs` | the features that let a device sleep                       |
+//! | `hot_reset.rs` | resets of several devices                                  |
+//!
+//! No locks: nothing here has state of its own.
+
+pub(crate) mod container;
+pub(crate) mod device;
+mod feature;
+pub(crate) mod group;
+mod hot_reset;
+mod low_power;
+mod merge;
+mod msi_fd;
+mod viability;
+
+use vfio_kernel::kvm;
+
+/// The files that KVM may be told of.
+pub(crate) static KVM_FILES: kvm::Kinds = kvm::Kinds(&[
+    kvm::Kind::of(&group::FILE_OPS),
+    kvm::Kind::of(&device::FILE_OPS),
+]);
