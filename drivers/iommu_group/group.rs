@@ -12,6 +12,7 @@ use kernel::{
     },
 };
 use vfio_kernel::{
+    count::Count,
     iommu::{
         self,
         BareGroup,
@@ -71,7 +72,7 @@ pub(super) struct State {
     /// Not that of a leader.
     pub(super) container: Option<Arc<Container>>,
     /// How often devices of the group are open; those of a member, through it, are not counted here.
-    pub(super) users: usize,
+    pub(super) users: Count,
     /// The group that it joined.
     pub(super) leader: Option<Arc<Group>>,
     /// The groups that joined it.
@@ -135,7 +136,7 @@ impl Group {
             bare,
             opener: None,
             container: None,
-            users: 0,
+            users: Count::NONE,
             leader: None,
             members: Members::new(),
             was_busy: false,
@@ -176,11 +177,11 @@ impl Group {
     ///
     /// `ENODEV` if the last device was unbound.
     pub(super) fn standing(&self) -> Result<Standing> {
-        let by_leader =
-            self.with_leader(|shared, member| (shared.container, member.users, member.cut_off));
+        let by_leader = self
+            .with_leader(|shared, member| (shared.container, member.users.get(), member.cut_off));
         let state = self.state.lock();
-        let (container, users, cut_off) =
-            by_leader.unwrap_or_else(|| (state.container.clone(), state.users, state.cut_off));
+        let (container, users, cut_off) = by_leader
+            .unwrap_or_else(|| (state.container.clone(), state.users.get(), state.cut_off));
         Ok(Standing {
             iommu_group: state.alive()?.clone(),
             opener: state.opener,
@@ -396,11 +397,11 @@ impl Group {
         let container = state.container.as_ref().ok_or(EINVAL)?;
         let backend = container.backend().ok_or(EINVAL)?;
         let users = state.users_of(self, of).ok_or(ENODEV)?;
-        if *users == 0 {
+        if users.is_none() {
             of.check_rawio()?;
         }
         let opened = open(&backend)?;
-        *users = users.saturating_add(1);
+        users.inc();
         Ok(opened)
     }
 
@@ -430,7 +431,7 @@ impl Group {
         let mut state = self.state.lock();
         let closed = close();
         if let Some(users) = state.users_of(self, of) {
-            *users = users.saturating_sub(1);
+            users.dec();
         }
         closed
     }
@@ -458,7 +459,7 @@ impl State {
     /// Whether the group may do `op`, see [`Role::check`].
     pub(super) fn check(&self, op: Op) -> Result {
         self.role()
-            .check(op, self.users != 0 || self.members.in_use())
+            .check(op, !self.users.is_none() || self.members.in_use())
     }
 
     /// Takes the group and those that joined it out.

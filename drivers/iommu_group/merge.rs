@@ -26,6 +26,7 @@ use kernel::{
     },
 };
 use vfio_kernel::{
+    count::Count,
     iommu::{
         self,
         Sharing, //
@@ -66,7 +67,7 @@ pub(super) struct Member {
     pub(super) iommu_group: ARef<iommu::Group>,
     sharing: Sharing,
     /// How often devices of it are open.
-    pub(super) users: usize,
+    pub(super) users: Count,
     /// As `State::cut_off`.
     pub(super) cut_off: bool,
 }
@@ -93,7 +94,7 @@ impl Members {
 
     /// Whether a device of some member is open.
     pub(super) fn in_use(&self) -> bool {
-        self.0.iter().any(|member| member.users != 0)
+        self.0.iter().any(|member| !member.users.is_none())
     }
 
     /// The groups.
@@ -162,7 +163,7 @@ impl State {
     }
 
     /// Counts how often devices of `of`, which is `group` or a member, are open.
-    pub(super) fn users_of(&mut self, group: &Group, of: &Group) -> Option<&mut usize> {
+    pub(super) fn users_of(&mut self, group: &Group, of: &Group) -> Option<&mut Count> {
         if core::ptr::eq(group, of) {
             return Some(&mut self.users);
         }
@@ -211,7 +212,7 @@ impl Group {
             file,
             iommu_group,
             sharing,
-            users: 0,
+            users: Count::NONE,
             cut_off: false,
         };
         state.members.0.reserve(1, GFP_KERNEL)?;
@@ -323,7 +324,7 @@ impl Group {
     fn release(&self, other: &Group, then: impl FnOnce(&mut State) -> Leftover) -> Option<Result> {
         let mut state = self.state().lock();
         let at = state.members.position(other)?;
-        let open = state.members.0.get(at).is_some_and(|m| m.users != 0);
+        let open = state.members.0.get(at).is_some_and(|m| !m.users.is_none());
         if let Err(err) = state.role().check(Op::Split, open) {
             return Some(Err(err));
         }

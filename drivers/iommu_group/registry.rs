@@ -18,6 +18,7 @@ use vfio_kernel::{
         NodeClass,
         NodeRegistration, //
     },
+    count::Count,
     fops::FileOpsTable,
     iommu::{
         self,
@@ -47,7 +48,7 @@ pub(crate) struct Registry {
 struct Entry {
     group: Arc<Group>,
     /// How many of the group's devices are bound.
-    devices: usize,
+    devices: Count,
     node: NodeRegistration<Arc<Group>>,
 }
 
@@ -81,7 +82,7 @@ impl Registry {
         let id = iommu_group.id();
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.iter_mut().find(|entry| entry.group.id() == id) {
-            entry.devices = entry.devices.saturating_add(1);
+            entry.devices.inc();
             return Ok(entry.group.clone());
         }
         let group = Group::new(iommu_group, &self.drivers)?;
@@ -132,7 +133,7 @@ impl Registry {
         )?;
         let entry = Entry {
             group: group.clone(),
-            devices: 1,
+            devices: Count::ONE,
             node,
         };
         entries.push(entry, GFP_KERNEL)?;
@@ -151,8 +152,7 @@ impl Registry {
         let Some(entry) = entries.get_mut(at) else {
             return;
         };
-        entry.devices = entry.devices.saturating_sub(1);
-        if entry.devices != 0 {
+        if !entry.devices.dec() {
             return;
         }
         if let Ok(Entry { group, node, .. }) = entries.remove(at) {

@@ -25,6 +25,7 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use crate::{
+    count::Count,
     pci::PciDevice,
     user_sized, //
 };
@@ -91,7 +92,7 @@ struct State {
     /// May not be used. Changes with the dma-buf's lock held.
     revoked: bool,
     /// Maps that importers have.
-    maps: usize,
+    maps: Count,
 }
 
 /// A dma-buf that is not released yet.
@@ -181,7 +182,7 @@ impl BarExport {
         let export = Arc::pin_init(
             pin_init!(Self {
                 buf <- new_mutex!(None, "BarExport::buf"),
-                state <- new_mutex!(State { revoked: true, maps: 0 }, "BarExport::state"),
+                state <- new_mutex!(State { revoked: true, maps: Count::NONE }, "BarExport::state"),
                 unmapped <- new_condvar!("BarExport::unmapped"),
                 provider,
                 ranges,
@@ -222,7 +223,7 @@ impl BarExport {
             buf.invalidate();
         }
         let mut state = self.state.lock();
-        while state.maps != 0 {
+        while !state.maps.is_none() {
             self.unmapped.wait(&mut state);
         }
     }
@@ -359,8 +360,7 @@ unsafe extern "C" fn map(
         unsafe { bindings::vfio_rs_dma_buf_map(attachment, provider, ranges, count, size, dir) };
     match from_err_ptr(table) {
         Ok(table) => {
-            let mut state = export.state.lock();
-            state.maps = state.maps.saturating_add(1);
+            export.state.lock().maps.inc();
             table
         }
         Err(err) => err.to_ptr(),
@@ -383,8 +383,7 @@ unsafe extern "C" fn unmap(
         export((*attachment).dmabuf)
     };
     let mut state = export.state.lock();
-    state.maps = state.maps.saturating_sub(1);
-    if state.maps == 0 {
+    if state.maps.dec() {
         export.unmapped.notify_all();
     }
 }

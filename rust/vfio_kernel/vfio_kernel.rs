@@ -12,6 +12,7 @@ pub mod anon_file;
 pub mod argsz;
 pub mod chardev;
 pub mod completion;
+pub mod count;
 pub mod debugfs;
 pub mod dma_buf;
 pub mod eventfd;

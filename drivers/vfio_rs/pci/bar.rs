@@ -19,6 +19,7 @@ use kernel::{
     },
 };
 use vfio_kernel::{
+    count::Count,
     memtype::{
         self,
         WriteCombining, //
@@ -69,13 +70,13 @@ enum Mode {
         /// `None` if the kernel has not mapped it.
         io: Option<Arc<BarIo>>,
         /// Leases.
-        leases: usize,
+        leases: Count,
         /// Areas of users' maps.
-        areas: usize,
+        areas: Count,
     },
     WriteCombining {
         /// Areas of users' maps, at least one.
-        areas: usize,
+        areas: Count,
         _type: WriteCombining,
     },
 }
@@ -159,7 +160,7 @@ impl Bar {
         if let Self::Either(bar) = self {
             match &mut *bar.mode.lock() {
                 Mode::Uncached { areas, .. } | Mode::WriteCombining { areas, .. } => {
-                    *areas = areas.saturating_add(1);
+                    areas.inc();
                 }
             }
         }
@@ -177,8 +178,8 @@ impl Mode {
     /// Nobody needs the BAR.
     const UNUSED: Self = Self::Uncached {
         io: None,
-        leases: 0,
-        areas: 0,
+        leases: Count::NONE,
+        areas: Count::NONE,
     };
 }
 
@@ -217,7 +218,7 @@ impl CachedBar {
             return Err(EBUSY);
         };
         let io = self.map(io)?.clone();
-        *leases = leases.checked_add(1).ok_or(ENOMEM)?;
+        leases.inc();
         Ok(Lease {
             io,
             _count: Counted(self.clone()),
@@ -229,18 +230,18 @@ impl CachedBar {
         match (&mut *mode, caching) {
             (Mode::Uncached { io, areas, .. }, Caching::Uncached) => {
                 self.map(io)?;
-                *areas = areas.saturating_add(1);
+                areas.inc();
                 return Ok(());
             }
             (Mode::WriteCombining { areas, .. }, Caching::WriteCombining) => {
-                *areas = areas.saturating_add(1);
+                areas.inc();
                 return Ok(());
             }
             (
                 Mode::Uncached {
                     io,
-                    leases: 0,
-                    areas: 0,
+                    leases: Count::NONE,
+                    areas: Count::NONE,
                 },
                 Caching::WriteCombining,
             ) => {
@@ -252,7 +253,7 @@ impl CachedBar {
         match WriteCombining::reserve(self.window) {
             Ok(reserved) => {
                 *mode = Mode::WriteCombining {
-                    areas: 1,
+                    areas: Count::ONE,
                     _type: reserved,
                 };
                 Ok(())
@@ -266,14 +267,10 @@ impl CachedBar {
 
     fn remove_area(&self) {
         let mut mode = self.mode.lock();
-        match &mut *mode {
-            Mode::WriteCombining { areas: 1, .. } => {
-                // The last page is gone; nothing write-combining is left when the type goes.
-                *mode = Mode::UNUSED;
-            }
-            Mode::Uncached { areas, .. } | Mode::WriteCombining { areas, .. } => {
-                *areas = areas.saturating_sub(1);
-            }
+        let (Mode::Uncached { areas, .. } | Mode::WriteCombining { areas, .. }) = &mut *mode;
+        if areas.dec() && matches!(*mode, Mode::WriteCombining { .. }) {
+            // The last page is gone; nothing write-combining is left when the type goes.
+            *mode = Mode::UNUSED;
         }
     }
 }
@@ -291,7 +288,7 @@ struct Counted(Arc<CachedBar>);
 impl Drop for Counted {
     fn drop(&mut self) {
         if let Mode::Uncached { leases, .. } = &mut *self.0.mode.lock() {
-            *leases = leases.saturating_sub(1);
+            leases.dec();
         }
     }
 }

@@ -18,10 +18,13 @@ use kernel::{
         Mutex, //
     },
 };
-use vfio_kernel::pci::{
-    Awake,
-    PciDevice,
-    ResetSetId, //
+use vfio_kernel::{
+    count::Count,
+    pci::{
+        Awake,
+        PciDevice,
+        ResetSetId, //
+    },
 };
 
 use super::{
@@ -40,7 +43,7 @@ pub(crate) struct DevSets {
 struct Entry {
     set: Arc<DevSet>,
     /// How many devices joined.
-    devices: usize,
+    devices: Count,
 }
 
 /// See the module's documentation.
@@ -69,7 +72,7 @@ impl DevSets {
         let id = pci.reset_set();
         let mut all = self.all.lock();
         if let Some(entry) = all.iter_mut().find(|entry| entry.set.id == id) {
-            entry.devices = entry.devices.saturating_add(1);
+            entry.devices.inc();
             return Ok(entry.set.clone());
         }
         let set = Arc::pin_init(
@@ -81,7 +84,7 @@ impl DevSets {
         )?;
         let entry = Entry {
             set: set.clone(),
-            devices: 1,
+            devices: Count::ONE,
         };
         all.push(entry, GFP_KERNEL)?;
         Ok(set)
@@ -92,10 +95,10 @@ impl DevSets {
         let mut all = self.all.lock();
         for entry in all.iter_mut() {
             if Arc::ptr_eq(&entry.set, set) {
-                entry.devices = entry.devices.saturating_sub(1);
+                entry.devices.dec();
             }
         }
-        all.retain(|entry| entry.devices != 0);
+        all.retain(|entry| !entry.devices.is_none());
     }
 }
 

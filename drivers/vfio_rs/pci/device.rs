@@ -17,6 +17,7 @@ use vfio_kernel::{
         Completion,
         Waited, //
     },
+    count::Count,
     iommu,
     kvm::Kvm,
     log,
@@ -87,9 +88,9 @@ pub(crate) struct Device {
 #[derive(Default)]
 struct Users {
     /// Open descriptors, and opens under way.
-    count: usize,
+    count: Count,
     /// Descriptors that are open. Changes under the set's lock only.
-    opened: usize,
+    opened: Count,
     /// Being unbound: no more opens.
     removed: bool,
     /// There while a descriptor is open. Changes under the set's lock only.
@@ -285,15 +286,14 @@ impl Device {
         if users.removed {
             return Err(ENODEV);
         }
-        users.count = users.count.saturating_add(1);
+        users.count.inc();
         Ok(())
     }
 
     /// Undoes [`get`](Self::get).
     pub(crate) fn put(&self) {
         let mut users = self.users.lock();
-        users.count = users.count.saturating_sub(1);
-        if users.count == 0 && users.removed {
+        if users.count.dec() && users.removed {
             self.unused.complete_all();
         }
     }
@@ -337,7 +337,7 @@ impl Device {
         };
         let mut users = self.users.lock();
         users.open = Some(open.clone());
-        users.opened = users.opened.saturating_add(1);
+        users.opened.inc();
         Ok(open)
     }
 
@@ -346,8 +346,7 @@ impl Device {
     pub(crate) fn close(&self) -> Option<Kvm> {
         let set = self.set.members.lock();
         let mut users = self.users.lock();
-        users.opened = users.opened.saturating_sub(1);
-        if users.opened != 0 {
+        if !users.opened.dec() {
             return None;
         }
         let open = users.open.clone();
@@ -403,7 +402,7 @@ impl Device {
         {
             let mut users = self.users.lock();
             users.removed = true;
-            if users.count == 0 {
+            if users.count.is_none() {
                 return;
             }
         }

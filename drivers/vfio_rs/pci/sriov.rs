@@ -21,6 +21,7 @@ use kernel::{
     },
 };
 use vfio_kernel::{
+    count::Count,
     log,
     pci::{
         Awake,
@@ -61,7 +62,7 @@ pub(crate) struct PhysFn {
 struct State {
     token: Uuid,
     /// Virtual functions that are open.
-    users: usize,
+    users: Count,
     /// Virtual functions are switched on, or just being; then it keeps the device awake.
     active: Option<Awake>,
 }
@@ -71,7 +72,7 @@ impl PhysFn {
         let state = State {
             // Nobody's, until the user sets one.
             token: Uuid(random::bytes()),
-            users: 0,
+            users: Count::NONE,
             active: None,
         };
         Arc::pin_init(
@@ -99,8 +100,8 @@ impl PhysFn {
         let mut state = self.state.lock();
         match token {
             // Nobody is there to be betrayed.
-            None if state.users == 0 => {}
-            Some(token) if state.users == 0 => state.token = token,
+            None if state.users.is_none() => {}
+            Some(token) if state.users.is_none() => state.token = token,
             other => state.check(other)?,
         }
         Ok(())
@@ -176,16 +177,14 @@ impl Function {
     /// Counts an open virtual function: from here on its physical function wants the token.
     pub(super) fn opened(&self) {
         if let Self::Virtual(Some(pf)) = self {
-            let mut state = pf.state.lock();
-            state.users = state.users.saturating_add(1);
+            pf.state.lock().users.inc();
         }
     }
 
     /// Undoes [`opened`](Self::opened).
     pub(super) fn closed(&self) {
         if let Self::Virtual(Some(pf)) = self {
-            let mut state = pf.state.lock();
-            state.users = state.users.saturating_sub(1);
+            pf.state.lock().users.dec();
         }
     }
 }

@@ -15,6 +15,7 @@ use kernel::{
 };
 use vfio_kernel::{
     argsz::UserArg,
+    count::Count,
     iommu::Prot,
     shared_page::PageMap,
     uapi, //
@@ -68,7 +69,7 @@ impl Mode {
 pub(super) struct Msi {
     mode: Mode,
     /// Devices that have MSI or MSI-X on.
-    users: usize,
+    users: Count,
     /// What users may map, by the group through which and the number of the bank.
     shown: KVec<(i32, u32, Arc<PageMap>)>,
 }
@@ -77,7 +78,7 @@ impl Msi {
     pub(super) fn new() -> Self {
         Self {
             mode: Mode::Implicit,
-            users: 0,
+            users: Count::NONE,
             shown: KVec::new(),
         }
     }
@@ -92,7 +93,7 @@ impl Msi {
     ///
     /// `EBUSY` if a device has MSIs on.
     pub(super) fn set_mode(&mut self, mode: Mode) -> Result {
-        if self.mode != mode && self.users != 0 {
+        if self.mode != mode && !self.users.is_none() {
             return Err(EBUSY);
         }
         self.mode = mode;
@@ -196,20 +197,19 @@ impl Pamu {
     pub(super) fn map_implicit(&self) -> Result {
         let mut state = self.state.lock();
         let needed = state.msi.mode == Mode::Implicit && self.mappable() != 0;
-        if needed && state.msi.users == 0 {
+        if needed && state.msi.users.is_none() {
             let windows = state.geometry.windows().ok_or(ENOSPC)?;
             let parts = self.implicit(&state, &windows).ok_or(ENOSPC)?;
             self.map_banks(&windows, parts)?;
         }
-        state.msi.users = state.msi.users.saturating_add(1);
+        state.msi.users.inc();
         Ok(())
     }
 
     /// A device has switched MSIs off.
     pub(super) fn unmap_implicit(&self) {
         let mut state = self.state.lock();
-        state.msi.users = state.msi.users.saturating_sub(1);
-        if state.msi.users != 0 {
+        if !state.msi.users.dec() {
             return;
         }
         if let Some(windows) = state.geometry.windows() {
