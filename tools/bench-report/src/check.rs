@@ -13,7 +13,7 @@ const SLACK: f64 = 1.05;
 const TICK: f64 = 0.05;
 
 /// Prints a TAP line for each row that both have; tells whether all are well.
-pub fn compare(kept: &Record, now: &Measured) -> bool {
+pub(crate) fn compare(kept: &Record, now: &Measured) -> bool {
     let gated =
         |name: &str| name != THREADS && !MEMORY.contains(&name) && !OF_SCALING.contains(&name);
     let rows: Vec<_> = ROWS

@@ -34,7 +34,7 @@ fn title(stack: Stack) -> &'static str {
 ///
 /// # Errors
 /// If there is nothing to draw or the file cannot be written.
-pub fn draw(record: &Record, path: &Path) -> Result<()> {
+pub(crate) fn draw(record: &Record, path: &Path) -> Result<()> {
     let curves: Vec<(Stack, &[Point])> = STACKS
         .into_iter()
         .filter_map(|stack| Some((stack, &record.stacks.get(stack.name())?.scaling[..])))

@@ -20,7 +20,7 @@ const KERNEL: u64 = 1 << 63;
 
 /// What a profile needs.
 #[derive(Debug)]
-pub struct Profiler<'a> {
+pub(crate) struct Profiler<'a> {
     /// What starts the machine.
     pub machines: &'a Machines<'a>,
     /// The plugin.
@@ -37,7 +37,7 @@ impl Profiler<'_> {
     ///
     /// # Errors
     /// If there is no such row, or the machine fails.
-    pub fn print(&self, stack: Stack, row: &str, least: f64) -> Result<()> {
+    pub(crate) fn print(&self, stack: Stack, row: &str, least: f64) -> Result<()> {
         fs::create_dir_all(self.folder)?;
         let folder = self.folder.canonicalize()?;
         let (counts, symbols) = (folder.join("counts"), folder.join("kallsyms"));

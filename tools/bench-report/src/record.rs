@@ -15,7 +15,7 @@ use crate::stack::Stack;
 
 /// Everything of one run of `make bench`.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// What the numbers are.
     pub unit: String,
     /// What compiled the modules; other compilers, other numbers.
@@ -29,7 +29,7 @@ impl Record {
     ///
     /// # Errors
     /// If there is none.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         serde_json::from_str(&text).with_context(|| path.display().to_string())
     }
@@ -38,20 +38,20 @@ impl Record {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
         fs::write(path, text).with_context(|| path.display().to_string())
     }
 
     /// Takes over a row that was not measured again.
-    pub fn keep_row(&self, stack: Stack, row: &str, measured: &mut Measured) {
+    pub(crate) fn keep_row(&self, stack: Stack, row: &str, measured: &mut Measured) {
         if let Some(value) = self.value(stack, row) {
             measured.rows.insert(row.to_owned(), value);
         }
     }
 
     /// Takes over the scaling curve, and the rows that come from it.
-    pub fn keep_scaling(&self, stack: Stack, measured: &mut Measured) {
+    pub(crate) fn keep_scaling(&self, stack: Stack, measured: &mut Measured) {
         if let Some(kept) = self.stacks.get(stack.name()) {
             measured.scaling.clone_from(&kept.scaling);
         }
@@ -61,7 +61,7 @@ impl Record {
     }
 
     /// Adds results, with no more digits than mean something.
-    pub fn add(&mut self, stack: Stack, mut measured: Measured) {
+    pub(crate) fn add(&mut self, stack: Stack, mut measured: Measured) {
         self.unit = "instructions, unless the row says otherwise".to_owned();
         self.rustc = rustc();
         let round = |value: &mut f64| *value = (*value * 100.0).round() / 100.0;
@@ -74,7 +74,7 @@ impl Record {
     }
 
     /// Value of a row, if the stack serves it.
-    pub fn value(&self, stack: Stack, row: &str) -> Option<f64> {
+    pub(crate) fn value(&self, stack: Stack, row: &str) -> Option<f64> {
         self.stacks.get(stack.name())?.rows.get(row).copied()
     }
 }

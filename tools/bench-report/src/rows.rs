@@ -3,7 +3,7 @@
 
 /// What is wanted of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Target {
+pub(crate) enum Target {
     /// At most this.
     Max(f64),
     /// At least this.
@@ -16,7 +16,7 @@ pub enum Target {
 
 /// A row.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub(crate) struct Row {
     /// Its name in the JSON.
     pub name: &'static str,
     /// What the user reads.
@@ -34,16 +34,16 @@ const fn row(name: &'static str, title: &'static str, target: Target) -> Row {
 }
 
 /// The row that is measured by time and not by instructions.
-pub const THREADS: &str = "two_threads";
+pub(crate) const THREADS: &str = "two_threads";
 
 /// Rows that say what memory bookkeeping takes, which depends on what else the machine does.
-pub const MEMORY: [&str; 2] = ["bytes_per_run", "bytes_per_mapping"];
+pub(crate) const MEMORY: [&str; 2] = ["bytes_per_run", "bytes_per_mapping"];
 
 /// Rows that come with the scaling curve.
-pub const OF_SCALING: [&str; 2] = ["unmap_many", MEMORY[1]];
+pub(crate) const OF_SCALING: [&str; 2] = ["unmap_many", MEMORY[1]];
 
 /// All rows, in order.
-pub const ROWS: &[Row] = &[
+pub(crate) const ROWS: &[Row] = &[
     row(
         "map_small",
         "map 256 MiB, small pages, per page",

@@ -9,7 +9,7 @@ use vfio_rs_bench::Measured;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stack {
+pub(crate) enum Stack {
     /// Linux's type1v2.
     C,
     /// Linux's iommufd by type1's ioctls.
@@ -21,14 +21,14 @@ pub enum Stack {
 }
 
 /// All of them, in the order of the table.
-pub const STACKS: [Stack; 4] = [Stack::C, Stack::IommufdCompat, Stack::Iommufd, Stack::Ours];
+pub(crate) const STACKS: [Stack; 4] = [Stack::C, Stack::IommufdCompat, Stack::Iommufd, Stack::Ours];
 
 /// How often a machine whose processors run side by side is started: QEMU may lose one of its timers.
 const TRIES: u32 = 3;
 
 impl Stack {
     /// Its name in the JSON and the table.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::C => "c",
             Self::IommufdCompat => "iommufd-compat",
@@ -55,7 +55,7 @@ impl Stack {
 
 /// What starts the machines.
 #[derive(Debug)]
-pub struct Machines<'a> {
+pub(crate) struct Machines<'a> {
     /// The project's folder.
     pub top: &'a Path,
     /// The measuring program.
@@ -67,7 +67,7 @@ impl Machines<'_> {
     ///
     /// # Errors
     /// If the machine or the program fails.
-    pub fn count(&self, stack: Stack, mappings: u64) -> Result<Measured> {
+    pub(crate) fn count(&self, stack: Stack, mappings: u64) -> Result<Measured> {
         let mappings = mappings.to_string();
         self.run(
             stack,
@@ -80,7 +80,7 @@ impl Machines<'_> {
     ///
     /// # Errors
     /// If no try succeeds.
-    pub fn time(&self, stack: Stack, measured: &mut Measured) -> Result<()> {
+    pub(crate) fn time(&self, stack: Stack, measured: &mut Measured) -> Result<()> {
         let mut last = None;
         for _ in 0..TRIES {
             match self.run(stack, &["--parallel", "--timeout", "120"], &["--threads"]) {
@@ -99,7 +99,12 @@ impl Machines<'_> {
     ///
     /// # Errors
     /// If the machine or the program fails.
-    pub fn run(&self, stack: Stack, options: &[&str], arguments: &[&str]) -> Result<Measured> {
+    pub(crate) fn run(
+        &self,
+        stack: Stack,
+        options: &[&str],
+        arguments: &[&str],
+    ) -> Result<Measured> {
         let output = Command::new(self.top.join("scripts/vm"))
             .args(options)
             .args(["--iommu", "intel,caching-mode=off"])

@@ -8,7 +8,7 @@ use crate::rows::{ROWS, Row, THREADS, Target};
 use crate::stack::{STACKS, Stack};
 
 /// The results against the targets.
-pub fn rows(record: &Record) -> Table {
+pub(crate) fn rows(record: &Record) -> Table {
     let mut table = new([
         "", "C", "compat", "iommufd", "ours", "ours / C", "target", "",
     ]);
@@ -33,7 +33,7 @@ pub fn rows(record: &Record) -> Table {
 }
 
 /// The scaling curves as numbers: cost of mapping one more page.
-pub fn scaling(record: &Record) -> Table {
+pub(crate) fn scaling(record: &Record) -> Table {
     let mut table = new(["mappings", "C", "compat", "iommufd", "ours"]);
     let points = |stack: Stack| {
         record

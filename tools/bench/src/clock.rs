@@ -9,7 +9,7 @@ use anyhow::Result;
 
 /// Times steps, less what reading the clock costs by itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub(crate) struct Clock {
     overhead: f64,
     marks: bool,
 }
@@ -18,7 +18,7 @@ impl Clock {
     /// Finds out what it costs.
     ///
     /// With `marks` each step is between a `getppid` and a `getpid`, which a profiler can look for.
-    pub fn new(marks: bool) -> Self {
+    pub(crate) fn new(marks: bool) -> Self {
         let empty = || Instant::now().elapsed().as_nanos() as f64;
         let overhead = (0..100).map(|_| empty()).fold(f64::MAX, f64::min);
         Self { overhead, marks }
@@ -28,7 +28,7 @@ impl Clock {
     ///
     /// # Errors
     /// Those of `step`.
-    pub fn time<T, E>(&self, step: impl FnOnce() -> Result<T, E>) -> Result<(T, f64), E> {
+    pub(crate) fn time<T, E>(&self, step: impl FnOnce() -> Result<T, E>) -> Result<(T, f64), E> {
         if self.marks {
             std::hint::black_box(parent_id());
         }
@@ -45,7 +45,7 @@ impl Clock {
     ///
     /// # Errors
     /// Those of `step`.
-    pub fn average(&self, rounds: u32, mut step: impl FnMut() -> Result<()>) -> Result<f64> {
+    pub(crate) fn average(&self, rounds: u32, mut step: impl FnMut() -> Result<()>) -> Result<f64> {
         step()?;
         self.on(rounds, &mut step)
     }
@@ -55,7 +55,11 @@ impl Clock {
     ///
     /// # Errors
     /// Those of `step`.
-    pub fn best_tenth(&self, rounds: u32, mut step: impl FnMut() -> Result<()>) -> Result<f64> {
+    pub(crate) fn best_tenth(
+        &self,
+        rounds: u32,
+        mut step: impl FnMut() -> Result<()>,
+    ) -> Result<f64> {
         step()?;
         (0..10).try_fold(f64::MAX, |least, _| {
             Ok(least.min(self.on(rounds / 10, &mut step)?))

@@ -6,7 +6,7 @@ use nix::sys::mman::{MapFlags, ProtFlags};
 use vfio_client::DmaBuf;
 
 /// Bytes of a page.
-pub const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 /// Bytes of a huge page.
 const HUGE: usize = 2 << 20;
 
@@ -19,7 +19,7 @@ fn touch(buf: &DmaBuf, number: usize) {
 ///
 /// # Errors
 /// errno of mmap(2) or prctl(2).
-pub fn small(len: usize) -> Result<DmaBuf> {
+pub(crate) fn small(len: usize) -> Result<DmaBuf> {
     let buf = DmaBuf::new(len)?;
     buf.advise_huge(false)?;
     (0..len / PAGE).for_each(|page| touch(&buf, page));
@@ -30,7 +30,7 @@ pub fn small(len: usize) -> Result<DmaBuf> {
 ///
 /// # Errors
 /// As [`small`].
-pub fn scattered(len: usize) -> Result<(DmaBuf, DmaBuf)> {
+pub(crate) fn scattered(len: usize) -> Result<(DmaBuf, DmaBuf)> {
     let (one, other) = (DmaBuf::new(len)?, DmaBuf::new(len)?);
     one.advise_huge(false)?;
     other.advise_huge(false)?;
@@ -45,7 +45,7 @@ pub fn scattered(len: usize) -> Result<(DmaBuf, DmaBuf)> {
 ///
 /// # Errors
 /// As [`small`].
-pub fn huge(len: usize) -> Result<(DmaBuf, u64)> {
+pub(crate) fn huge(len: usize) -> Result<(DmaBuf, u64)> {
     let buf = DmaBuf::with_flags(
         len + HUGE,
         ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,

@@ -15,7 +15,7 @@ use vfio_client::{Container, Device, Group};
 
 /// The interface to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Interface {
+pub(crate) enum Interface {
     /// `/dev/vfio/vfio`, type1v2.
     Type1,
     /// `/dev/vfio/vfio`, type2: windows of [`WINDOW`] bytes from [`APERTURE`] on.
@@ -27,9 +27,9 @@ pub enum Interface {
 }
 
 /// First address of type2's aperture.
-pub const APERTURE: u64 = 1 << 30;
+pub(crate) const APERTURE: u64 = 1 << 30;
 /// Bytes of one of its windows.
-pub const WINDOW: u64 = 256 << 20;
+pub(crate) const WINDOW: u64 = 256 << 20;
 /// How many there are.
 const WINDOWS: u32 = 4;
 
@@ -42,7 +42,7 @@ enum Kind {
 
 /// An address space with a device. What is declared first is closed first.
 #[derive(Debug)]
-pub struct Space {
+pub(crate) struct Space {
     /// The device.
     pub device: Device,
     _group: Option<Group>,
@@ -54,7 +54,7 @@ impl Space {
     ///
     /// # Errors
     /// The step that failed.
-    pub fn open(interface: Interface, pci: &PciDevice) -> Result<Self> {
+    pub(crate) fn open(interface: Interface, pci: &PciDevice) -> Result<Self> {
         let node = match interface {
             Interface::Iommufd => {
                 let ioas = Ioas::new().context("make an IOAS")?;
@@ -92,7 +92,7 @@ impl Space {
     ///
     /// # Errors
     /// If there is no container to ask.
-    pub fn has_windows() -> io::Result<bool> {
+    pub(crate) fn has_windows() -> io::Result<bool> {
         Ok(Container::open()?.check_extension(VFIO_PAMU_IOMMU)? != 0)
     }
 
@@ -100,7 +100,7 @@ impl Space {
     ///
     /// # Errors
     /// The kernel's errno.
-    pub fn map(&self, vaddr: u64, iova: u64, size: u64) -> io::Result<()> {
+    pub(crate) fn map(&self, vaddr: u64, iova: u64, size: u64) -> io::Result<()> {
         const BOTH: u32 = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
         match &self.kind {
             Kind::Container(container) => container.map(BOTH, vaddr, iova, size),
@@ -112,7 +112,7 @@ impl Space {
     ///
     /// # Errors
     /// The kernel's errno; `InvalidData` if it unmapped fewer.
-    pub fn unmap(&self, iova: u64, size: u64) -> io::Result<()> {
+    pub(crate) fn unmap(&self, iova: u64, size: u64) -> io::Result<()> {
         let done = match &self.kind {
             Kind::Container(container) => container.unmap(iova, size),
             Kind::Ioas(ioas) => ioas.unmap(iova, size),
@@ -128,7 +128,7 @@ impl Space {
     ///
     /// # Errors
     /// The kernel's errno.
-    pub fn unmap_rest(&self, iova: u64, size: u64) -> io::Result<()> {
+    pub(crate) fn unmap_rest(&self, iova: u64, size: u64) -> io::Result<()> {
         match &self.kind {
             Kind::Container(container) => container.unmap(iova, size),
             Kind::Ioas(ioas) => ioas.unmap(iova, size),

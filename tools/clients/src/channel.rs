@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Printed by the guest's first process when its shell is there.
-pub const READY: &str = "@@ready";
+pub(crate) const READY: &str = "@@ready";
 /// Comes before the exit status, at the end of a command.
 const END: &str = "@@end ";
 
 /// The connection.
 #[derive(Debug)]
-pub struct Channel {
+pub(crate) struct Channel {
     stream: BufReader<UnixStream>,
     /// Bytes of a line that has not ended yet.
     partial: Vec<u8>,
@@ -22,7 +22,7 @@ pub struct Channel {
 
 impl Channel {
     /// Takes QEMU's connection, within `time`; `alive` tells whether QEMU still runs.
-    pub fn accept(
+    pub(crate) fn accept(
         listener: &UnixListener,
         time: Duration,
         mut alive: impl FnMut() -> Result<()>,
@@ -49,7 +49,7 @@ impl Channel {
     }
 
     /// Waits for the guest's shell.
-    pub fn ready(&mut self, time: Duration) -> Result<()> {
+    pub(crate) fn ready(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         while self.line(end).context("waiting for the guest's shell")? != READY {}
         Ok(())
@@ -59,7 +59,7 @@ impl Channel {
     ///
     /// # Errors
     /// If it fails or takes longer than `time`, with its output.
-    pub fn run(&mut self, command: &str, time: Duration) -> Result<String> {
+    pub(crate) fn run(&mut self, command: &str, time: Duration) -> Result<String> {
         let text = format!("{{ {command}\n}} </dev/null 2>&1; s=$?; echo; echo {END}$s\n");
         self.send(&text)?;
         let end = Instant::now() + time;
@@ -82,7 +82,7 @@ impl Channel {
     }
 
     /// Sends text and waits for nothing.
-    pub fn send(&mut self, text: &str) -> Result<()> {
+    pub(crate) fn send(&mut self, text: &str) -> Result<()> {
         self.stream
             .get_mut()
             .write_all(text.as_bytes())

@@ -23,7 +23,7 @@ const PORTS: [&str; 2] = ["igb0", "e1000e0"];
 
 /// What to run.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Kinds of interrupts, one run each.
     #[arg(
         long,
@@ -46,7 +46,7 @@ fn ports() -> Result<[String; 2]> {
 }
 
 /// Runs all that `options` ask for.
-pub fn run(options: &Options, report: &mut Report) {
+pub(crate) fn run(options: &Options, report: &mut Report) {
     if program(TESTPMD).is_none() {
         report.skip("testpmd", "no dpdk-testpmd here (Debian package dpdk-dev)");
         return;

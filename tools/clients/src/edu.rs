@@ -93,7 +93,7 @@ fn physical(page: u64) -> Result<u64> {
 /// Checks that it interrupts: by MSI, or by INTx where the guest allows no MSI.
 ///
 /// The guest's kernel has to allow VFIO without an IOMMU.
-pub fn interrupts(address: &str) -> Result<String> {
+pub(crate) fn interrupts(address: &str) -> Result<String> {
     let pci = PciDevice::at(address);
     pci.bind_vfio().context("edu to the guest's vfio-pci")?;
     let number = pci.group().context("no group in the guest")?;
@@ -129,7 +129,7 @@ pub fn interrupts(address: &str) -> Result<String> {
 }
 
 /// Checks identity, arithmetic, and a page sent to the device and back.
-pub fn drive(address: &str) -> Result<String> {
+pub(crate) fn drive(address: &str) -> Result<String> {
     let folder = format!("/sys/bus/pci/devices/{address}");
     fs::write(format!("{folder}/enable"), "1").context("enable")?;
     let config = OpenOptions::new()

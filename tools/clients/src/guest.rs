@@ -16,17 +16,17 @@ use crate::qmp::Qmp;
 use crate::system::limit;
 
 /// Seconds that a guest may take to boot; ten will do if nobody else wants the computer.
-pub const BOOT: u64 = 240;
+pub(crate) const BOOT: u64 = 240;
 /// How often a boot is tried: KVM in an emulated machine now and then makes a guest hang, on any stack.
 const TRIES: u32 = 3;
 /// The device that has a port of its own, to be unplugged.
-pub const HOTPLUGGED: &str = "igb0";
+pub(crate) const HOTPLUGGED: &str = "igb0";
 /// Lines of each log that a failure shows.
 const SHOWN: usize = 25;
 
 /// How to start it.
 #[derive(Debug)]
-pub struct Machine<'a> {
+pub(crate) struct Machine<'a> {
     /// Linux to boot.
     pub kernel: &'a Path,
     /// `kvm` or `tcg`.
@@ -41,7 +41,7 @@ pub struct Machine<'a> {
 
 /// A guest that runs; killed when dropped.
 #[derive(Debug)]
-pub struct Guest {
+pub(crate) struct Guest {
     qemu: Child,
     /// Factor on the limits.
     patience: u32,
@@ -54,7 +54,7 @@ pub struct Guest {
 
 impl Guest {
     /// Starts it and waits for its shell, more than once if need be.
-    pub fn start(machine: &Machine<'_>) -> Result<Self> {
+    pub(crate) fn start(machine: &Machine<'_>) -> Result<Self> {
         for number in 1..TRIES {
             match Self::start_once(machine) {
                 Ok(guest) => return Ok(guest),
@@ -166,14 +166,14 @@ impl Guest {
     }
 
     /// Runs a shell command in it within `seconds`; a failure shows the logs.
-    pub fn run(&mut self, command: &str, seconds: u64) -> Result<String> {
+    pub(crate) fn run(&mut self, command: &str, seconds: u64) -> Result<String> {
         self.shell
             .run(command, limit(seconds) * self.patience)
             .with_context(|| logs(&self.folder))
     }
 
     /// Reboots it and waits for its shell.
-    pub fn reboot(&mut self) -> Result<()> {
+    pub(crate) fn reboot(&mut self) -> Result<()> {
         self.shell.send("sync; reboot -f\n")?;
         self.shell
             .ready(limit(BOOT) * self.patience)
@@ -184,7 +184,7 @@ impl Guest {
     }
 
     /// Takes a device away.
-    pub fn unplug(&mut self, id: &str) -> Result<()> {
+    pub(crate) fn unplug(&mut self, id: &str) -> Result<()> {
         self.monitor.call("device_del", json!({ "id": id }))?;
         self.monitor
             .deleted(id, limit(60) * self.patience)
@@ -192,7 +192,7 @@ impl Guest {
     }
 
     /// Brings it back.
-    pub fn plug(&mut self, id: &str, device: &PciDevice) -> Result<()> {
+    pub(crate) fn plug(&mut self, id: &str, device: &PciDevice) -> Result<()> {
         let arguments = json!({
             "driver": "vfio-pci", "id": id, "bus": format!("port-{id}"), "host": device.address,
         });
@@ -206,7 +206,7 @@ impl Guest {
     ///
     /// # Errors
     /// If QEMU does not end well.
-    pub fn quit(mut self) -> Result<String> {
+    pub(crate) fn quit(mut self) -> Result<String> {
         self.monitor.call("quit", json!({}))?;
         let status = self.qemu.wait()?;
         if !status.success() {

@@ -16,7 +16,7 @@ use crate::system::command;
 const FILE: u32 = 0o100_755;
 const FOLDER: u32 = 0o040_755;
 /// Name of the port that carries the shell.
-pub const PORT: &str = "shell";
+pub(crate) const PORT: &str = "shell";
 /// Drivers of the devices, as modprobe knows them.
 const DRIVERS: [&str; 5] = ["nvme", "igb", "igbvf", "e1000e", "vfio-pci"];
 const GUEST_SH: &str = include_str!("guest.sh");
@@ -46,7 +46,7 @@ exec /bin/busybox sh <&3 >&3 2>/dev/console
 }
 
 /// Writes the archive.
-pub fn write(path: &Path) -> Result<()> {
+pub(crate) fn write(path: &Path) -> Result<()> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut add = |name: &str, from: &Path| -> Result<()> {
         let data = fs::read(from).with_context(|| from.display().to_string())?;

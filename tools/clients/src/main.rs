@@ -58,6 +58,7 @@ pub enum Interrupts {
 
 impl Interrupts {
     /// Name in results.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Msix => "msix",
@@ -68,6 +69,7 @@ impl Interrupts {
 }
 
 /// Where a program is, if it is installed.
+#[must_use]
 pub fn program(name: &str) -> Option<PathBuf> {
     ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"]
         .iter()

@@ -14,11 +14,11 @@ use anyhow::{Context, Result, ensure};
 use crate::system::{command, device, limit, until};
 
 /// TCP port of the server.
-pub const PORT: u16 = 7000;
+pub(crate) const PORT: u16 = 7000;
 
 /// The peer, up and serving until the process ends.
 #[derive(Debug)]
-pub struct Peer {
+pub(crate) struct Peer {
     interface: String,
     /// Bytes that the server got, of connections that ended.
     received: Arc<AtomicU64>,
@@ -26,7 +26,7 @@ pub struct Peer {
 
 impl Peer {
     /// Brings the card with QEMU id `id` up with `addresses` (each with its prefix length).
-    pub fn start(id: &str, driver: &str, addresses: &[&str]) -> Result<Self> {
+    pub(crate) fn start(id: &str, driver: &str, addresses: &[&str]) -> Result<Self> {
         command(&["modprobe", driver])?;
         let card = device(id)?;
         until("the peer's interface", limit(20), || {
@@ -67,12 +67,12 @@ impl Peer {
     }
 
     /// Bytes that came in over TCP so far.
-    pub fn received(&self) -> u64 {
+    pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::SeqCst)
     }
 
     /// Bytes that the card itself counted: received and sent.
-    pub fn counters(&self) -> Result<(u64, u64)> {
+    pub(crate) fn counters(&self) -> Result<(u64, u64)> {
         let read = |name: &str| -> Result<u64> {
             let path = format!("/sys/class/net/{}/statistics/{name}", self.interface);
             Ok(fs::read_to_string(&path).context(path)?.trim().parse()?)
@@ -81,7 +81,7 @@ impl Peer {
     }
 
     /// Checks that the card moved at least `bytes` each way since `before`.
-    pub fn moved(&self, before: (u64, u64), bytes: u64) -> Result<()> {
+    pub(crate) fn moved(&self, before: (u64, u64), bytes: u64) -> Result<()> {
         // igb and e1000e refresh their counters every two seconds.
         until("the peer's own counters", limit(10), || {
             let now = self.counters()?;

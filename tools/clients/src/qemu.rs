@@ -30,7 +30,7 @@ const SENT: u64 = 1 << 20;
 
 /// What to run.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Linux for the guest (bzImage).
     #[arg(long)]
     kernel: PathBuf,
@@ -77,7 +77,7 @@ fn pci(id: &str) -> Result<PciDevice> {
 }
 
 /// Runs all that `options` ask for.
-pub fn run(options: &Options, report: &mut Report) {
+pub(crate) fn run(options: &Options, report: &mut Report) {
     let mut peer = None;
     let prepared = report.step("devices bound, peer up", || {
         if options.accel == "kvm" {

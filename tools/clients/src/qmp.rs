@@ -13,7 +13,7 @@ use crate::system::limit;
 
 /// An open monitor.
 #[derive(Debug)]
-pub struct Qmp {
+pub(crate) struct Qmp {
     stream: BufReader<UnixStream>,
     /// Events that came while something else was waited for.
     events: Vec<Value>,
@@ -21,7 +21,7 @@ pub struct Qmp {
 
 impl Qmp {
     /// Connects to the socket of a QEMU that runs.
-    pub fn connect(socket: &Path) -> Result<Self> {
+    pub(crate) fn connect(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket).context("QEMU's monitor")?;
         let mut qmp = Self {
             stream: BufReader::new(stream),
@@ -34,7 +34,7 @@ impl Qmp {
     }
 
     /// Runs a command.
-    pub fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
+    pub(crate) fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let line = json!({ "execute": command, "arguments": arguments });
         writeln!(self.stream.get_mut(), "{line}")?;
         loop {
@@ -50,7 +50,7 @@ impl Qmp {
     }
 
     /// Waits until the device `id` is gone.
-    pub fn deleted(&mut self, id: &str, time: Duration) -> Result<()> {
+    pub(crate) fn deleted(&mut self, id: &str, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         let wanted = |e: &Value| e["event"] == "DEVICE_DELETED" && e["data"]["device"] == id;
         loop {

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 /// Prints results as they come.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     number: u32,
     failed: u32,
     started: Instant,
@@ -16,7 +16,7 @@ pub struct Report {
 
 impl Report {
     /// Prints the header.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         println!("TAP version 13");
         Self {
             number: 0,
@@ -26,7 +26,7 @@ impl Report {
     }
 
     /// Runs a step and prints its result, with what it found as a remark; tells whether it passed.
-    pub fn step(&mut self, name: &str, run: impl FnOnce() -> Result<String>) -> bool {
+    pub(crate) fn step(&mut self, name: &str, run: impl FnOnce() -> Result<String>) -> bool {
         self.number += 1;
         match run() {
             Ok(found) => {
@@ -47,13 +47,13 @@ impl Report {
     }
 
     /// Notes something that was not run.
-    pub fn skip(&mut self, name: &str, reason: &str) {
+    pub(crate) fn skip(&mut self, name: &str, reason: &str) {
         self.number += 1;
         println!("ok {} {name} # SKIP {reason}", self.number);
     }
 
     /// Prints the plan; 0 if nothing failed.
-    pub fn finish(&self) -> ExitCode {
+    pub(crate) fn finish(&self) -> ExitCode {
         println!("1..{}", self.number);
         ExitCode::from(u8::from(self.failed > 0))
     }

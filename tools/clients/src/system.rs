@@ -18,12 +18,12 @@ fn slowness() -> u32 {
 }
 
 /// `seconds`, or longer on a kernel with its checkers on.
-pub fn limit(seconds: u64) -> Duration {
+pub(crate) fn limit(seconds: u64) -> Duration {
     Duration::from_secs(seconds) * slowness()
 }
 
 /// The device with this QEMU id in the virtual machine.
-pub fn device(id: &str) -> Result<PciDevice> {
+pub(crate) fn device(id: &str) -> Result<PciDevice> {
     let name = format!("VFIO_RS_BDF_{}", id.to_uppercase());
     let address = env::var(&name).with_context(|| format!("{name}: run by scripts/vm?"))?;
     Ok(PciDevice::at(&address))
@@ -33,7 +33,7 @@ pub fn device(id: &str) -> Result<PciDevice> {
 ///
 /// # Errors
 /// If it fails, with what it printed.
-pub fn command(words: &[&str]) -> Result<String> {
+pub(crate) fn command(words: &[&str]) -> Result<String> {
     let output = Command::new(words[0])
         .args(&words[1..])
         .stdin(Stdio::null())
@@ -54,7 +54,11 @@ pub fn command(words: &[&str]) -> Result<String> {
 ///
 /// # Errors
 /// If the time is up, naming `what`.
-pub fn until(what: &str, time: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn until(
+    what: &str,
+    time: Duration,
+    mut ready: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let end = Instant::now() + time;
     while !ready()? {
         if Instant::now() > end {

@@ -10,7 +10,7 @@ use crate::system::{command, device, limit, until};
 
 /// The one virtual function of igb with QEMU id `id`, bound to vfio-pci; igb itself is up, as a virtual
 /// function has no link otherwise.
-pub fn of(id: &str) -> Result<PciDevice> {
+pub(crate) fn of(id: &str) -> Result<PciDevice> {
     command(&["modprobe", "igb"])?;
     let pf = device(id)?;
     pf.bind_to("igb").with_context(|| format!("{id} to igb"))?;

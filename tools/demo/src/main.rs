@@ -4,6 +4,8 @@
 //!
 //! The device is QEMU's `edu`, made for teaching. `steps.rs` has the steps, `tell.rs` the printing.
 
+#![forbid(unsafe_code)]
+
 mod steps;
 mod tell;
 

@@ -23,7 +23,7 @@ const NOWHERE: u64 = 0x30_0000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Takes all steps, and undoes the binding even if one fails.
-pub fn tour(tell: &mut Teller) -> Result<()> {
+pub(crate) fn tour(tell: &mut Teller) -> Result<()> {
     tell.title("VFIO: a driver that is an ordinary program");
     let pci = find(tell)?;
     let before = pci.driver();

@@ -10,19 +10,19 @@ const WIDTH: usize = 92;
 
 /// Prints the tour and counts its steps.
 #[derive(Debug)]
-pub struct Teller {
+pub(crate) struct Teller {
     step: u32,
     pause: bool,
 }
 
 impl Teller {
     /// A new one; `pause` waits for Enter after each step.
-    pub fn new(pause: bool) -> Self {
+    pub(crate) fn new(pause: bool) -> Self {
         Self { step: 0, pause }
     }
 
     /// The title.
-    pub fn title(&self, text: &str) {
+    pub(crate) fn title(&self, text: &str) {
         println!(
             "\n{}\n{}",
             style(text).bold(),
@@ -31,7 +31,7 @@ impl Teller {
     }
 
     /// Begins a step: its name and what it is about.
-    pub fn step(&mut self, name: &str, about: &str) {
+    pub(crate) fn step(&mut self, name: &str, about: &str) {
         if self.pause && self.step > 0 {
             println!("  {}", style("[Enter]").dim());
             let _ = io::stdin().lock().read_line(&mut String::new());
@@ -46,19 +46,19 @@ impl Teller {
     }
 
     /// A paragraph.
-    pub fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         for line in wrap(text, WIDTH - 4) {
             println!("    {line}");
         }
     }
 
     /// The call that is made, for those who will write it themselves.
-    pub fn call(&self, text: &str) {
+    pub(crate) fn call(&self, text: &str) {
         println!("    {} {}", style("$").dim(), style(text).dim());
     }
 
     /// Something that worked, or was refused as it should be.
-    pub fn good(&self, text: &str) {
+    pub(crate) fn good(&self, text: &str) {
         let mut lines = wrap(text, WIDTH - 6).into_iter();
         println!(
             "    {} {}",
@@ -69,20 +69,20 @@ impl Teller {
     }
 
     /// Bytes in hexadecimal, with a name.
-    pub fn bytes(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn bytes(&self, name: &str, bytes: &[u8]) {
         let hex: Vec<_> = bytes.iter().map(|b| format!("{b:02x}")).collect();
         println!("       {name:<22} {}", style(hex.join(" ")).yellow());
     }
 
     /// A drawing, line by line.
-    pub fn picture(&self, lines: &[&str]) {
+    pub(crate) fn picture(&self, lines: &[&str]) {
         lines
             .iter()
             .for_each(|line| println!("       {}", style(line).dim()));
     }
 
     /// The end: what happened and what to try next.
-    pub fn closing(&self) {
+    pub(crate) fn closing(&self) {
         self.title("That was a device driver in user space, kept in bounds by the IOMMU");
         println!("What to try next:");
         let next = [
@@ -108,7 +108,7 @@ impl Teller {
     }
 
     /// The step that failed, and where to look.
-    pub fn failure(&self, error: &anyhow::Error) {
+    pub(crate) fn failure(&self, error: &anyhow::Error) {
         eprintln!(
             "\n{} step {}: {error:#}",
             style("FAILED").red().bold(),

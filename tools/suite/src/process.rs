@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 ///
 /// # Errors
 /// If it cannot be started or read, or the log cannot be written.
-pub fn lines(
+pub(crate) fn lines(
     dir: &Path,
     command: &[impl AsRef<OsStr>],
     log: &mut File,
@@ -45,7 +45,7 @@ pub fn lines(
 ///
 /// # Errors
 /// If it fails.
-pub fn build(dir: &Path, script: &str, argument: &str) -> Result<()> {
+pub(crate) fn build(dir: &Path, script: &str, argument: &str) -> Result<()> {
     let status = Command::new(dir.join(script))
         .arg(argument)
         .current_dir(dir)
@@ -63,7 +63,7 @@ pub fn build(dir: &Path, script: &str, argument: &str) -> Result<()> {
 ///
 /// # Errors
 /// If it cannot be started.
-pub fn build_idly(dir: &Path, script: &str, argument: &str) -> Result<Child> {
+pub(crate) fn build_idly(dir: &Path, script: &str, argument: &str) -> Result<Child> {
     Command::new("nice")
         .args(["-n", "19"])
         .arg(dir.join(script))

@@ -3,7 +3,7 @@
 
 /// A choice of programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Programs {
+pub(crate) enum Programs {
     /// All.
     All,
     /// Those that meet the IOMMU and to which its kind makes a difference.
@@ -78,7 +78,7 @@ const LIFETIMES: &[&str] = &[
 
 impl Programs {
     /// Whether the program `name` is one of them.
-    pub fn contain(self, name: &str) -> bool {
+    pub(crate) fn contain(self, name: &str) -> bool {
         let is_in = |list: &[&str]| {
             let short = name.strip_prefix("vfio_rs_").unwrap_or(name);
             list.contains(&short)

@@ -25,7 +25,7 @@ struct Tally {
 
 /// Prints and counts results.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     tallies: Vec<Tally>,
     number: u32,
     bar: ProgressBar,
@@ -33,7 +33,7 @@ pub struct Report {
 
 impl Report {
     /// Prints the header.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         println!("TAP version 14");
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {prefix}: {wide_msg}")
@@ -48,7 +48,7 @@ impl Report {
     }
 
     /// Begins a stage; results belong to it from now on.
-    pub fn begin(&mut self, stage: &'static str, what: &str) {
+    pub(crate) fn begin(&mut self, stage: &'static str, what: &str) {
         self.print(&format!("# {stage}: {what}"));
         let now = Instant::now();
         let took = Duration::ZERO;
@@ -63,7 +63,7 @@ impl Report {
     }
 
     /// Shows or hides the progress line; builds have one of their own.
-    pub fn show_progress(&mut self, show: bool) {
+    pub(crate) fn show_progress(&mut self, show: bool) {
         if show {
             self.bar.reset();
             self.bar
@@ -77,12 +77,12 @@ impl Report {
     }
 
     /// Shows what a stage is at.
-    pub fn progress(&self, message: &str) {
+    pub(crate) fn progress(&self, message: &str) {
         self.bar.set_message(message.to_owned());
     }
 
     /// Counts and prints a result, with `output` below it if it failed.
-    pub fn result(&mut self, test: &Test, output: &[String]) {
+    pub(crate) fn result(&mut self, test: &Test, output: &[String]) {
         self.number += 1;
         let number = self.number;
         let Some(tally) = self.tallies.last_mut() else {
@@ -113,7 +113,7 @@ impl Report {
     }
 
     /// Counts and prints a failure that is not a program's own result.
-    pub fn failure(&mut self, name: &str, output: &[String]) {
+    pub(crate) fn failure(&mut self, name: &str, output: &[String]) {
         self.result(
             &Test {
                 name: name.to_owned(),
@@ -124,7 +124,7 @@ impl Report {
     }
 
     /// Ends the stage. One without a result has failed.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self
             .tallies
             .last()
@@ -138,7 +138,7 @@ impl Report {
     }
 
     /// Prints the summary; tells whether nothing failed.
-    pub fn finish(&self) -> bool {
+    pub(crate) fn finish(&self) -> bool {
         let mut table = Table::new();
         table.load_preset(presets::ASCII_MARKDOWN);
         table.set_header(["stage", "passed", "failed", "skipped", "time"]);

@@ -24,7 +24,7 @@ type Reader<'r> = dyn FnMut(&str) -> Option<Test> + 'r;
 
 /// Runs stages and reports.
 #[derive(Debug)]
-pub struct Runner<'a> {
+pub(crate) struct Runner<'a> {
     top: &'a Path,
     logs: &'a Path,
     filter: Option<&'a str>,
@@ -47,7 +47,12 @@ struct Progress {
 
 impl<'a> Runner<'a> {
     /// For the project in `top`; complete output goes to files in `logs`.
-    pub fn new(top: &'a Path, logs: &'a Path, filter: Option<&'a str>, report: Report) -> Self {
+    pub(crate) fn new(
+        top: &'a Path,
+        logs: &'a Path,
+        filter: Option<&'a str>,
+        report: Report,
+    ) -> Self {
         Self {
             top,
             logs,
@@ -59,7 +64,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs a stage, and beside it begins to build modules that one of the `later` ones needs, and their kernel.
-    pub fn run(&mut self, stage: &Stage, later: &[&Stage]) {
+    pub(crate) fn run(&mut self, stage: &Stage, later: &[&Stage]) {
         self.report.begin(stage.name, stage.what);
         if self.prepare(&stage.needs()) {
             self.build_early(later);
@@ -199,7 +204,7 @@ impl<'a> Runner<'a> {
     ) -> Result<ExitStatus> {
         let top = self.top;
         process::lines(top, command, log, |line| {
-            self.take_line(line, read, progress)
+            self.take_line(line, read, progress);
         })
     }
 

@@ -65,11 +65,11 @@ const CAUSE: &str = "vm: ";
 const LOG: &str = "vm: kernel log:";
 
 /// How many machines share the programs of a stage, since each keeps hardly more than one processor busy.
-pub const MACHINES: usize = 2;
+pub(crate) const MACHINES: usize = 2;
 
 /// What comes from a machine.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// A line of output.
     Line(String),
     /// It ended as it should not, for this reason.
@@ -78,7 +78,7 @@ pub enum Event {
 
 /// What is to be run, for all machines of a stage.
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     top: PathBuf,
     /// Folder of the stage's logs and of the queue.
     logs: PathBuf,
@@ -96,7 +96,7 @@ impl Plan {
     ///
     /// # Errors
     /// If the programs cannot be listed or the folder not be made.
-    pub fn new(
+    pub(crate) fn new(
         top: &Path,
         logs: &Path,
         iommu: &str,
@@ -130,7 +130,7 @@ impl Plan {
     }
 
     /// Options for `scripts/vm`.
-    pub fn options(&self) -> Vec<&str> {
+    pub(crate) fn options(&self) -> Vec<&str> {
         let mut options = MORE_DEVICES.to_vec();
         options.extend(["--share", &self.queue]);
         if !self.pat {
@@ -140,7 +140,7 @@ impl Plan {
     }
 
     /// The whole command, from its part `vm` that starts a machine behind `iommu`.
-    pub fn command(&self, mut vm: Vec<String>, iommu: &str) -> Vec<String> {
+    pub(crate) fn command(&self, mut vm: Vec<String>, iommu: &str) -> Vec<String> {
         let drivers = if iommu.starts_with("amd") {
             ""
         } else {
@@ -154,7 +154,12 @@ impl Plan {
     }
 
     /// Runs machines, one after another until nothing is left, and sends what they print.
-    pub fn machine(&self, number: usize, command: &[String], sender: &Sender<(usize, Event)>) {
+    pub(crate) fn machine(
+        &self,
+        number: usize,
+        command: &[String],
+        sender: &Sender<(usize, Event)>,
+    ) {
         loop {
             let mut ran = false;
             let mut cause = None;

@@ -5,7 +5,7 @@ use crate::programs::Programs;
 
 /// A kernel that the scripts build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kernel {
+pub(crate) enum Kernel {
     /// As users run it; the module is built out of tree.
     Release,
     /// With all checkers; the module is built in tree.
@@ -14,7 +14,7 @@ pub enum Kernel {
 
 impl Kernel {
     /// Its name on the command lines of the scripts.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Release => "release",
             Self::Debug => "debug",
@@ -22,7 +22,7 @@ impl Kernel {
     }
 
     /// Longest life of a virtual machine with it, in seconds.
-    pub fn timeout(self) -> u32 {
+    pub(crate) fn timeout(self) -> u32 {
         match self {
             Self::Release => 900,
             Self::Debug => 2400,
@@ -32,7 +32,7 @@ impl Kernel {
 
 /// Something to be built before a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// The kernel itself.
     Kernel(Kernel),
     /// The project's modules for it.
@@ -43,7 +43,7 @@ pub enum Need {
 
 /// What a stage runs.
 #[derive(Debug, Clone, Copy)]
-pub enum Job {
+pub(crate) enum Job {
     /// `scripts/check`.
     Check,
     /// `cargo test` of the workspace.
@@ -60,7 +60,7 @@ pub enum Job {
 
 /// A stage.
 #[derive(Debug, Clone, Copy)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// Short name, for `--only` and the result lines.
     pub name: &'static str,
     /// One line about it.
@@ -70,13 +70,13 @@ pub struct Stage {
 }
 
 /// The stage that does not run when none is named.
-pub const ON_DEMAND: &str = "debug-rest";
+pub(crate) const ON_DEMAND: &str = "debug-rest";
 
 /// The other stages have IOMMUs that cannot enforce coherency.
 const SNOOPING: &str = "intel,snoop-control=on";
 
 /// All stages, in the order in which they run.
-pub const STAGES: &[Stage] = &[
+pub(crate) const STAGES: &[Stage] = &[
     Stage {
         name: "check",
         what: "style and hygiene of the sources",
@@ -137,7 +137,7 @@ pub const STAGES: &[Stage] = &[
 
 impl Stage {
     /// What must be built first.
-    pub fn needs(&self) -> Vec<Need> {
+    pub(crate) fn needs(&self) -> Vec<Need> {
         match self.job {
             Job::Check => vec![Need::Kernel(Kernel::Release)],
             Job::Host => Vec::new(),
@@ -159,7 +159,7 @@ impl Stage {
 
 impl Need {
     /// The script that builds it, relative to the project's folder, and its arguments.
-    pub fn command(self) -> (&'static str, &'static str) {
+    pub(crate) fn command(self) -> (&'static str, &'static str) {
         match self {
             Self::Kernel(kernel) => ("scripts/kernel", kernel.name()),
             Self::Modules(kernel) => ("scripts/modules", kernel.name()),

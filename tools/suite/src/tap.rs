@@ -7,7 +7,7 @@
 
 /// How a test ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// As expected.
     Passed,
     /// Otherwise.
@@ -18,7 +18,7 @@ pub enum Outcome {
 
 /// One result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Test {
+pub(crate) struct Test {
     /// Name as the program printed it.
     pub name: String,
     /// How it ended.
@@ -34,7 +34,7 @@ struct Level {
 
 /// A parser of TAP and KTAP, fed line by line.
 #[derive(Debug, Default)]
-pub struct Tap {
+pub(crate) struct Tap {
     levels: Vec<Level>,
     /// Name of the suite that was announced last, and its indentation.
     suite: Option<(usize, String)>,
@@ -44,7 +44,7 @@ pub struct Tap {
 
 impl Tap {
     /// Takes a line; gives the result that it carries, if any.
-    pub fn line(&mut self, line: &str) -> Option<Test> {
+    pub(crate) fn line(&mut self, line: &str) -> Option<Test> {
         let line = without_log_prefix(line.trim_end());
         let text = line.trim_start();
         if text.starts_with("Bail out!") {
@@ -130,7 +130,7 @@ fn result(text: &str) -> Option<Test> {
 }
 
 /// Reads a result line of `cargo test`: `test some::name ... ok`.
-pub fn cargo_line(line: &str) -> Option<Test> {
+pub(crate) fn cargo_line(line: &str) -> Option<Test> {
     let (name, verdict) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
     let name = name
         .strip_suffix(" - should panic")

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use crate::caps;
 use crate::dma::DmaBuf;
 use crate::sys;
-use crate::uapi::{self, *};
+use crate::uapi::*;
 
 /// Path of the container node.
 pub const NODE: &str = "/dev/vfio/vfio";
@@ -248,7 +248,7 @@ impl Container {
     /// # Errors
     /// The kernel's errno.
     pub fn unmap_all(&self) -> io::Result<u64> {
-        self.unmap_flags(uapi::VFIO_DMA_UNMAP_FLAG_ALL, 0, 0)
+        self.unmap_flags(VFIO_DMA_UNMAP_FLAG_ALL, 0, 0)
     }
 }
 

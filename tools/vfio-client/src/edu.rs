@@ -29,17 +29,17 @@ const BUFFER: u64 = 0x40000;
 
 /// Register offsets.
 mod reg {
-    pub const IDENT: u64 = 0x00;
-    pub const LIVENESS: u64 = 0x04;
-    pub const FACTORIAL: u64 = 0x08;
-    pub const STATUS: u64 = 0x20;
-    pub const IRQ_STATUS: u64 = 0x24;
-    pub const IRQ_RAISE: u64 = 0x60;
-    pub const IRQ_ACK: u64 = 0x64;
-    pub const DMA_SRC: u64 = 0x80;
-    pub const DMA_DST: u64 = 0x88;
-    pub const DMA_COUNT: u64 = 0x90;
-    pub const DMA_COMMAND: u64 = 0x98;
+    pub(super) const IDENT: u64 = 0x00;
+    pub(super) const LIVENESS: u64 = 0x04;
+    pub(super) const FACTORIAL: u64 = 0x08;
+    pub(super) const STATUS: u64 = 0x20;
+    pub(super) const IRQ_STATUS: u64 = 0x24;
+    pub(super) const IRQ_RAISE: u64 = 0x60;
+    pub(super) const IRQ_ACK: u64 = 0x64;
+    pub(super) const DMA_SRC: u64 = 0x80;
+    pub(super) const DMA_DST: u64 = 0x88;
+    pub(super) const DMA_COUNT: u64 = 0x90;
+    pub(super) const DMA_COMMAND: u64 = 0x98;
 }
 
 const STATUS_COMPUTING: u32 = 0x01;

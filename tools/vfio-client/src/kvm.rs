@@ -9,11 +9,11 @@ use crate::sys;
 
 /// `_IO` and friends of `<linux/kvm.h>`.
 mod nr {
-    pub const CREATE_VM: u32 = 0xae01;
-    pub const CREATE_IRQCHIP: u32 = 0xae60;
-    pub const IRQFD: u32 = 0x4020_ae76;
-    pub const CREATE_DEVICE: u32 = 0xc00c_aee0;
-    pub const SET_DEVICE_ATTR: u32 = 0x4018_aee1;
+    pub(super) const CREATE_VM: u32 = 0xae01;
+    pub(super) const CREATE_IRQCHIP: u32 = 0xae60;
+    pub(super) const IRQFD: u32 = 0x4020_ae76;
+    pub(super) const CREATE_DEVICE: u32 = 0xc00c_aee0;
+    pub(super) const SET_DEVICE_ATTR: u32 = 0x4018_aee1;
 }
 
 const DEV_TYPE_VFIO: u32 = 4;

@@ -53,7 +53,9 @@ pub struct Viability {
 /// If it is not there.
 #[must_use]
 pub fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_ne_bytes(word)
 }
 
 fn text(bytes: &[u8]) -> String {

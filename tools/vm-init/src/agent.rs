@@ -10,14 +10,14 @@ use vm_init::Frame;
 
 /// Sends and receives [`Frame`]s; clones share the connection.
 #[derive(Clone)]
-pub struct Agent {
+pub(crate) struct Agent {
     port: Arc<Mutex<File>>,
     receiver: Arc<File>,
 }
 
 impl Agent {
     /// Opens the virtio-serial port `device`.
-    pub fn open(device: &Path) -> Result<Self> {
+    pub(crate) fn open(device: &Path) -> Result<Self> {
         let port = OpenOptions::new().read(true).write(true).open(device);
         let port = port.with_context(|| format!("opening {}", device.display()))?;
         let receiver = Arc::new(port.try_clone()?);
@@ -26,13 +26,13 @@ impl Agent {
     }
 
     /// Sends one frame; returns when the host's QEMU has taken it.
-    pub fn send(&self, frame: &Frame) -> Result<()> {
+    pub(crate) fn send(&self, frame: &Frame) -> Result<()> {
         let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
         frame.write(&mut *port).context("writing to the host")
     }
 
     /// Waits for the next frame; none when the host has gone.
-    pub fn receive(&self) -> Option<Frame> {
+    pub(crate) fn receive(&self) -> Option<Frame> {
         Frame::read(&mut &*self.receiver).ok().flatten()
     }
 }

@@ -39,7 +39,7 @@ struct Running {
 }
 
 /// Runs the command to its end and returns its exit status, 128 + N if signal N ended it.
-pub fn run(job: &Job, env: Vec<(String, String)>, agent: &Agent) -> Result<i32> {
+pub(crate) fn run(job: &Job, env: Vec<(String, String)>, agent: &Agent) -> Result<i32> {
     let mut command = Command::new(&job.argv[0]);
     command
         .args(&job.argv[1..])

@@ -14,7 +14,7 @@ use vm_init::{QMP_PORT, RUN_DIR};
 use crate::{ports, qmp::Qmp};
 
 /// Writes the table of devices and returns the variables for the command's environment.
-pub fn publish() -> Result<Vec<(String, String)>> {
+pub(crate) fn publish() -> Result<Vec<(String, String)>> {
     let node = ports::find(QMP_PORT)?;
     let buses = Qmp::first_open(&node)?.call("query-pci", json!({}))?;
     let mut found = Vec::new();

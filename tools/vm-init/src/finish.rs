@@ -22,7 +22,7 @@ const LEAK_AGE: Duration = Duration::from_millis(5500);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Leaves the machine ready to be switched off; what is found wrong goes to the host.
-pub fn clean_up(job: &Job, agent: &Agent) {
+pub(crate) fn clean_up(job: &Job, agent: &Agent) {
     let mut reports = Vec::new();
     reports.extend(kill_all());
     if job.leak_scan {
@@ -42,7 +42,7 @@ pub fn clean_up(job: &Job, agent: &Agent) {
 }
 
 /// Switches the machine off; does not return.
-pub fn power_off() -> ! {
+pub(crate) fn power_off() -> ! {
     sync();
     let _: Result<std::convert::Infallible, Errno> = reboot(RebootMode::RB_POWER_OFF);
     loop {
@@ -83,7 +83,7 @@ fn hanging(process: &Path) -> Option<String> {
 }
 
 /// Stops kmemleak's own scans: they take the time of the command, and those after it find the same.
-pub fn stop_background_scans() {
+pub(crate) fn stop_background_scans() {
     if Path::new(KMEMLEAK).exists() {
         let _: std::io::Result<()> = fs::write(KMEMLEAK, "scan=off");
     }

@@ -35,6 +35,9 @@ pub enum Frame {
 
 impl Frame {
     /// Writes the frame in one call, so that frames of several threads do not mix as long as the writer is locked.
+    ///
+    /// # Errors
+    /// Those of the stream.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let (kind, payload) = self.encode();
         let mut bytes = Vec::with_capacity(payload.len() + 5);
@@ -46,6 +49,9 @@ impl Frame {
     }
 
     /// Reads one frame; none at the end of the stream.
+    ///
+    /// # Errors
+    /// Those of the stream; InvalidData if it is no frame.
     pub fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
         let mut head = [0; 5];
         match from.read_exact(&mut head) {
@@ -116,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_survive_the_wire() {
+    fn frames_survive_the_wire() -> io::Result<()> {
         let frames = [
             Frame::Stdin(b"in".to_vec()),
             Frame::Stdin(Vec::new()),
@@ -132,13 +138,14 @@ mod tests {
         ];
         let mut wire = Vec::new();
         for frame in &frames {
-            frame.write(&mut wire).unwrap();
+            frame.write(&mut wire)?;
         }
         let mut from = &wire[..];
         for frame in frames {
-            assert_eq!(Frame::read(&mut from).unwrap(), Some(frame));
+            assert_eq!(Frame::read(&mut from)?, Some(frame));
         }
-        assert_eq!(Frame::read(&mut from).unwrap(), None);
+        assert_eq!(Frame::read(&mut from)?, None);
+        Ok(())
     }
 
     #[test]

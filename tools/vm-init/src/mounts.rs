@@ -15,7 +15,7 @@ const NEW_ROOT: &str = "/new";
 const P9: &str = "trans=virtio,version=9p2000.L,msize=512000,access=any";
 
 /// Mounts what the first steps need, still in the initramfs.
-pub fn early() -> Result<()> {
+pub(crate) fn early() -> Result<()> {
     for dir in ["/proc", "/sys", "/dev", "/host", "/overlay", NEW_ROOT] {
         fs::create_dir_all(dir)?;
     }
@@ -25,7 +25,7 @@ pub fn early() -> Result<()> {
 }
 
 /// Makes the host's tree the root, and mounts everything that a system has mounted.
-pub fn host_tree(job: &Job) -> Result<()> {
+pub(crate) fn host_tree(job: &Job) -> Result<()> {
     let flags = MsFlags::MS_RDONLY;
     let options = format!("{P9},cache=loose");
     mount_at(ROOT_TAG, "/host", "9p", flags, &options)?;
@@ -107,7 +107,7 @@ fn system() -> Result<()> {
 }
 
 /// Brings the loopback interface up.
-pub fn loopback_up() -> io::Result<()> {
+pub(crate) fn loopback_up() -> io::Result<()> {
     // SAFETY: all zeroes is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     request.ifr_name[0] = b'l' as libc::c_char;

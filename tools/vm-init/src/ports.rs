@@ -12,7 +12,7 @@ const CLASS: &str = "/sys/class/virtio-ports";
 const LINKS: &str = "/dev/virtio-ports";
 
 /// Waits for the port called `name` (it appears some time after the driver's start) and returns its device node.
-pub fn find(name: &str) -> Result<PathBuf> {
+pub(crate) fn find(name: &str) -> Result<PathBuf> {
     let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {
         if let Some((_, node)) = all().into_iter().find(|(found, _)| found == name) {
@@ -24,7 +24,7 @@ pub fn find(name: &str) -> Result<PathBuf> {
 }
 
 /// Makes the links of all ports, as udev would.
-pub fn link_all() -> Result<()> {
+pub(crate) fn link_all() -> Result<()> {
     fs::create_dir_all(LINKS)?;
     for (name, node) in all() {
         symlink(&node, Path::new(LINKS).join(&name)).with_context(|| format!("linking {name}"))?;

@@ -9,13 +9,13 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 /// An open monitor. Only one process can have it open at a time.
-pub struct Qmp {
+pub(crate) struct Qmp {
     port: BufReader<std::fs::File>,
 }
 
 impl Qmp {
     /// Opens the monitor for the first time: reads its greeting and enters command mode, once for all later clients.
-    pub fn first_open(device: &Path) -> Result<Self> {
+    pub(crate) fn first_open(device: &Path) -> Result<Self> {
         let port = OpenOptions::new().read(true).write(true).open(device);
         let port = port.with_context(|| format!("opening {}", device.display()))?;
         let mut qmp = Self {
@@ -27,7 +27,7 @@ impl Qmp {
     }
 
     /// Runs one command and returns its result.
-    pub fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
+    pub(crate) fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let line = json!({ "execute": command, "arguments": arguments, "id": command });
         let line = format!("{line}\n");
         self.port.get_mut().write_all(line.as_bytes())?;

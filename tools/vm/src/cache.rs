@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::cli::Kernel;
 
 /// Folder of everything that is built or fetched and belongs to no checkout.
-pub fn root() -> Result<PathBuf> {
+pub(crate) fn root() -> Result<PathBuf> {
     let set = |name| {
         env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -23,7 +23,7 @@ pub fn root() -> Result<PathBuf> {
 }
 
 /// A kernel's build folder.
-pub struct Build {
+pub(crate) struct Build {
     /// The folder (O= of the kernel's make).
     pub dir: PathBuf,
     /// What `uname -r` will say.
@@ -32,7 +32,7 @@ pub struct Build {
 
 impl Build {
     /// Finds the build of `kernel`.
-    pub fn find(kernel: Kernel) -> Result<Self> {
+    pub(crate) fn find(kernel: Kernel) -> Result<Self> {
         let dir = ask("kernel", kernel)?;
         let release = std::fs::read_to_string(dir.join("include/config/kernel.release"));
         let (Ok(release), true) = (release, image(&dir).exists()) else {
@@ -51,13 +51,13 @@ impl Build {
     }
 
     /// The bootable image.
-    pub fn image(&self) -> PathBuf {
+    pub(crate) fn image(&self) -> PathBuf {
         image(&self.dir)
     }
 }
 
 /// Folder with our modules for `kernel`; it need not exist.
-pub fn modules(kernel: Kernel) -> Result<PathBuf> {
+pub(crate) fn modules(kernel: Kernel) -> Result<PathBuf> {
     match env::var_os("VFIO_RS_MODULES") {
         Some(dir) => Ok(dir.into()),
         None => ask("modules", kernel),

@@ -58,7 +58,7 @@ is under ${XDG_CACHE_HOME:-~/.cache}/vfio-rs. VFIO_RS_MODULES=DIR takes our modu
 /// loaded and this machine's files in view; without COMMAND, a shell. It is emulated: no KVM needed.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/vm", bin_name = "scripts/vm", after_help = AFTER_HELP, max_term_width = 100)]
-pub struct Options {
+pub(crate) struct Options {
     /// IOMMU: intel (VT-d), amd (AMD-Vi: good for edu devices only), virtio or none; QEMU
     /// properties may follow, as in intel,caching-mode=off
     #[arg(long, default_value = "intel", value_name = "KIND[,PROP=VALUE...]")]
@@ -140,7 +140,7 @@ pub struct Options {
 
 impl Options {
     /// When to give up, counted from QEMU's start.
-    pub fn time_limit(&self) -> Option<Duration> {
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
         let default = if self.command.is_empty() { 0 } else { 1800 };
         match self.timeout.unwrap_or(default) {
             0 => None,
@@ -149,14 +149,14 @@ impl Options {
     }
 
     /// Whether type1 must be told that interrupts are not remapped.
-    pub fn unsafe_interrupts(&self) -> bool {
+    pub(crate) fn unsafe_interrupts(&self) -> bool {
         !self.no_unsafe_interrupts && !self.iommu.remaps_interrupts()
     }
 }
 
 /// Which VFIO implementation is loaded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Stack {
+pub(crate) enum Stack {
     Rust,
     C,
     None,
@@ -164,14 +164,14 @@ pub enum Stack {
 
 /// Which build of the kernel runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Kernel {
+pub(crate) enum Kernel {
     Release,
     Debug,
 }
 
 impl Stack {
     /// As on the command line.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
             Self::C => "c",
@@ -182,7 +182,7 @@ impl Stack {
 
 impl Kernel {
     /// As on the command line.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Release => "release",
             Self::Debug => "debug",
@@ -192,7 +192,7 @@ impl Kernel {
 
 /// Kind of the emulated IOMMU.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum IommuKind {
+pub(crate) enum IommuKind {
     /// VT-d
     Intel,
     /// AMD-Vi
@@ -205,7 +205,7 @@ pub enum IommuKind {
 
 /// The emulated IOMMU and the properties it was given on the command line.
 #[derive(Clone, Debug)]
-pub struct Iommu {
+pub(crate) struct Iommu {
     /// Which one
     pub kind: IommuKind,
     /// QEMU properties, each `name=value`; they override ours
@@ -219,7 +219,7 @@ impl Iommu {
     }
 
     /// As on the command line, without properties.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self.kind {
             IommuKind::Intel => "intel",
             IommuKind::Amd => "amd",
@@ -270,10 +270,11 @@ mod tests {
     }
 
     #[test]
-    fn iommus() {
-        let iommu: Iommu = "virtio,granule=4k".parse().unwrap();
+    fn iommus() -> Result<(), String> {
+        let iommu: Iommu = "virtio,granule=4k".parse()?;
         assert_eq!((iommu.kind, iommu.properties.len()), (IommuKind::Virtio, 1));
         assert!("vt-d".parse::<Iommu>().is_err());
         assert!("amd,xtsup".parse::<Iommu>().is_err());
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use vm_init::{JOB_FILE, Job};
 const FILE: u32 = 0o100_000;
 
 /// Writes the archive to `path`.
-pub fn write(path: &Path, init: &Path, job: &Job) -> Result<()> {
+pub(crate) fn write(path: &Path, init: &Path, job: &Job) -> Result<()> {
     let init = fs::read(init).with_context(|| format!("reading {}", init.display()))?;
     let job = serde_json::to_vec(job)?;
     let mut out = BufWriter::new(File::create(path)?);

@@ -44,7 +44,7 @@ const INJECTED: &str = "FAULT_INJECTION: forcing a failure";
 const INJECTED_LINES: usize = 12;
 
 /// Indexes of the lines of `log` that report something wrong; lines with one of the `allowed` texts do not.
-pub fn reports(log: &str, allowed: &[String]) -> Vec<usize> {
+pub(crate) fn reports(log: &str, allowed: &[String]) -> Vec<usize> {
     let mut found = Vec::new();
     let mut injected = None;
     for (number, line) in log.lines().enumerate() {
@@ -64,7 +64,7 @@ pub fn reports(log: &str, allowed: &[String]) -> Vec<usize> {
 }
 
 /// The part of `log` worth showing: from a little before the first report on, or else its end; at most `limit` lines.
-pub fn excerpt(log: &str, reports: &[usize], limit: usize) -> String {
+pub(crate) fn excerpt(log: &str, reports: &[usize], limit: usize) -> String {
     let lines: Vec<&str> = log.lines().collect();
     let start = match reports.first() {
         Some(first) => first.saturating_sub(20),

@@ -11,38 +11,38 @@ use vm_init::{AGENT_PORT, QMP_PORT, ROOT_TAG, Share};
 use crate::cli::{Iommu, IommuKind, Kernel, Options};
 
 /// Size of the NVMe scratch disk; sparse.
-pub const DISK_BYTES: u64 = 1 << 30;
+pub(crate) const DISK_BYTES: u64 = 1 << 30;
 
 /// Files of one run, in a folder of its own.
-pub struct Files {
+pub(crate) struct Files {
     dir: PathBuf,
 }
 
 impl Files {
     /// Names files in `dir`.
-    pub fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
         }
     }
 
     /// The kernel's console.
-    pub fn console(&self) -> PathBuf {
+    pub(crate) fn console(&self) -> PathBuf {
         self.dir.join("console")
     }
 
     /// The NVMe disk.
-    pub fn disk(&self) -> PathBuf {
+    pub(crate) fn disk(&self) -> PathBuf {
         self.dir.join("disk")
     }
 
     /// The initramfs.
-    pub fn initrd(&self) -> PathBuf {
+    pub(crate) fn initrd(&self) -> PathBuf {
         self.dir.join("initrd")
     }
 
     /// UNIX socket of the connection with the machine's first process.
-    pub fn agent(&self) -> PathBuf {
+    pub(crate) fn agent(&self) -> PathBuf {
         self.dir.join("agent")
     }
 
@@ -52,13 +52,13 @@ impl Files {
     }
 
     /// What QEMU says on its standard error.
-    pub fn complaints(&self) -> PathBuf {
+    pub(crate) fn complaints(&self) -> PathBuf {
         self.dir.join("qemu")
     }
 }
 
 /// The arguments of QEMU.
-pub fn arguments(
+pub(crate) fn arguments(
     options: &Options,
     image: &Path,
     files: &Files,

@@ -20,7 +20,7 @@ use crate::machine::Files;
 use crate::terminal;
 
 /// Program that emulates the machine.
-pub const QEMU: &str = "qemu-system-x86_64";
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
 /// How long the machine may take to switch itself off.
 const POWER_OFF: Duration = Duration::from_secs(60);
 /// How long blocked tasks may take to show themselves.
@@ -32,7 +32,7 @@ const ESCAPE: u8 = 0x1d;
 
 /// How it ended.
 #[derive(Debug)]
-pub enum End {
+pub(crate) enum End {
     /// The command ran to its end, with this status.
     Exit(i32),
     /// The machine could not be set up, and says why.
@@ -48,7 +48,7 @@ pub enum End {
 }
 
 /// What is known after the machine has ended.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// How it ended.
     pub end: End,
     /// What was found wrong, beside the kernel log.
@@ -56,7 +56,7 @@ pub struct Outcome {
 }
 
 /// What a run asks for.
-pub struct Limits {
+pub(crate) struct Limits {
     /// Time to the start of the command.
     pub boot: Duration,
     /// Time in all.
@@ -76,7 +76,7 @@ enum Event {
 type Writer = Arc<Mutex<UnixStream>>;
 
 /// Runs the machine to its end.
-pub fn run(arguments: &[String], files: &Files, limits: &Limits) -> Result<Outcome> {
+pub(crate) fn run(arguments: &[String], files: &Files, limits: &Limits) -> Result<Outcome> {
     let listener = UnixListener::bind(files.agent()).context("making the agent's socket")?;
     let (events, receiver) = mpsc::channel();
     let signals = catch_signals(&events)?;

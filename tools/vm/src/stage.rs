@@ -27,7 +27,7 @@ struct Item {
 }
 
 /// Stages the modules that `options` ask for and returns the folder to appear as `/lib/modules`.
-pub fn modules(options: &Options, build: &Build) -> Result<PathBuf> {
+pub(crate) fn modules(options: &Options, build: &Build) -> Result<PathBuf> {
     let items = items(options, build)?;
     let mut hasher = DefaultHasher::new();
     build.dir.hash(&mut hasher);

@@ -10,7 +10,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 nix::ioctl_read_bad!(window_size, TIOCGWINSZ, Winsize);
 
 /// Rows and columns, if both input and output are a terminal.
-pub fn size() -> Option<(u16, u16)> {
+pub(crate) fn size() -> Option<(u16, u16)> {
     if !stdin().is_terminal() || !stdout().is_terminal() {
         return None;
     }
@@ -26,11 +26,11 @@ pub fn size() -> Option<(u16, u16)> {
 }
 
 /// Hands every key to the machine for as long as it lives.
-pub struct Raw(Termios);
+pub(crate) struct Raw(Termios);
 
 impl Raw {
     /// Switches the terminal over.
-    pub fn enter() -> nix::Result<Self> {
+    pub(crate) fn enter() -> nix::Result<Self> {
         let before = tcgetattr(stdin())?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);

@@ -26,7 +26,7 @@ const BAR_SIZE: usize = 1 << 20;
 ///
 /// # Errors
 /// If the device cannot be opened.
-pub fn all(
+pub(crate) fn all(
     sheet: &mut Sheet<'_>,
     clock: Clock,
     interface: Interface,

@@ -32,7 +32,7 @@ const BAR_INDEX: u32 = 2;
 ///
 /// # Errors
 /// If no address space is to be had.
-pub fn all(
+pub(crate) fn all(
     sheet: &mut Sheet<'_>,
     clock: Clock,
     interface: Interface,

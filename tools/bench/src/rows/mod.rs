@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What is measured, by subject.
 
-pub mod device;
-pub mod dma;
-pub mod scaling;
-pub mod threads;
+pub(crate) mod device;
+pub(crate) mod dma;
+pub(crate) mod scaling;
+pub(crate) mod threads;

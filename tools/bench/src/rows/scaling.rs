@@ -28,7 +28,7 @@ const LIMIT: &str = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit";
 ///
 /// # Errors
 /// If the limit of mappings cannot be raised, or a mapping fails.
-pub fn all(
+pub(crate) fn all(
     sheet: &mut Sheet<'_>,
     clock: Clock,
     interface: Interface,

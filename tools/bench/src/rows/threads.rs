@@ -25,7 +25,7 @@ const TRIES: usize = 9;
 ///
 /// # Errors
 /// If no address space is to be had.
-pub fn all(sheet: &mut Sheet<'_>, interface: Interface, devices: &Devices) -> Result<()> {
+pub(crate) fn all(sheet: &mut Sheet<'_>, interface: Interface, devices: &Devices) -> Result<()> {
     let space = Space::open(interface, &devices.edu)?;
     let buffers = [memory::small(BYTES)?, memory::small(BYTES)?];
     let addresses = [buffers[0].addr(), buffers[1].addr()];

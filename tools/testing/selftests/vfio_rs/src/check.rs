@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Debug, Display};
 use std::io;
+use std::thread::ScopedJoinHandle;
 
 use nix::errno::Errno;
 
@@ -42,4 +43,13 @@ pub fn errno<T: Debug>(what: &str, result: io::Result<T>, want: Errno) -> Outcom
 pub fn same<T: PartialEq + Debug>(what: &str, got: T, want: T) -> Outcome {
     anyhow::ensure!(got == want, "{what}: expected {want:x?}, got {got:x?}");
     Ok(())
+}
+
+/// What the thread returned.
+///
+/// # Errors
+/// If it has panicked.
+pub fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> anyhow::Result<T> {
+    let result = thread.join();
+    result.map_err(|_| anyhow::anyhow!("a thread has panicked, see above"))
 }

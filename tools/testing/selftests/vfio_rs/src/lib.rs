@@ -32,7 +32,7 @@ pub mod sriov;
 pub mod translation;
 
 pub use anyhow::{Context, Result, bail, ensure};
-pub use check::{errno, same};
+pub use check::{errno, joined, same};
 
 /// What a test returns.
 pub type Outcome = Result<()>;

@@ -145,7 +145,7 @@ pub fn twin<F: Fn() -> bool>(
         match waitpid(pid, None) {
             Err(Errno::EINTR) => continue,
             // It is no child of ours: cannot be.
-            Err(e) => panic!("waiting for {pid}: {e}"),
+            Err(e) => unreachable!("waiting for {pid}: {e}"),
             Ok(status) => break status,
         }
     };

@@ -308,9 +308,8 @@ fn racing() -> Outcome {
         &|| one.signal().is_ok() && two.signal().is_ok(),
         &|| {
             // Closed while armed.
-            let brief = Event::new().unwrap();
-            let armed = fine(pin.unmask_by(brief.as_raw_fd()));
-            armed && brief.signal().is_ok()
+            Event::new()
+                .is_ok_and(|brief| fine(pin.unmask_by(brief.as_raw_fd())) && brief.signal().is_ok())
         },
         &|| fine(pin.act(MASK)) && fine(pin.act(UNMASK)) && fine(pin.act(TRIGGER)),
         &|| edu.raise_irq(1).is_ok() && edu.ack_irq(1).is_ok(),

@@ -412,11 +412,10 @@ fn racing() -> Outcome {
             is_expected(edu.set(LIVENESS, 4, data.into(), -1), &[Errno::ENODEV])
         },
         &|| {
-            let brief = Event::new().unwrap();
-            is_expected(
-                edu.set(LIVENESS, 4, 77, brief.as_raw_fd()),
-                &[Errno::EEXIST],
-            ) && brief.signal().is_ok()
+            Event::new().is_ok_and(|brief| {
+                let set = edu.set(LIVENESS, 4, 77, brief.as_raw_fd());
+                is_expected(set, &[Errno::EEXIST]) && brief.signal().is_ok()
+            })
         },
         &|| is_expected(edu.set(LIVENESS, 4, 77, -1), &[Errno::ENODEV]),
         &|| {

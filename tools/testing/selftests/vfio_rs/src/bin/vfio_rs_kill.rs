@@ -56,7 +56,7 @@ impl Memory {
 
     /// Which of `count` kinds is the turn of `round`: what takes long is rare.
     fn turn(round: u64, count: usize) -> usize {
-        (round % 16 != 0) as usize * (count - 1)
+        usize::from(round % 16 != 0) * (count - 1)
     }
 
     /// Its address, and what keeps it there.

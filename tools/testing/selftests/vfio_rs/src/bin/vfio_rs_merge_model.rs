@@ -278,7 +278,7 @@ impl Run {
     fn step(&mut self) -> (String, Answer, Answer) {
         let (a, b) = (self.rng.usize(..GROUPS), self.rng.usize(..GROUPS));
         let c = self.rng.usize(..CONTAINERS);
-        let nothing = |_| 0;
+        let nothing = |()| 0;
         let Some(group) = &self.held[a] else {
             // Devices keep groups without descriptors open.
             if self.rng.bool() {

@@ -38,7 +38,7 @@ fn line_of_its_own() -> Outcome {
     let pin = match Pin::new(opened) {
         Err(e)
             if e.downcast_ref::<std::io::Error>()
-                .and_then(|e| e.raw_os_error())
+                .and_then(std::io::Error::raw_os_error)
                 == Some(Errno::EBUSY as i32) =>
         {
             skip!("another device has the same line")

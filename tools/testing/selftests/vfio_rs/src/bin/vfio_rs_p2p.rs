@@ -14,7 +14,9 @@ use vfio_client::region::{Mapping, Region};
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf, Edu, Group, counters};
 use vfio_rs_selftests::setup::{Bound, E1000E, IGB, IOVA, Opened, PAGE, is_rust_stack, open_edu};
-use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite, translation};
+use vfio_rs_selftests::{
+    Context, Outcome, Result, ensure, errno, joined, same, skip, suite, translation,
+};
 
 const RW: u32 = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
 /// Where 512 bytes of plain memory are in BAR 0 of either network card.
@@ -304,7 +306,7 @@ fn switched_while_mapped_and_unmapped() -> Outcome {
             }
             same("unmapped", pair.edu.container.unmap_all()?, pair.bar.size)?;
         }
-        switch.join().expect("no panic")?;
+        joined(switch)??;
         println!("# mapped {mapped} of {rounds} times");
         Ok(())
     })?;
@@ -347,7 +349,7 @@ fn mapped_during_resets() -> Outcome {
             same("unmapped", pair.edu.container.unmap_all()?, pair.bar.size)?;
             mapped += 1;
         }
-        resetter.join().expect("no panic")?;
+        joined(resetter)??;
         Ok(mapped)
     })?;
     ensure!(mapped != 0, "no map was made");

@@ -19,7 +19,7 @@ use vfio_rs_selftests::setup::{
     Bound, E1000E, IGB, IOVA, Opened, PAGE, is_rust_stack, number, open_edu, slowness,
 };
 use vfio_rs_selftests::{
-    Context, Outcome, Result, ensure, errno, process, same, skip, suite, translation,
+    Context, Outcome, Result, ensure, errno, joined, process, same, skip, suite, translation,
 };
 
 const RW: u32 = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
@@ -241,8 +241,8 @@ fn closed_while_it_is_being_mapped() -> Outcome {
         let outcome = close_and_open(&word, &opened.group, opened.device, &opened.bound);
         word.busy.store(false, Relaxed);
         word.end.store(true, Relaxed);
-        mapper.join().expect("no panic")?;
-        spinner.join().expect("no panic")?;
+        joined(mapper)??;
+        joined(spinner)??;
         outcome
     });
     match outcome? {
@@ -279,7 +279,7 @@ fn close_and_open(word: &Word, group: &Group, first: Device, bound: &Bound) -> R
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
-            resetter.join().expect("no panic")?;
+            joined(resetter)??;
             Ok(())
         })?;
         caught += u32::from(word.busy.load(Relaxed));

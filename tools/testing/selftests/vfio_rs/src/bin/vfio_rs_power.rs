@@ -16,7 +16,7 @@ use vfio_rs_selftests::setup::{
     E1000E, EDU, GLANCE, IGB, Kind, NVME, Opened, PAGE, PATIENCE, is_rust_stack, read_trimmed,
     slowness,
 };
-use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::{Outcome, Result, ensure, errno, joined, same, skip, suite};
 
 const ENTRY: u32 = VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY;
 const ENTRY_WITH_WAKEUP: u32 = VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP;
@@ -409,7 +409,7 @@ fn an_access_under_way_goes_on() -> Outcome {
             if len == 64 {
                 same(&what, status.as_str(), "active")?;
             }
-            Ok(access.join().expect("the access panicked"))
+            joined(access)
         })?;
         same(&what, got, Ok(len as isize))?;
         await_status(pci, "suspended")?;

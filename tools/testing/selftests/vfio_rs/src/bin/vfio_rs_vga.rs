@@ -15,7 +15,7 @@ use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf};
 use vfio_rs_selftests::modules::{VfioPci, parameter};
 use vfio_rs_selftests::setup::{Bound, EDU, GLANCE, Opened, PAGE, VGA};
-use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::{Outcome, Result, ensure, errno, joined, same, skip, suite};
 
 /// The ranges: first address and bytes.
 const RANGES: [(u64, u64); 3] = [(0x3b0, 0xc), (0x3c0, 0x20), (0xa0000, 0x20000)];
@@ -250,7 +250,7 @@ fn waits_for_the_arbiter() -> Outcome {
         thread::sleep(GLANCE);
         ensure!(!reader.is_finished(), "read while another display has it");
         holder.say("unlock io+mem")?;
-        same("bytes", reader.join().expect("thread")?, 4)
+        same("bytes", joined(reader)??, 4)
     })
 }
 

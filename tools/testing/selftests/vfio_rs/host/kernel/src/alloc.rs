@@ -50,6 +50,9 @@ pub struct KBox<T>(Box<T>);
 
 impl<T> KBox<T> {
     /// Moves `value` to the heap.
+    ///
+    /// # Errors
+    /// If there is no memory.
     pub fn new(value: T, _flags: Flags) -> Result<Self, AllocError> {
         allocate()?;
         Ok(Self(Box::new(value)))
@@ -83,11 +86,15 @@ pub struct PushError<T>(pub T);
 
 impl<T> KVec<T> {
     /// An empty vector.
+    #[must_use]
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
     /// An empty vector with room for `capacity` elements.
+    ///
+    /// # Errors
+    /// If there is no memory.
     pub fn with_capacity(capacity: usize, flags: Flags) -> Result<Self, AllocError> {
         let mut vec = Self::new();
         vec.reserve(capacity, flags)?;
@@ -95,11 +102,15 @@ impl<T> KVec<T> {
     }
 
     /// Number of elements there is room for.
+    #[must_use]
     pub fn capacity(&self) -> usize {
         self.0.capacity()
     }
 
     /// Makes room for `additional` more elements.
+    ///
+    /// # Errors
+    /// If there is no memory.
     pub fn reserve(&mut self, additional: usize, _flags: Flags) -> Result<(), AllocError> {
         if self.0.capacity() - self.0.len() < additional {
             allocate()?;
@@ -109,6 +120,9 @@ impl<T> KVec<T> {
     }
 
     /// Appends an element.
+    ///
+    /// # Errors
+    /// If there is no memory.
     pub fn push(&mut self, value: T, flags: Flags) -> Result<(), AllocError> {
         self.reserve(1, flags)?;
         self.0.push(value);
@@ -116,6 +130,9 @@ impl<T> KVec<T> {
     }
 
     /// Appends an element if there is room.
+    ///
+    /// # Errors
+    /// If there is no room.
     pub fn push_within_capacity(&mut self, value: T) -> Result<(), PushError<T>> {
         if self.0.len() == self.0.capacity() {
             return Err(PushError(value));
@@ -125,6 +142,7 @@ impl<T> KVec<T> {
     }
 
     /// All elements.
+    #[must_use]
     pub fn as_slice(&self) -> &[T] {
         &self.0
     }
@@ -136,22 +154,25 @@ impl<T> KVec<T> {
 
     /// Removes all elements.
     pub fn clear(&mut self) {
-        self.0.clear()
+        self.0.clear();
     }
 
     /// Removes all elements from `len` on.
     pub fn truncate(&mut self, len: usize) {
-        self.0.truncate(len)
+        self.0.truncate(len);
     }
 
     /// Removes the elements that `keep` returns `false` for.
     pub fn retain(&mut self, keep: impl FnMut(&mut T) -> bool) {
-        self.0.retain_mut(keep)
+        self.0.retain_mut(keep);
     }
 }
 
 impl<T: Clone> KVec<T> {
     /// A vector of `n` times `value`.
+    ///
+    /// # Errors
+    /// If there is no memory.
     pub fn from_elem(value: T, n: usize, flags: Flags) -> Result<Self, AllocError> {
         let mut vec = Self::with_capacity(n, flags)?;
         vec.0.resize(n, value);
@@ -159,6 +180,9 @@ impl<T: Clone> KVec<T> {
     }
 
     /// Appends all of `other`.
+    ///
+    /// # Errors
+    /// If there is no memory.
     pub fn extend_from_slice(&mut self, other: &[T], flags: Flags) -> Result<(), AllocError> {
         self.reserve(other.len(), flags)?;
         self.0.extend_from_slice(other);

@@ -14,6 +14,7 @@ pub struct Error(i32, &'static str);
 
 impl Error {
     /// The negative number.
+    #[must_use]
     pub fn to_errno(self) -> i32 {
         self.0
     }

@@ -15,27 +15,30 @@ use std::collections::{
 };
 
 /// An ordered map.
+#[derive(Debug)]
 pub struct RBTree<K, V>(BTreeMap<K, V>);
 
 /// Memory for one node.
+#[derive(Debug)]
 pub struct RBTreeNodeReservation<K, V>(std::marker::PhantomData<(K, V)>);
 
 /// A node that is in no tree.
+#[derive(Debug)]
 pub struct RBTreeNode<K, V>(K, V);
 
 /// A place in a tree.
+#[derive(Debug)]
 pub struct Cursor<'a, K, V> {
     current: (&'a K, &'a V),
     rest: btree_map::Range<'a, K, V>,
 }
 
 /// A node of a tree.
-pub struct OccupiedEntry<'a, K, V> {
-    key: K,
-    tree: &'a mut RBTree<K, V>,
-}
+#[derive(Debug)]
+pub struct OccupiedEntry<'a, K: Ord, V>(btree_map::OccupiedEntry<'a, K, V>);
 
 /// A place in a tree whose values may be changed and that nodes may be taken out of.
+#[derive(Debug)]
 pub struct CursorMut<'a, K, V> {
     key: K,
     tree: &'a mut RBTree<K, V>,
@@ -43,6 +46,9 @@ pub struct CursorMut<'a, K, V> {
 
 impl<K, V> RBTreeNodeReservation<K, V> {
     /// Allocates.
+    ///
+    /// # Errors
+    /// If there is no memory.
     pub fn new(flags: Flags) -> Result<Self> {
         // Counts as an allocation; the map below makes its own.
         KBox::new((), flags)?;
@@ -57,6 +63,9 @@ impl<K, V> RBTreeNodeReservation<K, V> {
 
 impl<K, V> RBTreeNode<K, V> {
     /// Allocates and fills a node.
+    ///
+    /// # Errors
+    /// If there is no memory.
     pub fn new(key: K, value: V, flags: Flags) -> Result<Self> {
         Ok(RBTreeNodeReservation::new(flags)?.into_node(key, value))
     }
@@ -74,11 +83,13 @@ impl<K, V> RBTreeNode<K, V> {
 
 impl<K, V> RBTree<K, V> {
     /// An empty tree.
+    #[must_use]
     pub const fn new() -> Self {
         Self(BTreeMap::new())
     }
 
     /// Whether there is nothing in it.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -108,6 +119,9 @@ impl<K: Ord, V> RBTree<K, V> {
     }
 
     /// Allocates and adds a node; returns the one that had this key.
+    ///
+    /// # Errors
+    /// If there is no memory.
     pub fn try_create_and_insert(
         &mut self,
         key: K,
@@ -146,6 +160,7 @@ impl<K: Ord, V> RBTree<K, V> {
     }
 
     /// The first node.
+    #[must_use]
     pub fn cursor_front(&self) -> Option<Cursor<'_, K, V>> {
         let mut rest = self.0.range(..);
         let current = rest.next()?;
@@ -164,43 +179,44 @@ impl<K: Copy + Ord, V> RBTree<K, V> {
 impl<K: Copy + Ord, V> RBTree<K, V> {
     /// The node that has the key.
     pub fn find_mut(&mut self, key: &K) -> Option<OccupiedEntry<'_, K, V>> {
-        let (key, _) = self.0.get_key_value(key)?;
-        Some(OccupiedEntry {
-            key: *key,
-            tree: self,
-        })
+        match self.0.entry(*key) {
+            btree_map::Entry::Occupied(entry) => Some(OccupiedEntry(entry)),
+            btree_map::Entry::Vacant(_) => None,
+        }
     }
 }
 
-// PANIC: An entry is one of the tree.
 impl<K: Copy + Ord, V> OccupiedEntry<'_, K, V> {
     /// Its value.
+    #[must_use]
     pub fn get(&self) -> &V {
-        self.tree.0.get(&self.key).unwrap()
+        self.0.get()
     }
 
     /// Its value, to be changed.
     pub fn get_mut(&mut self) -> &mut V {
-        self.tree.0.get_mut(&self.key).unwrap()
+        self.0.get_mut()
     }
 
     /// Takes it out.
+    #[must_use]
     pub fn remove_node(self) -> RBTreeNode<K, V> {
-        self.tree.remove_node(&self.key).unwrap()
+        let (key, value) = self.0.remove_entry();
+        RBTreeNode(key, value)
     }
 }
 
-impl<'a, K: Copy + Ord, V> CursorMut<'a, K, V> {
+// PANIC: A cursor is at a node.
+#[expect(clippy::missing_panics_doc, clippy::unwrap_used)]
+impl<K: Copy + Ord, V> CursorMut<'_, K, V> {
     /// The node.
     pub fn current_mut(&mut self) -> (&K, &mut V) {
-        // PANIC: A cursor is at a node.
         (&self.key, self.tree.0.get_mut(&self.key).unwrap())
     }
 
     /// Takes the node out, and goes to the next one, or the one before if there is none.
     pub fn remove_current(self) -> (Option<Self>, RBTreeNode<K, V>) {
         let Self { key, tree } = self;
-        // PANIC: As above.
         let node = tree.remove_node(&key).unwrap();
         let next = tree.0.range(key..).next();
         let key = next.or_else(|| tree.0.range(..key).next_back());
@@ -217,16 +233,19 @@ impl<K, V> Default for RBTree<K, V> {
 
 impl<'a, K: Ord, V> Cursor<'a, K, V> {
     /// The node.
+    #[must_use]
     pub fn current(&self) -> (&'a K, &'a V) {
         self.current
     }
 
     /// The node after it.
+    #[must_use]
     pub fn peek_next(&self) -> Option<(&'a K, &'a V)> {
         self.rest.clone().next()
     }
 
     /// Goes to the node after it.
+    #[must_use]
     pub fn move_next(mut self) -> Option<Self> {
         self.current = self.rest.next()?;
         Some(self)
