@@ -117,6 +117,7 @@ impl Bar {
     /// # Errors
     ///
     /// `EBUSY` if it is write-combining now, `ENOMEM`.
+    #[inline(always)]
     pub(super) fn io(&self) -> Result<BarUse<'_>> {
         match self {
             Self::Uncached(bar) => Ok(BarUse::Uncached(bar.io()?)),
@@ -184,7 +185,7 @@ impl Mode {
 }
 
 impl UncachedBar {
-    #[inline]
+    #[inline(always)]
     fn io(&self) -> Result<&BarIo> {
         match self.io.as_ref() {
             Some(io) => Ok(io),
@@ -212,6 +213,7 @@ impl CachedBar {
         }
     }
 
+    #[inline(never)]
     fn lease(self: &Arc<Self>) -> Result<Lease> {
         let mut mode = self.mode.lock();
         let Mode::Uncached { io, leases, .. } = &mut *mode else {

@@ -35,7 +35,6 @@ use super::{
     },
     open::COMMAND,
     power::{
-        Access,
         Memory,
         MemoryGuard, //
     },
@@ -86,49 +85,60 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EFAULT` beyond the end or if the user's memory is not there; `EINTR`.
-    pub(super) fn config_read(
-        &self,
-        offset: u64,
-        access: &Access,
-        mut writer: UserSliceWriter,
-    ) -> Result<usize> {
+    /// `EFAULT` beyond the end or if the user's memory is not there; `EIO` if the device does not
+    /// wake up; `EINTR`.
+    #[inline]
+    pub(super) fn config_read(&self, offset: u64, mut writer: UserSliceWriter) -> Result<usize> {
         let len = writer.len();
-        self.check_config_range(offset, len)?;
         let mut small = [0; SMALL];
-        let mut large = KVec::new();
-        let data = match small.get_mut(..len) {
-            Some(data) => data,
-            None => {
-                large.resize(len, 0, GFP_KERNEL)?;
-                large.as_mut_slice()
-            }
+        let Some(data) = small.get_mut(..len) else {
+            return self.config_read_long(offset, writer);
         };
-        let hw = RealConfig {
-            device: &self.device,
-        };
-        self.read_settled(&hw, offset, data)?;
-        if !access.is_kept() && self.may_sleep.load(Relaxed) {
-            self.read_awake(&hw, offset, data)?;
-        }
+        self.read_config(offset, data)?;
         writer.write_slice(data)?;
         Ok(len)
     }
 
-    /// Reads once more: the device may have fallen asleep meanwhile, and then says nothing true.
     #[cold]
-    fn read_awake(&self, hw: &RealConfig<'_>, offset: u64, data: &mut [u8]) -> Result {
+    fn config_read_long(&self, offset: u64, mut writer: UserSliceWriter) -> Result<usize> {
         let _awake = self.awake()?;
-        self.read_settled(hw, offset, data)
+        let len = writer.len();
+        self.check_config_range(offset, len)?;
+        let mut data = KVec::from_elem(0, len, GFP_KERNEL)?;
+        self.read_settled(offset, &mut data)?;
+        writer.write_slice(&data)?;
+        Ok(len)
+    }
+
+    /// Reads while the device is kept awake, or while its user does not let it sleep.
+    #[inline(always)]
+    fn read_config(&self, offset: u64, data: &mut [u8]) -> Result {
+        if !self.may_sleep.load(Relaxed) {
+            self.read_settled(offset, data)?;
+            // Else it may have fallen asleep meanwhile, and said nothing true.
+            if !self.may_sleep.load(Relaxed) {
+                return Ok(());
+            }
+        }
+        self.read_awake(offset, data)
+    }
+
+    #[cold]
+    fn read_awake(&self, offset: u64, data: &mut [u8]) -> Result {
+        let _awake = self.awake()?;
+        self.read_settled(offset, data)
     }
 
     /// Reads while the device is not being reset.
     #[inline(always)]
-    fn read_settled(&self, hw: &RealConfig<'_>, offset: u64, data: &mut [u8]) -> Result {
+    fn read_settled(&self, offset: u64, data: &mut [u8]) -> Result {
+        let hw = RealConfig {
+            device: &self.device,
+        };
         loop {
             self.pci().wait_config();
             let turns = self.gate.turns();
-            let read = self.config.lock().read(hw, offset, data);
+            let read = self.config.lock().read(&hw, offset, data);
             // What was read from a device in a reset is worth nothing.
             if self.gate.was_open_since(turns) {
                 return read;
@@ -141,8 +151,9 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EFAULT` beyond the end or if the user's memory is not there; `EINTR`.
+    /// As for [`config_read`](Self::config_read).
     pub(super) fn config_write(&self, offset: u64, mut reader: UserSliceReader) -> Result<usize> {
+        let _awake = self.awake()?;
         let len = reader.len();
         self.check_config_range(offset, len)?;
         let mut data = KVec::from_elem(0, len, GFP_KERNEL)?;

@@ -75,11 +75,6 @@ impl Access {
         Self(Some(awake))
     }
 
-    /// Whether the device is kept awake.
-    pub(super) fn is_kept(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Whether that is still so.
     pub(super) fn holds(&self, memory: &Memory) -> bool {
         self.0.is_some() || memory.low_power.is_none()
@@ -151,6 +146,7 @@ impl Open {
     /// # Errors
     ///
     /// `EIO` if it does not wake up.
+    #[inline(never)]
     pub(crate) fn awake(&self) -> Result<Awake> {
         // ERRNO: EIO whatever the reason, as vfio_device_pm_runtime_get() and vfio_pci_rw().
         self.pci().awake().map_err(|err| {
@@ -173,7 +169,7 @@ impl Open {
     /// # Errors
     ///
     /// `EIO` if it does not wake up.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn access(&self) -> Result<Access> {
         let awake = match self.may_sleep.load(Relaxed) {
             true => Some(self.awake()?),

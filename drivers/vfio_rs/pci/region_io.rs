@@ -26,10 +26,7 @@ use vfio_kernel::{
 
 use super::{
     offsets::Region,
-    power::{
-        Access,
-        Memory, //
-    },
+    power::Access,
     Open, //
 };
 
@@ -47,27 +44,14 @@ impl Open {
         if len == 0 {
             return Ok(0);
         }
-        let place = self.offsets.at(pos)?;
-        match place {
-            (Region::Config, offset) => {
-                let access = self.access()?;
-                self.config_read(offset, &access, writer)
-            }
+        match self.offsets.at(pos)? {
+            (Region::Config, offset) => self.config_read(offset, writer),
             (Region::Bar(bar), offset) => {
                 self.bar_access(bar, offset, len, |piece| piece.read_to(&mut writer))
             }
-            (Region::Rom, offset) => {
-                let access = self.awake().map(Access::kept)?;
-                self.rom_read(offset, &access, &mut writer)
-            }
-            (Region::Vga, offset) => {
-                let _awake = self.awake()?;
-                self.vga_read(offset, &mut writer)
-            }
-            (Region::Specific(number), offset) => {
-                let _awake = self.awake()?;
-                self.specific_read(number, offset, &mut writer)
-            }
+            (Region::Rom, offset) => self.rom_read(offset, &mut writer),
+            (Region::Vga, offset) => self.vga_read(offset, &mut writer),
+            (Region::Specific(number), offset) => self.specific_read(number, offset, &mut writer),
         }
     }
 
@@ -82,55 +66,52 @@ impl Open {
         if len == 0 {
             return Ok(0);
         }
-        let place = self.offsets.at(pos)?;
-        match place {
-            (Region::Config, offset) => {
-                let _awake = self.awake()?;
-                self.config_write(offset, reader)
-            }
+        match self.offsets.at(pos)? {
+            (Region::Config, offset) => self.config_write(offset, reader),
             (Region::Bar(bar), offset) => {
                 self.bar_access(bar, offset, len, |piece| piece.write_from(&mut reader))
             }
+            (Region::Vga, offset) => self.vga_write(offset, &mut reader),
             (Region::Rom | Region::Specific(_), _) => Err(EINVAL),
-            (Region::Vga, offset) => {
-                let _awake = self.awake()?;
-                self.vga_write(offset, &mut reader)
-            }
         }
     }
 
     /// Runs `f` for each piece of an access to a BAR; returns the bytes done.
+    #[inline(always)]
     fn bar_access(
         &self,
         bar: u32,
         offset: u64,
         len: usize,
-        f: impl FnMut(Piece<'_>) -> Result,
+        mut f: impl FnMut(Piece<'_>) -> Result,
     ) -> Result<usize> {
         let (size, memory) = *self.bar_kinds.get(bar as usize).ok_or(EINVAL)?;
         let len = clamp(len, offset, size)?;
         let io = self.bar(bar)?.io()?;
-        let access = match memory && is_one(offset, len) {
-            true => self.access()?,
-            false => self.awake().map(Access::kept)?,
-        };
         let window = Window {
             open: self,
-            access: &access,
             in_memory: memory,
             io: &io,
             hidden: self.msix.map_or(0..0, |table| table.bytes_in(bar)),
             widest: IoWidth::W8,
         };
-        window.access(offset, len, f)
+        if let Some(kind) = window.is_one(offset, len) {
+            let access = self.access()?;
+            let (window, access) = (&window, &access);
+            f(Piece {
+                window,
+                access,
+                at: offset,
+                kind,
+            })?;
+            return Ok(len);
+        }
+        window.access_kept(offset, len, f)
     }
 
-    fn rom_read(
-        &self,
-        offset: u64,
-        access: &Access,
-        writer: &mut UserSliceWriter,
-    ) -> Result<usize> {
+    #[cold]
+    fn rom_read(&self, offset: u64, writer: &mut UserSliceWriter) -> Result<usize> {
+        let access = self.awake().map(Access::kept)?;
         let (kind, size) = self.pci().rom().ok_or(EINVAL)?;
         let len = clamp(writer.len(), offset, size)?;
         let in_bar = kind == RomKind::Bar;
@@ -145,14 +126,13 @@ impl Open {
         let (rom, filled) = self.map_rom()?;
         let window = Window {
             open: self,
-            access,
             in_memory: in_bar,
             io: &rom,
             hidden: filled..size,
             // Some devices raise errors when 8 bytes of their ROM are read at once.
             widest: IoWidth::W4,
         };
-        window.access(offset, len, |piece| piece.read_to(writer))
+        window.access(&access, offset, len, |piece| piece.read_to(writer))
     }
 }
 
@@ -173,15 +153,9 @@ pub(super) fn width_at(at: u64, left: u64, widest: IoWidth) -> IoWidth {
         .unwrap_or(IoWidth::W1)
 }
 
-/// Whether `len` bytes at `at` are one access to the device.
-fn is_one(at: u64, len: usize) -> bool {
-    len <= IoWidth::W8 as usize && len.is_power_of_two() && at & (len as u64).wrapping_sub(1) == 0
-}
-
 /// A part of the device that is accessed.
 struct Window<'a> {
     open: &'a Open,
-    access: &'a Access,
     /// It is the device's memory, which must answer; not I/O ports or a copy of a ROM.
     in_memory: bool,
     io: &'a IoMem,
@@ -197,6 +171,34 @@ const PAUSE: u32 = 256;
 const HIDDEN: u64 = 4096;
 
 impl Window<'_> {
+    /// What to do for `len` bytes at `at` if they are one access to the device's memory.
+    #[inline(always)]
+    fn is_one(&self, at: u64, len: usize) -> Option<Kind> {
+        let width = match len {
+            1 => IoWidth::W1,
+            2 => IoWidth::W2,
+            4 => IoWidth::W4,
+            8 => IoWidth::W8,
+            _ => return None,
+        };
+        let end = at.wrapping_add(len as u64);
+        let is_aligned = at & (len as u64).wrapping_sub(1) == 0;
+        let is_hidden = at < self.hidden.end && end > self.hidden.start;
+        (self.in_memory && is_aligned && !is_hidden).then_some(Kind::Io(width))
+    }
+
+    /// As [`access`](Self::access), the device being kept awake from the first piece to the last.
+    #[cold]
+    fn access_kept(
+        &self,
+        offset: u64,
+        len: usize,
+        f: impl FnMut(Piece<'_>) -> Result,
+    ) -> Result<usize> {
+        let access = self.open.awake().map(Access::kept)?;
+        self.access(&access, offset, len, f)
+    }
+
     /// Cuts `len` bytes at `offset` into pieces and runs `f` for each; returns the bytes done.
     ///
     /// # Errors
@@ -204,6 +206,7 @@ impl Window<'_> {
     /// What `f` says; `EINTR` if the task is being killed.
     fn access(
         &self,
+        access: &Access,
         offset: u64,
         len: usize,
         mut f: impl FnMut(Piece<'_>) -> Result,
@@ -220,6 +223,7 @@ impl Window<'_> {
             let (kind, size) = self.piece_at(at, len.wrapping_sub(done) as u64);
             f(Piece {
                 window: self,
+                access,
                 at,
                 kind,
             })?;
@@ -242,28 +246,25 @@ impl Window<'_> {
     }
 
     /// Runs `f` while the device answers; `EIO` if its memory is disabled. Waits for a reset.
-    fn locked<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    #[inline(always)]
+    fn locked<T>(&self, access: &Access, f: impl FnOnce() -> Result<T>) -> Result<T> {
         let open = self.open;
-        let memory = open.settled_killable(|| open.memory.read())?;
-        if !self.in_memory {
-            return f();
+        let mut _awake = None;
+        let mut memory = open.settled_killable(|| open.memory.read())?;
+        if self.in_memory {
+            if !access.holds(&memory) {
+                drop(memory);
+                // Its user lets it sleep since this access began, which is therefore one that
+                // wakes it up.
+                _awake = Some(open.awake()?);
+                memory = open.settled_killable(|| open.memory.read())?;
+            }
+            if !open.answers(&memory) {
+                return Err(EIO);
+            }
         }
-        if self.access.holds(&memory) {
-            return if_answers(open, &memory, f);
-        }
-        drop(memory);
-        // Its user lets it sleep since this access began, which is therefore one that wakes it up.
-        let _awake = open.awake()?;
-        let memory = open.settled_killable(|| open.memory.read())?;
-        if_answers(open, &memory, f)
+        f()
     }
-}
-
-fn if_answers<T>(open: &Open, memory: &Memory, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    if !open.answers(memory) {
-        return Err(EIO);
-    }
-    f()
 }
 
 #[derive(Clone, Copy)]
@@ -277,31 +278,28 @@ enum Kind {
 /// One piece of an access. User memory is touched without the lock that page faults take.
 struct Piece<'a> {
     window: &'a Window<'a>,
+    access: &'a Access,
     at: u64,
     kind: Kind,
 }
 
 impl Piece<'_> {
+    #[inline(always)]
     fn read_to(&self, writer: &mut UserSliceWriter) -> Result {
         match self.kind {
             Kind::Io(width) => {
                 let io = self.window.io;
-                let value = self.window.locked(|| io.read(self.at, width))?;
+                let value = self
+                    .window
+                    .locked(self.access, || io.read(self.at, width))?;
                 let bytes = value.to_le_bytes();
                 writer.write_slice(bytes.get(..width as usize).ok_or(EINVAL)?)
             }
-            Kind::Hidden(mut len) => {
-                const ONES: [u8; 64] = [0xff; 64];
-                while len != 0 {
-                    let ones = ONES.get(..len).unwrap_or(&ONES);
-                    writer.write_slice(ones)?;
-                    len = len.saturating_sub(ones.len());
-                }
-                Ok(())
-            }
+            Kind::Hidden(len) => write_ones(writer, len),
         }
     }
 
+    #[inline(always)]
     fn write_from(&self, reader: &mut UserSliceReader) -> Result {
         match self.kind {
             Kind::Io(width) => {
@@ -309,9 +307,23 @@ impl Piece<'_> {
                 reader.read_slice(bytes.get_mut(..width as usize).ok_or(EINVAL)?)?;
                 let value = u64::from_le_bytes(bytes);
                 let io = self.window.io;
-                self.window.locked(|| io.write(self.at, width, value))
+                self.window
+                    .locked(self.access, || io.write(self.at, width, value))
             }
             Kind::Hidden(len) => reader.skip(len),
         }
     }
+}
+
+#[cold]
+fn write_ones(writer: &mut UserSliceWriter, len: usize) -> Result {
+    const ONES: [u8; 64] = [0xff; 64];
+
+    let mut left = len;
+    while left != 0 {
+        let ones = ONES.get(..left).unwrap_or(&ONES);
+        writer.write_slice(ones)?;
+        left = left.saturating_sub(ones.len());
+    }
+    Ok(())
 }

@@ -81,13 +81,16 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is none, or at its end; `EFAULT`; what the region's source says.
+    /// `EINVAL` if there is none, or at its end; `EIO` if the device does not wake up; `EFAULT`; what
+    /// the region's source says.
+    #[cold]
     pub(super) fn specific_read(
         &self,
         number: u32,
         offset: u64,
         writer: &mut UserSliceWriter,
     ) -> Result<usize> {
+        let _awake = self.awake()?;
         let region = self.specific()?.get(number)?;
         let len = clamp(writer.len(), offset, region.size())?;
         let mut buf = [0; PIECE];

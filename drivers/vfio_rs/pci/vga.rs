@@ -46,7 +46,8 @@ impl Open {
     /// # Errors
     ///
     /// `EINVAL` if the device has none, or where no range is; `ERESTARTSYS` if a signal comes before
-    /// the ranges are the device's; `ENOMEM`, `EFAULT`.
+    /// the ranges are the device's; `EIO` if it does not wake up; `ENOMEM`, `EFAULT`.
+    #[cold]
     pub(super) fn vga_read(&self, offset: u64, writer: &mut UserSliceWriter) -> Result<usize> {
         self.vga_access(offset, writer.len(), |bytes, at, map| {
             {
@@ -66,6 +67,7 @@ impl Open {
     /// # Errors
     ///
     /// As for [`vga_read`](Self::vga_read).
+    #[cold]
     pub(super) fn vga_write(&self, offset: u64, reader: &mut UserSliceReader) -> Result<usize> {
         self.vga_access(offset, reader.len(), |bytes, at, map| {
             reader.read_slice(bytes)?;
@@ -89,6 +91,7 @@ impl Open {
         len: usize,
         f: impl FnMut(&mut [u8], u64, &VgaMap) -> Result,
     ) -> Result<usize> {
+        let _awake = self.awake()?;
         if !self.has_vga() {
             return Err(EINVAL);
         }

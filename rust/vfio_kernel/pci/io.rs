@@ -48,6 +48,7 @@ impl IoMem {
         self.len
     }
 
+    #[inline]
     fn aligned(&self, offset: u64, width: IoWidth) -> Result<*mut c_void> {
         if offset & (width as u64 - 1) != 0 {
             return Err(EINVAL);
@@ -55,6 +56,7 @@ impl IoMem {
         self.at(offset, width)
     }
 
+    #[inline]
     fn at(&self, offset: u64, width: IoWidth) -> Result<*mut c_void> {
         let end = offset.checked_add(width as u64).ok_or(EINVAL)?;
         if end > self.len {
@@ -68,6 +70,7 @@ impl IoMem {
     /// # Errors
     ///
     /// `EINVAL` if the access is not aligned or goes beyond the end.
+    #[inline]
     pub fn read(&self, offset: u64, width: IoWidth) -> Result<u64> {
         let at = self.aligned(offset, width)?;
         // SAFETY: `at` checked that the access lies in the mapping.
@@ -86,6 +89,7 @@ impl IoMem {
     /// # Errors
     ///
     /// `EINVAL` if the access is not aligned or goes beyond the end.
+    #[inline]
     pub fn write(&self, offset: u64, width: IoWidth, value: u64) -> Result {
         self.aligned(offset, width)?;
         self.write_unaligned(offset, width, value)
