@@ -2,17 +2,17 @@
 //! One nested QEMU with its guest: start, shell, monitor, and what they said when something went wrong.
 
 use std::fs::{self, File};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use qmp::Qmp;
 use serde_json::json;
 use vfio_client::sysfs::PciDevice;
 
 use crate::channel::Channel;
 use crate::initrd;
-use crate::qmp::Qmp;
 use crate::system::limit;
 
 /// Seconds that a guest may take to boot; ten will do if nobody else wants the computer.
@@ -49,7 +49,7 @@ pub(crate) struct Guest {
     /// Its shell.
     pub shell: Channel,
     /// Its QEMU's monitor.
-    pub monitor: Qmp,
+    pub monitor: Qmp<UnixStream>,
 }
 
 impl Guest {
@@ -153,7 +153,7 @@ impl Guest {
         listener: &UnixListener,
         monitor: &Path,
         patience: u32,
-    ) -> Result<(Channel, Qmp)> {
+    ) -> Result<(Channel, Qmp<UnixStream>)> {
         let mut shell = Channel::accept(listener, limit(BOOT) * patience, || {
             match qemu.try_wait()? {
                 Some(status) => bail!("QEMU ended: {status}"),
@@ -162,7 +162,7 @@ impl Guest {
         })?;
         shell.ready(limit(BOOT) * patience)?;
         shell.run(". /guest.sh", limit(20) * patience)?;
-        Ok((shell, Qmp::connect(monitor)?))
+        Ok((shell, Qmp::connect(monitor, limit(60))?))
     }
 
     /// Runs a shell command in it within `seconds`; a failure shows the logs.
@@ -185,7 +185,7 @@ impl Guest {
 
     /// Takes a device away.
     pub(crate) fn unplug(&mut self, id: &str) -> Result<()> {
-        self.monitor.call("device_del", json!({ "id": id }))?;
+        self.monitor.call("device_del", &json!({ "id": id }))?;
         self.monitor
             .deleted(id, limit(60) * self.patience)
             .with_context(|| logs(&self.folder))
@@ -197,7 +197,7 @@ impl Guest {
             "driver": "vfio-pci", "id": id, "bus": format!("port-{id}"), "host": device.address,
         });
         self.monitor
-            .call("device_add", arguments)
+            .call("device_add", &arguments)
             .map(drop)
             .with_context(|| logs(&self.folder))
     }
@@ -207,7 +207,7 @@ impl Guest {
     /// # Errors
     /// If QEMU does not end well.
     pub(crate) fn quit(mut self) -> Result<String> {
-        self.monitor.call("quit", json!({}))?;
+        self.monitor.call("quit", &json!({}))?;
         let status = self.qemu.wait()?;
         if !status.success() {
             bail!("QEMU: {status}\n{}", logs(&self.folder));

@@ -13,7 +13,6 @@ mod guest;
 mod initrd;
 mod peer;
 mod qemu;
-mod qmp;
 mod report;
 mod system;
 mod vf;

@@ -8,15 +8,16 @@ use std::path::Path;
 use std::{fmt::Write, fs};
 
 use anyhow::Result;
+use qmp::Qmp;
 use serde_json::{Value, json};
 use vm_init::{QMP_PORT, RUN_DIR};
 
-use crate::{ports, qmp::Qmp};
+use crate::ports;
 
 /// Writes the table of devices and returns the variables for the command's environment.
 pub(crate) fn publish() -> Result<Vec<(String, String)>> {
     let node = ports::find(QMP_PORT)?;
-    let buses = Qmp::first_open(&node)?.call("query-pci", json!({}))?;
+    let buses = Qmp::open_first(&node)?.call("query-pci", &json!({}))?;
     let mut found = Vec::new();
     for bus in buses.as_array().into_iter().flatten() {
         collect(&bus["devices"], &mut found);

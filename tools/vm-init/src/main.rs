@@ -10,7 +10,6 @@ mod devices;
 mod finish;
 mod mounts;
 mod ports;
-mod qmp;
 
 use std::{fs, process};
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Helpers of the tests of type2: edu in a container of apertures and windows.
 
+use std::fs::File;
+
+use qmp::Qmp;
+use serde_json::json;
 use vfio_client::pamu::VFIO_PAMU_IOMMU;
 use vfio_client::sysfs::{self, PciDevice};
 use vfio_client::uapi::VFIO_DMA_MAP_FLAG_READ as READ;
@@ -8,7 +12,7 @@ use vfio_client::uapi::VFIO_DMA_MAP_FLAG_WRITE as WRITE;
 use vfio_client::{Container, DmaBuf, Edu};
 
 use crate::modules::{Set, parameter};
-use crate::qmp::Qmp;
+use crate::qmp as monitor;
 use crate::setup::{Bound, EDU, Opened, PAGE};
 use crate::{Context, Result, bail, ensure, skip};
 
@@ -178,7 +182,7 @@ pub fn memory(pages: u64) -> Result<DmaBuf> {
 
 /// An edu that can form every address, until this is dropped.
 #[derive(Debug)]
-pub struct Wide(Qmp);
+pub struct Wide(Qmp<File>);
 
 impl Wide {
     /// The first edu of the machine.
@@ -186,16 +190,15 @@ impl Wide {
     /// # Errors
     /// Skip without a monitor.
     pub fn new() -> Result<Self> {
-        let mut wide = Self(Qmp::open()?);
+        let mut wide = Self(monitor::open()?);
         wide.set(u64::from(u32::MAX))?;
         Ok(wide)
     }
 
     fn set(&mut self, mask: u64) -> Result<()> {
-        let arguments = format!(
-            r#"{{"path":"/machine/peripheral/edu0","property":"dma_mask","value":{mask}}}"#
-        );
-        self.0.execute("qom-set", &arguments)?;
+        let path = "/machine/peripheral/edu0";
+        let arguments = json!({ "path": path, "property": "dma_mask", "value": mask });
+        self.0.call("qom-set", &arguments)?;
         Ok(())
     }
 }

@@ -1,78 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The monitor of the QEMU that the tests run in: to plug devices in and out, and to make them fail.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ::qmp::Qmp;
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use vfio_client::sysfs::{self, PciDevice};
 
 use crate::setup::slowness;
 use crate::skip;
 
-/// A connection. One at a time: the machine has one port.
-#[derive(Debug)]
-pub struct Qmp(File);
-
 /// How long plugging may take: the kernel waits five seconds after the button was pressed.
 const PLUG: Duration = Duration::from_secs(30);
 
-impl Qmp {
-    /// Opens it; skips if there is none.
-    ///
-    /// # Errors
-    /// Skip, or errno of open(2).
-    pub fn open() -> Result<Self> {
-        let Some(path) = std::env::var_os("VFIO_RS_QMP").map(PathBuf::from) else {
-            skip!("no monitor of QEMU")
-        };
-        let file = OpenOptions::new().read(true).write(true).open(&path);
-        Ok(Self(file.with_context(|| path.display().to_string())?))
-    }
-
-    /// Sends a command; `arguments` is JSON. Returns the line with the answer.
-    ///
-    /// # Errors
-    /// If QEMU says so.
-    pub fn execute(&mut self, command: &str, arguments: &str) -> Result<String> {
-        let text = format!(r#"{{"execute":"{command}","arguments":{arguments}}}"#);
-        self.0.write_all(format!("{text}\n").as_bytes())?;
-        loop {
-            let line = self.line()?;
-            ensure!(!line.starts_with(r#"{"error""#), "{text}: {line}");
-            // What else comes in between is an event.
-            if line.starts_with(r#"{"return""#) {
-                return Ok(line);
-            }
-        }
-    }
-
-    /// A command of the monitor for humans; returns what it prints, as JSON.
-    ///
-    /// # Errors
-    /// If QEMU does not know it.
-    pub fn human(&mut self, command: &str) -> Result<String> {
-        let arguments = format!(r#"{{"command-line":"{command}"}}"#);
-        self.execute("human-monitor-command", &arguments)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while byte != *b"\n" {
-            self.0.read_exact(&mut byte)?;
-            line.push(byte[0]);
-        }
-        Ok(String::from_utf8_lossy(&line).trim().to_owned())
-    }
+/// Opens it; skips if there is none. One at a time: the machine has one port.
+///
+/// # Errors
+/// Skip, or errno of open(2).
+pub fn open() -> Result<Qmp<File>> {
+    let Some(path) = std::env::var_os("VFIO_RS_QMP").map(PathBuf::from) else {
+        skip!("no monitor of QEMU")
+    };
+    Qmp::open(&path).with_context(|| path.display().to_string())
 }
 
 /// Functions plugged into the empty port `hot0`; dropping it takes them out again.
 #[derive(Debug)]
 pub struct Plugged {
-    qmp: Qmp,
+    qmp: Qmp<File>,
     count: u32,
     unplugged: bool,
     /// The functions, by number.
@@ -96,18 +54,21 @@ impl Plugged {
         if Path::new("/proc/lockdep_stats").exists() {
             skip!("lockdep complains about the kernel's hot-plug, and then says no more");
         }
-        let mut qmp = Qmp::open()?;
+        let mut qmp = open()?;
         let before = sysfs::find_all(vendor, device)?;
         // Without the second, a function with ARI says that it is the only one.
         let several = count > 1;
         // Function 0 is the last, as it makes all of them appear.
         for function in (0..count).rev() {
-            qmp.execute(
-                "device_add",
-                &format!(
-                    r#"{{"driver":"{driver}","id":"plugged{function}","bus":"{bus}","addr":"0.{function}","multifunction":{several},"x-pcie-ari-nextfn-1":{several}}}"#
-                ),
-            )?;
+            let arguments = json!({
+                "driver": driver,
+                "id": format!("plugged{function}"),
+                "bus": bus,
+                "addr": format!("0.{function}"),
+                "multifunction": several,
+                "x-pcie-ari-nextfn-1": several,
+            });
+            qmp.call("device_add", &arguments)?;
         }
         let mut plugged = Self {
             qmp,
@@ -137,7 +98,7 @@ impl Plugged {
     /// If QEMU refuses.
     pub fn unplug(&mut self) -> Result<()> {
         // The kernel takes all functions of the slot out.
-        self.qmp.execute("device_del", r#"{"id":"plugged0"}"#)?;
+        self.qmp.call("device_del", &json!({ "id": "plugged0" }))?;
         self.unplugged = true;
         Ok(())
     }
@@ -152,11 +113,11 @@ impl Drop for Plugged {
             return;
         }
         // QEMU refuses to take out what it is taking out, and then does not know it any more.
-        let last = format!(r#"{{"id":"plugged{}"}}"#, self.count - 1);
+        let last = json!({ "id": format!("plugged{}", self.count - 1) });
         let end = Instant::now() + PLUG * slowness();
         while Instant::now() < end {
-            match self.qmp.execute("device_del", &last) {
-                Err(e) if e.to_string().contains("not found") => break,
+            match self.qmp.call("device_del", &last) {
+                Err(e) if e.is_no_device() => break,
                 _ => std::thread::sleep(Duration::from_millis(50)),
             }
         }

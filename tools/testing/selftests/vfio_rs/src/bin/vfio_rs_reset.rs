@@ -14,7 +14,7 @@ use vfio_client::config::{self, COMMAND_MASTER, COMMAND_MEMORY};
 use vfio_client::region::Region;
 use vfio_client::uapi::*;
 use vfio_client::{Device, Event, sys, sysfs};
-use vfio_rs_selftests::qmp::Qmp;
+use vfio_rs_selftests::qmp;
 use vfio_rs_selftests::setup::{
     Bound, E1000E, GLANCE, IGB, Kind, NVME, Opened, PAGE, PATIENCE, VGA, has_pat, is_rust_stack,
     slowness,
@@ -164,7 +164,7 @@ fn errors_are_told() -> Outcome {
     for (kind, id) in [(IGB, "rp-igb"), (E1000E, "rp-e1000e")] {
         let opened = open_with_memory(kind)?;
         let device = &opened.device;
-        let mut qmp = Qmp::open()?;
+        let mut qmp = qmp::open()?;
         let event = Event::new()?;
         device.enable_irqs(VFIO_PCI_ERR_IRQ_INDEX, &[event.as_raw_fd()])?;
         same("early errors", event.wait(GLANCE)?, None)?;
