@@ -29,7 +29,7 @@ use kernel::{
 };
 use vfio_kernel::{
     chardev::MiscNode,
-    kvm,
+    iommu, kvm,
     memtype::DebugFs,
     owed::Owed,
     pci::{
@@ -76,6 +76,7 @@ struct VfioRs {
 impl kernel::Module for VfioRs {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let owed = Owed::start()?;
+        iommu::init();
         kvm::serve(&files::KVM_FILES);
         let container_node = MiscNode::register(
             uapi::VFIO_MINOR,

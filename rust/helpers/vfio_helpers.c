@@ -226,7 +226,7 @@ int vfio_rs_iommu_pt_map_sync(struct iommu_domain *domain, unsigned long iova,
 
 bool vfio_rs_iommu_has_pt(struct iommu_domain *domain)
 {
-	return !IS_ENABLED(CONFIG_IOMMU_DEBUG_PAGEALLOC) && iommupt_from_domain(domain);
+	return iommupt_from_domain(domain);
 }
 
 void vfio_rs_iommu_gather_init(struct iommu_iotlb_gather *gather)

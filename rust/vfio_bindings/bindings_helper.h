@@ -4,6 +4,7 @@
 #include <linux/eventfd.h>
 #include <linux/iommu.h>
 #include <linux/irqbypass.h>
+#include <linux/kernel_read_file.h>
 #include <linux/msi.h>
 #include <linux/pci.h>
 #include <linux/pseudo_fs.h>

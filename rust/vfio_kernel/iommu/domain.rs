@@ -19,7 +19,10 @@ use kernel::{
 };
 use vfio_bindings as bindings;
 
-use super::group::Group;
+use super::{
+    group::Group,
+    pagealloc, //
+};
 use crate::{
     params,
     runs::Cursor, //
@@ -76,7 +79,7 @@ impl Prot {
 /// An owned paging domain.
 pub(super) struct Domain {
     ptr: NonNull<bindings::iommu_domain>,
-    /// Whether its page table is the kernel's generic one.
+    /// Whether its page table is the kernel's generic one, and may be changed directly.
     has_pt: bool,
     /// Whether the IOMMU makes accesses that ask for "no snoop" coherent.
     pub(super) coherent: bool,
@@ -101,7 +104,7 @@ impl Domain {
         Ok(Self {
             ptr,
             // SAFETY: The domain is alive.
-            has_pt: unsafe { bindings::vfio_rs_iommu_has_pt(ptr.as_ptr()) },
+            has_pt: unsafe { bindings::vfio_rs_iommu_has_pt(ptr.as_ptr()) } && !pagealloc::counts(),
             coherent: false,
         })
     }

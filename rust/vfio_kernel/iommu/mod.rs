@@ -11,6 +11,7 @@ mod domain;
 mod group;
 mod mapping;
 mod members;
+mod pagealloc;
 mod pieces;
 mod space;
 
@@ -35,6 +36,7 @@ pub use mapping::{
     IoMapping, //
 };
 pub use members::GroupDevice;
+pub use pagealloc::init;
 pub use space::{
     Attachment,
     IoSpace,

@@ -22,6 +22,7 @@ use super::{
         Prot, //
     },
     group::DmaOwner,
+    pagealloc,
     IoMapping, //
 };
 use crate::{
@@ -352,7 +353,10 @@ impl Drop for Attachment {
         };
         shared.domain.detach(self.owner.group());
         shared.groups -= 1;
-        if shared.groups == 0 {
+        // A kernel that counts mapped pages counts those in it until they are unmapped, so there it
+        // stays, without a group, as long as the space. (One that could not be filled goes all the
+        // same: on such a kernel the pages that got into it are reported when they are freed.)
+        if shared.groups == 0 && !pagealloc::counts() {
             // Frees the page table: no device sees it, so nothing needs to be unmapped.
             let _ = domains.remove(at);
         }

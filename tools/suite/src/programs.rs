@@ -12,6 +12,9 @@ pub(crate) enum Programs {
     Lifetimes,
     /// Those whose point is an answer, which is the same without checkers.
     Answers,
+    /// Those that map and unmap most, on a kernel that is told to count what is mapped where: see
+    /// [`boot_parameter`](Self::boot_parameter).
+    Counted,
 }
 
 /// About the devices or about the rules for groups alone, and one that needs unmaps which take seconds, as behind VT-d.
@@ -76,7 +79,15 @@ const LIFETIMES: &[&str] = &[
     "wc",
 ];
 
+const COUNTED: &[&str] = &["map", "model", "unmap"];
+
 impl Programs {
+    /// What the machine is booted with. With this, which users do not run, the module changes I/O page
+    /// tables by the IOMMU core's functions alone, and pages that are freed while mapped are reported.
+    pub(crate) fn boot_parameter(self) -> Option<&'static str> {
+        (self == Self::Counted).then_some("iommu.debug_pagealloc=1")
+    }
+
     /// Whether the program `name` is one of them.
     pub(crate) fn contain(self, name: &str) -> bool {
         let is_in = |list: &[&str]| {
@@ -88,6 +99,7 @@ impl Programs {
             Self::Iommu => !is_in(VTD_ONLY),
             Self::Lifetimes => is_in(LIFETIMES),
             Self::Answers => !is_in(LIFETIMES),
+            Self::Counted => is_in(COUNTED),
         }
     }
 }
@@ -105,6 +117,8 @@ mod tests {
                 Programs::Answers.contain(name)
             );
         }
+        assert!(Programs::Counted.contain("vfio_rs_map"));
+        assert!(!Programs::Counted.contain("vfio_rs_rom"));
         assert!(Programs::Iommu.contain("vfio_rs_map"));
         assert!(!Programs::Iommu.contain("vfio_rs_rom"));
     }

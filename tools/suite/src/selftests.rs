@@ -88,6 +88,8 @@ pub(crate) struct Plan {
     filter: String,
     /// Whether memory can be write-combining. One kind of IOMMU does without, for the tests of that.
     pat: bool,
+    /// What else the machine is booted with.
+    parameter: Option<&'static str>,
 }
 
 impl Plan {
@@ -125,6 +127,7 @@ impl Plan {
             programs,
             folder: folder(top)?,
             pat: !iommu.starts_with("amd"),
+            parameter: choice.boot_parameter(),
             filter: filter.to_owned(),
         })
     }
@@ -135,6 +138,9 @@ impl Plan {
         options.extend(["--share", &self.queue]);
         if !self.pat {
             options.extend(["--append", "nopat"]);
+        }
+        if let Some(parameter) = self.parameter {
+            options.extend(["--append", parameter]);
         }
         options
     }

@@ -129,6 +129,11 @@ pub(crate) const STAGES: &[Stage] = &[
         job: Job::Selftests(Kernel::Debug, SNOOPING, Programs::Lifetimes),
     },
     Stage {
+        name: "debug-pages",
+        what: "kselftests of mappings, debug kernel that counts mapped pages, VT-d",
+        job: Job::Selftests(Kernel::Debug, "intel", Programs::Counted),
+    },
+    Stage {
         name: ON_DEMAND,
         what: "the other kselftests, debug kernel, VT-d (only when asked for)",
         job: Job::Selftests(Kernel::Debug, SNOOPING, Programs::Answers),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The kernel's log from a moment on, for lines that users are meant to see.
+//! The kernel's log, as a rule from a moment on, for lines that users are meant to see.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -20,12 +20,21 @@ impl Kmsg {
     /// # Errors
     /// If the log cannot be read.
     pub fn now() -> Result<Self> {
-        let mut file = OpenOptions::new()
+        let mut kmsg = Self::all()?;
+        kmsg.0.seek(SeekFrom::End(0))?;
+        Ok(kmsg)
+    }
+
+    /// Starts with the oldest line that the kernel still has.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn all() -> Result<Self> {
+        let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/kmsg")
             .context("open /dev/kmsg")?;
-        file.seek(SeekFrom::End(0))?;
         Ok(Self(file))
     }
 

@@ -16,6 +16,10 @@ const WINDOWS: u32 = 256;
 /// Bytes of one of them.
 pub const WINDOW: u64 = 1 << 30;
 
+/// Bytes that are translated by one of the lowest tables of an IOMMU: a mapping from one into the next has to wait for a
+/// table when a part of it is there.
+pub const TABLE: u64 = 2 << 20;
+
 /// Runs `test` for each backend that the stack has; it gets the number of its type.
 ///
 /// # Errors

@@ -8,11 +8,11 @@ use nix::errno::Errno;
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::container::RawBitmap;
 use vfio_client::uapi::*;
-use vfio_client::{Device, DmaBuf, Edu, Group};
+use vfio_client::{Device, DmaBuf, Edu, Group, Setting};
 use vfio_rs_selftests::faults::Faults;
 use vfio_rs_selftests::setup::{Bound, E1000E, IGB, PAGE};
-use vfio_rs_selftests::space::{Mapped, Space, scattered, translates, untouched};
-use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, suite, translation};
+use vfio_rs_selftests::space::{Mapped, Space, TABLE, scattered, translates, untouched};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite, translation};
 
 /// Where the first mapping is, and a second one.
 const FIRST: u64 = 1 << 24;
@@ -238,25 +238,40 @@ fn dma() -> Outcome {
     copies(&group.device(&edu.pci.address)?, 2)
 }
 
-/// Each allocation of a map fails, in the first domain or in the second: it is in neither then.
+/// Each allocation of a map fails, in the first domain or in the second, and in the middle of either: it is in neither then.
 fn map_with_faults() -> Outcome {
+    let (buf, _between) = scattered(PAGES)?;
+    map_failing("map in two domains", &buf)
+}
+
+/// The same for a single run.
+fn map_adjacent_with_faults() -> Outcome {
+    let Ok(_huge) = Setting::huge_pages(TABLE) else {
+        skip!("no huge pages to be had");
+    };
+    let buf = DmaBuf::huge(TABLE as usize)?;
+    buf.set(0, 1);
+    map_failing("map of adjacent pages in two domains", &buf)
+}
+
+fn map_failing(what: &str, buf: &DmaBuf) -> Outcome {
     let two = Two::new(VFIO_TYPE1v2_IOMMU)?;
     let kept = scattered(PAGES)?.0;
     let kept = [two.map(&kept, FIRST)?];
     let _group = two.join()?;
-    let buf = scattered(PAGES)?.0;
-    let size = PAGES * PAGE;
+    let size = buf.len() as u64;
     two.faults.sweep(
-        "map in two domains",
+        what,
         &[Errno::ENOMEM, Errno::EFAULT],
-        |n| Ok((4 + u64::from(n % 256)) << 30),
-        |iova| two.space.container.map_buf(&buf, *iova),
+        // From one table into the next.
+        |n| Ok(((4 + u64::from(n % 256)) << 30) + TABLE - PAGES / 2 * PAGE),
+        |iova| two.space.container.map_buf(buf, *iova),
         |iova, done| {
             if done.is_none() {
                 two.both_reach(&kept)?;
-                two.map(&buf, iova).context("once more")?;
+                two.map(buf, iova).context("once more")?;
             }
-            two.both_reach(&[kept[0].clone(), Mapped::memory(&buf, iova)?])?;
+            two.both_reach(&[kept[0].clone(), Mapped::memory(buf, iova)?])?;
             same("unmapped", two.space.container.unmap(iova, size)?, size)?;
             two.both_reach(&kept)
         },
@@ -273,4 +288,5 @@ suite!(
     bar,
     dma,
     map_with_faults,
+    map_adjacent_with_faults,
 );

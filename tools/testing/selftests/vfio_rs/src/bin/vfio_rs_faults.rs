@@ -8,11 +8,11 @@ use nix::sys::mman::ProtFlags;
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::container::RawBitmap;
 use vfio_client::uapi::*;
-use vfio_client::{Container, DmaBuf, counters};
+use vfio_client::{Container, DmaBuf, Setting, counters};
 use vfio_rs_selftests::faults::Faults;
 use vfio_rs_selftests::setup::{E1000E, EDU, IGB, PAGE};
 use vfio_rs_selftests::space::{
-    Mapped, Space, WINDOW, each, prepare, scattered, translates, untouched,
+    Mapped, Space, TABLE, WINDOW, each, prepare, scattered, translates, untouched,
 };
 use vfio_rs_selftests::translation::physical_pages;
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
@@ -82,6 +82,30 @@ fn map_scattered() -> Outcome {
             keep.borrow_mut().push(two);
             Ok((one, at(n)))
         })
+    })
+}
+
+/// The second table may fail to come when the pages of the first are mapped already.
+fn map_across_tables() -> Outcome {
+    let (_, space) = (Faults::new()?, Space::new(V2)?);
+    let keep = std::cell::RefCell::new(Vec::new());
+    sweep_map("map of scattered pages across tables", &space, |n| {
+        let (one, two) = scattered(PAGES)?;
+        keep.borrow_mut().push(two);
+        Ok((one, at(n) + TABLE - BYTES / 2))
+    })
+}
+
+/// As many pages as a table has entries, adjacent, which is one run.
+fn map_adjacent_across_tables() -> Outcome {
+    let (_, space) = (Faults::new()?, Space::new(V2)?);
+    let Ok(_huge) = Setting::huge_pages(TABLE) else {
+        skip!("no huge pages to be had");
+    };
+    sweep_map("map of adjacent pages across tables", &space, |n| {
+        let buf = DmaBuf::huge(TABLE as usize)?;
+        buf.set(0, 1);
+        Ok((buf, at(n) + TABLE - BYTES))
     })
 }
 
@@ -427,6 +451,8 @@ suite!(
     map,
     map_beside_another,
     map_scattered,
+    map_across_tables,
+    map_adjacent_across_tables,
     map_huge,
     map_with_a_bar,
     unmap,

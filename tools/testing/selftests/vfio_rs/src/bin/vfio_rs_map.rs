@@ -6,8 +6,9 @@ use nix::sys::mman::{MapFlags, ProtFlags};
 use vfio_client::sys;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Group, counters};
-use vfio_rs_selftests::setup::{EDU, IOVA, PAGE};
-use vfio_rs_selftests::{Outcome, Result, errno, same, suite};
+use vfio_rs_selftests::kmsg::Kmsg;
+use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, is_rust_stack, slowness};
+use vfio_rs_selftests::{Outcome, Result, errno, same, skip, suite};
 
 const READ: u32 = VFIO_DMA_MAP_FLAG_READ;
 const WRITE: u32 = VFIO_DMA_MAP_FLAG_WRITE;
@@ -30,6 +31,19 @@ fn untouched(container: &Container) -> Outcome {
     )?;
     same("locked memory", counters::locked_kib()?, 0)?;
     same("unmapped", container.unmap_all()?, 0)
+}
+
+/// A kernel that counts which pages are mapped wants to know of all of them; on others page tables are changed directly. Only
+/// the debug kernel can count.
+fn pages_are_counted_where_asked() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C VFIO always uses the IOMMU core");
+    }
+    let asked = std::fs::read_to_string("/proc/cmdline")?.contains("iommu.debug_pagealloc=1");
+    // It also says so when it could not find out.
+    let says = |line: &String| line.contains("vfio_rs: ") && line.contains("the IOMMU core");
+    let said = Kmsg::all()?.lines()?.iter().any(says);
+    same("by the IOMMU core", said, asked && slowness() != 1)
 }
 
 fn argsz() -> Outcome {
@@ -281,6 +295,7 @@ fn hole_in_memory_undoes_all() -> Outcome {
 }
 
 suite!(
+    pages_are_counted_where_asked,
     argsz,
     flags,
     vaddr_update_of_nothing,
