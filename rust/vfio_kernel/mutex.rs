@@ -37,3 +37,33 @@ pub fn lock_killable<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
     // SAFETY: The mutex was just taken.
     Ok(unsafe { MutexGuard::new(mutex, ()) })
 }
+
+#[cfg(CONFIG_VFIO_RS_KUNIT_TEST)]
+#[kernel::prelude::kunit_tests(vfio_rs_mutex)]
+mod tests {
+    use super::*;
+    use kernel::{
+        new_mutex,
+        sync::Arc, //
+    };
+
+    fn is_locked<T>(mutex: &Mutex<T>) -> bool {
+        // SAFETY: The mutex exists, so it was initialised.
+        unsafe { bindings::mutex_is_locked(raw(mutex)) }
+    }
+
+    #[test]
+    fn begins_with_the_mutex_of_c() -> Result {
+        let mutex = Arc::pin_init(new_mutex!([!0u64; 9]), GFP_KERNEL)?;
+        assert!(!is_locked(&mutex));
+        let guard = mutex.lock();
+        assert!(is_locked(&mutex));
+        drop(guard);
+        assert!(!is_locked(&mutex));
+        drop(lock_nested(&mutex));
+        let guard = lock_killable(&mutex)?;
+        assert_eq!(*guard, [!0u64; 9]);
+        assert!(is_locked(&mutex));
+        Ok(())
+    }
+}
