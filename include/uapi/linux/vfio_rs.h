@@ -5,6 +5,7 @@
  * Numbers of ioctls start at VFIO_BASE + 64 for each kind of descriptor, numbers of capabilities at
  * 0xff01 and of features at 0x8001: far above what <linux/vfio.h> uses. Every struct begins with
  * its size as the caller knows it, argsz; flags and reserved fields that are not described are 0.
+ * It compiles as C90 and as C++; what is newer than these is marked as an extension.
  */
 #ifndef _UAPI_LINUX_VFIO_RS_H
 #define _UAPI_LINUX_VFIO_RS_H
@@ -12,9 +13,8 @@
 #include <linux/types.h>
 #include <linux/vfio.h>
 
-/* Kinds of IOMMU, for VFIO_CHECK_EXTENSION and VFIO_SET_IOMMU. */
+/* A kind of IOMMU, for VFIO_CHECK_EXTENSION and VFIO_SET_IOMMU. */
 #define VFIO_PAMU_IOMMU			0x100	/* one aperture, cut into windows */
-#define VFIO_KVM_IOMMU			0x101	/* shadow of a guest's I/O page table */
 
 /* ---- group descriptor ---- */
 
@@ -75,7 +75,7 @@ enum vfio_viability_reason {
 	VFIO_NOT_VIABLE_RESV_DIRECT	= 3,
 	VFIO_NOT_VIABLE_NO_ISOLATED_MSI	= 4,
 	VFIO_NOT_VIABLE_DOMAIN		= 5,
-	VFIO_NOT_VIABLE_NO_IOMMU	= 6,
+	VFIO_NOT_VIABLE_NO_IOMMU	= 6
 };
 
 /**
@@ -105,141 +105,12 @@ struct vfio_group_viability {
 	__u32 flags;
 	__u32 count;
 	__u32 reason;
-	struct vfio_viability_dev dev[];
+
+	__extension__ struct vfio_viability_dev dev[];
 };
 
 /* Fails with ENOSPC, @count set, if there is no room for all devices. */
 #define VFIO_GROUP_GET_VIABILITY	_IO(VFIO_TYPE, VFIO_BASE + 67)
-
-/* ---- container descriptor, VFIO_KVM_IOMMU ---- */
-
-/**
- * enum vfio_kvm_table_format - formats of a guest's I/O page table
- * @VFIO_KVM_FMT_VTD_SS4: VT-d second stage, 4 levels
- * @VFIO_KVM_FMT_VTD_SS3: VT-d second stage, 3 levels
- * @VFIO_KVM_FMT_ZPCI_ST: zPCI, from a segment table
- * @VFIO_KVM_FMT_ZPCI_RT: zPCI, from a region third table
- * @VFIO_KVM_FMT_ZPCI_RS: zPCI, from a region second table
- * @VFIO_KVM_FMT_ZPCI_RF: zPCI, from a region first table
- */
-enum vfio_kvm_table_format {
-	VFIO_KVM_FMT_VTD_SS4 = 1,
-	VFIO_KVM_FMT_VTD_SS3 = 2,
-	VFIO_KVM_FMT_ZPCI_ST = 3,
-	VFIO_KVM_FMT_ZPCI_RT = 4,
-	VFIO_KVM_FMT_ZPCI_RS = 5,
-	VFIO_KVM_FMT_ZPCI_RF = 6,
-};
-
-/**
- * struct vfio_kvm_walk_result - out: what a walk of a guest's table did
- * @mapped: bytes that are mapped now
- * @done: bytes that were looked at
- * @fault_iova: I/O address of the first entry that could not be mapped
- * @fault_gpa: guest physical address in it
- * @fault_count: number of such entries
- * @fault_reason: why the first could not
- * @fault_level: level of the table that has it
- */
-struct vfio_kvm_walk_result {
-	__u64 mapped;
-	__u64 done;
-	__u64 fault_iova;
-	__u64 fault_gpa;
-	__u32 fault_count;
-	__u16 fault_reason;
-	__u16 fault_level;
-};
-
-/**
- * struct vfio_kvm_bind_table - argument of VFIO_KVM_BIND_TABLE
- * @argsz: size of this struct
- * @flags: VFIO_KVM_BIND_*
- * @format: enum vfio_kvm_table_format
- * @bind_id: out: number of the binding
- * @root_gpa: guest physical address of the table
- * @iova_start: first I/O address that is translated by it
- * @iova_last: last one
- * @gpa_bits: width of guest physical addresses
- * @__reserved: 0
- * @res: what the walk did
- */
-struct vfio_kvm_bind_table {
-	__u32 argsz;
-	__u32 flags;
-	__u32 format;
-	__u32 bind_id;
-	__u64 root_gpa;
-	__u64 iova_start;
-	__u64 iova_last;
-	__u32 gpa_bits;
-	__u32 __reserved;
-	struct vfio_kvm_walk_result res;
-};
-
-#define VFIO_KVM_BIND_IDENTITY		(1 << 0)	/* all guest memory at its own address; no table */
-#define VFIO_KVM_BIND_STRICT		(1 << 1)	/* the first bad entry fails the call */
-#define VFIO_KVM_BIND_READONLY		(1 << 2)	/* no writes, whatever the table allows */
-
-/**
- * struct vfio_kvm_invalidate - argument of VFIO_KVM_INVALIDATE
- * @argsz: size of this struct
- * @flags: VFIO_KVM_INV_*
- * @bind_id: the binding
- * @__reserved: 0
- * @iova: first address whose translation changed
- * @size: bytes
- * @res: what the walk did
- */
-struct vfio_kvm_invalidate {
-	__u32 argsz;
-	__u32 flags;
-	__u32 bind_id;
-	__u32 __reserved;
-	__u64 iova;
-	__u64 size;
-	struct vfio_kvm_walk_result res;
-};
-
-#define VFIO_KVM_INV_ALL		(1 << 0)	/* everything; @iova and @size are 0 */
-#define VFIO_KVM_INV_STRICT		(1 << 1)	/* the first bad entry fails the call */
-
-/**
- * struct vfio_kvm_unbind - argument of VFIO_KVM_UNBIND
- * @argsz: size of this struct
- * @flags: 0
- * @bind_id: the binding
- * @__reserved: 0
- */
-struct vfio_kvm_unbind {
-	__u32 argsz;
-	__u32 flags;
-	__u32 bind_id;
-	__u32 __reserved;
-};
-
-#define VFIO_KVM_BIND_TABLE		_IO(VFIO_TYPE, VFIO_BASE + 64)
-#define VFIO_KVM_INVALIDATE		_IO(VFIO_TYPE, VFIO_BASE + 65)
-#define VFIO_KVM_UNBIND			_IO(VFIO_TYPE, VFIO_BASE + 66)
-
-/* VFIO_IOMMU_GET_INFO: what bindings there can be, and are. */
-#define VFIO_IOMMU_INFO_CAP_KVM		0xff01
-
-/**
- * struct vfio_iommu_info_cap_kvm - capability VFIO_IOMMU_INFO_CAP_KVM
- * @header: of every capability
- * @formats: a bit for each enum vfio_kvm_table_format
- * @flags: bit 0: memory of the guest changed since the last walk of everything
- * @pinned_bytes: guest memory that is pinned
- * @limit_entries: how many pages may be mapped
- */
-struct vfio_iommu_info_cap_kvm {
-	struct vfio_info_cap_header header;
-	__u32 formats;
-	__u32 flags;
-	__u64 pinned_bytes;
-	__u64 limit_entries;
-};
 
 /* ---- container descriptor, VFIO_PAMU_IOMMU ---- */
 
@@ -256,7 +127,7 @@ enum vfio_pamu_attribute {
 	VFIO_ATTR_WINDOWS	= 1,
 	VFIO_ATTR_PAMU_STASH	= 2,
 	VFIO_ATTR_MSI		= 3,
-	VFIO_ATTR_LIMITS	= 4,
+	VFIO_ATTR_LIMITS	= 4
 };
 
 /**
@@ -278,7 +149,8 @@ struct vfio_pamu_attr {
 	__u32 flags;
 	__u32 attribute;
 	__u32 __reserved;
-	union {
+
+	__extension__ union {
 		struct {
 			__u64 aperture_start;
 			__u64 aperture_end;
@@ -306,7 +178,7 @@ struct vfio_pamu_attr {
 	};
 };
 
-#define VFIO_PAMU_CAP_CONTIG_REQUIRED	(1 << 0)	/* a window maps contiguous memory only */
+#define VFIO_PAMU_CAP_CONTIG_REQUIRED	(1 << 0)	/* windows map contiguous memory only */
 #define VFIO_PAMU_CAP_SNOOP		(1 << 1)	/* DMA is kept coherent with caches */
 #define VFIO_PAMU_CAP_STASH		(1 << 2)	/* DMA can be put into a cache */
 
