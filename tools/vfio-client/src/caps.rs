@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Capability chains: lists of variable length behind the info structs. Pure, for trust goes only as far as the buffer.
 
+use std::mem::offset_of;
 use std::ops::RangeInclusive;
+
+use crate::bindings::vfio_region_info_cap_mmap_alt;
+use crate::uapi::{
+    vfio_info_cap_header, vfio_iommu_type1_info_cap_iova_range,
+    vfio_iommu_type1_info_cap_migration, vfio_iommu_type1_info_dma_avail, vfio_iova_range,
+    vfio_region_info_cap_type,
+};
 
 /// One capability: its header's fields and its body (what follows the 8-byte header, up to the end of the buffer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,41 +73,61 @@ pub fn find<'a>(caps: &[Cap<'a>], id: u32) -> Option<Cap<'a>> {
     caps.iter().copied().find(|cap| u32::from(cap.id) == id)
 }
 
+/// Where the field of a capability is in its body.
+macro_rules! at {
+    ($cap:ident, $field:ident) => {
+        offset_of!($cap, $field) - size_of::<vfio_info_cap_header>()
+    };
+}
+
 /// Body of the IOVA range capability as address ranges; fewer than announced if the body is short.
 #[must_use]
 pub fn iova_ranges(body: &[u8]) -> Vec<RangeInclusive<u64>> {
-    let count = u32_at(body, 0).unwrap_or(0) as usize;
-    // nr_iovas, reserved, then pairs of u64.
-    let pair = |i: usize| Some(u64_at(body, 8 + i * 16)?..=u64_at(body, 16 + i * 16)?);
-    (0..count).map_while(pair).collect()
+    type Ranges = vfio_iommu_type1_info_cap_iova_range;
+    let count = u32_at(body, at!(Ranges, nr_iovas)).unwrap_or(0) as usize;
+    let range = |i: usize| {
+        let at = at!(Ranges, iova_ranges) + i * size_of::<vfio_iova_range>();
+        let start = u64_at(body, at + offset_of!(vfio_iova_range, start))?;
+        Some(start..=u64_at(body, at + offset_of!(vfio_iova_range, end))?)
+    };
+    (0..count).map_while(range).collect()
 }
 
 /// Body of the DMA-available capability: mappings left.
 #[must_use]
 pub fn dma_avail(body: &[u8]) -> Option<u32> {
-    u32_at(body, 0)
+    u32_at(body, at!(vfio_iommu_type1_info_dma_avail, avail))
 }
 
 /// Body of the migration capability: page size bitmap and largest dirty bitmap, in bytes.
 #[must_use]
 pub fn migration(body: &[u8]) -> Option<(u64, u64)> {
-    Some((u64_at(body, 8)?, u64_at(body, 16)?))
+    type Migration = vfio_iommu_type1_info_cap_migration;
+    Some((
+        u64_at(body, at!(Migration, pgsize_bitmap))?,
+        u64_at(body, at!(Migration, max_dirty_bitmap_size))?,
+    ))
 }
 
 /// Body of the capability that says what a region is: type and subtype.
 #[must_use]
 pub fn region_type(body: &[u8]) -> Option<(u32, u32)> {
-    Some((u32_at(body, 0)?, u32_at(body, 4)?))
+    type Kind = vfio_region_info_cap_type;
+    Some((
+        u32_at(body, at!(Kind, type_))?,
+        u32_at(body, at!(Kind, subtype))?,
+    ))
 }
 
 /// Body of the capability that tells of another way to map a region: attribute, flags, offset, size.
 #[must_use]
 pub fn mmap_alt(body: &[u8]) -> Option<(u32, u32, u64, u64)> {
+    type Alt = vfio_region_info_cap_mmap_alt;
     Some((
-        u32_at(body, 0)?,
-        u32_at(body, 4)?,
-        u64_at(body, 8)?,
-        u64_at(body, 16)?,
+        u32_at(body, at!(Alt, attr))?,
+        u32_at(body, at!(Alt, flags))?,
+        u64_at(body, at!(Alt, offset))?,
+        u64_at(body, at!(Alt, size))?,
     ))
 }
 

@@ -101,7 +101,7 @@ impl Group {
             argsz: argsz::<vfio_group_merge>(),
             flags,
             group_fd,
-            reserved: 0,
+            ..Default::default()
         };
         sys::with_struct(self, nr, &mut merge).map(drop)
     }

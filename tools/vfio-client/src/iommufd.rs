@@ -7,90 +7,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
+use crate::bindings::*;
 use crate::device::Device;
-use crate::sys::{self, Plain};
+use crate::sys;
 use crate::sysfs::PciDevice;
-use crate::uapi::{DEVICE_ATTACH_IOMMUFD_PT, DEVICE_BIND_IOMMUFD, iommufd as nr};
+use crate::uapi::{argsz, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd};
 
 /// Path of the node.
 pub const NODE: &str = "/dev/iommu";
 
-const MAP_FIXED_IOVA: u32 = 1 << 0;
-const MAP_WRITEABLE: u32 = 1 << 1;
-const MAP_READABLE: u32 = 1 << 2;
-
-/// `struct iommu_ioas_alloc`
-#[repr(C)]
-struct IoasAlloc {
-    size: u32,
-    flags: u32,
-    out_ioas_id: u32,
-}
-
-/// `struct iommu_ioas_map`
-#[repr(C)]
-struct IoasMap {
-    size: u32,
-    flags: u32,
-    ioas_id: u32,
-    reserved: u32,
-    user_va: u64,
-    length: u64,
-    iova: u64,
-}
-
-/// `struct iommu_ioas_map_file`
-#[repr(C)]
-struct IoasMapFile {
-    size: u32,
-    flags: u32,
-    ioas_id: u32,
-    fd: i32,
-    start: u64,
-    length: u64,
-    iova: u64,
-}
-
-/// `struct iommu_ioas_unmap`
-#[repr(C)]
-struct IoasUnmap {
-    size: u32,
-    ioas_id: u32,
-    iova: u64,
-    length: u64,
-}
-
-/// `struct vfio_device_bind_iommufd`
-#[repr(C)]
-struct Bind {
-    argsz: u32,
-    flags: u32,
-    iommufd: i32,
-    out_devid: u32,
-    token_uuid_ptr: u64,
-}
-
-/// `struct vfio_device_attach_iommufd_pt`
-#[repr(C)]
-struct Attach {
-    argsz: u32,
-    flags: u32,
-    pt_id: u32,
-    pasid: u32,
-}
-
-// SAFETY: structs of integers only.
-unsafe impl Plain for IoasAlloc {}
-// SAFETY: as above.
-unsafe impl Plain for IoasMap {}
-// SAFETY: as above.
-unsafe impl Plain for IoasMapFile {}
-// SAFETY: as above.
-unsafe impl Plain for IoasUnmap {}
-// SAFETY: as above.
-unsafe impl Plain for Bind {}
-// SAFETY: as above.
-unsafe impl Plain for Attach {}
+const MAP_FLAGS: u32 =
+    IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE;
 
 /// An open `/dev/iommu` with one address space.
 #[derive(Debug)]
@@ -106,12 +33,12 @@ impl Ioas {
     /// errno of open(2) or of IOMMU_IOAS_ALLOC.
     pub fn new() -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(NODE)?;
-        let mut alloc = IoasAlloc {
-            size: size_of::<IoasAlloc>() as u32,
+        let mut alloc = iommu_ioas_alloc {
+            size: argsz::<iommu_ioas_alloc>(),
             flags: 0,
             out_ioas_id: 0,
         };
-        sys::with_struct(&file, nr::IOAS_ALLOC, &mut alloc)?;
+        sys::with_struct(&file, IOMMU_IOAS_ALLOC, &mut alloc)?;
         Ok(Self {
             file,
             id: alloc.out_ioas_id,
@@ -123,16 +50,16 @@ impl Ioas {
     /// # Errors
     /// The kernel's errno.
     pub fn map(&self, vaddr: u64, iova: u64, size: u64) -> io::Result<()> {
-        let mut map = IoasMap {
-            size: size_of::<IoasMap>() as u32,
-            flags: MAP_FIXED_IOVA | MAP_WRITEABLE | MAP_READABLE,
+        let mut map = iommu_ioas_map {
+            size: argsz::<iommu_ioas_map>(),
+            flags: MAP_FLAGS,
             ioas_id: self.id,
-            reserved: 0,
+            __reserved: 0,
             user_va: vaddr,
             length: size,
             iova,
         };
-        sys::with_struct(&self.file, nr::IOAS_MAP, &mut map).map(drop)
+        sys::with_struct(&self.file, IOMMU_IOAS_MAP, &mut map).map(drop)
     }
 
     /// IOMMU_IOAS_MAP_FILE: as [`Ioas::map`], `size` bytes at `start` of a file.
@@ -146,16 +73,16 @@ impl Ioas {
         iova: u64,
         size: u64,
     ) -> io::Result<()> {
-        let mut map = IoasMapFile {
-            size: size_of::<IoasMapFile>() as u32,
-            flags: MAP_FIXED_IOVA | MAP_WRITEABLE | MAP_READABLE,
+        let mut map = iommu_ioas_map_file {
+            size: argsz::<iommu_ioas_map_file>(),
+            flags: MAP_FLAGS,
             ioas_id: self.id,
             fd: file.as_raw_fd(),
             start,
             length: size,
             iova,
         };
-        sys::with_struct(&self.file, nr::IOAS_MAP_FILE, &mut map).map(drop)
+        sys::with_struct(&self.file, IOMMU_IOAS_MAP_FILE, &mut map).map(drop)
     }
 
     /// IOMMU_IOAS_UNMAP; returns how many bytes were unmapped.
@@ -163,13 +90,13 @@ impl Ioas {
     /// # Errors
     /// The kernel's errno.
     pub fn unmap(&self, iova: u64, size: u64) -> io::Result<u64> {
-        let mut unmap = IoasUnmap {
-            size: size_of::<IoasUnmap>() as u32,
+        let mut unmap = iommu_ioas_unmap {
+            size: argsz::<iommu_ioas_unmap>(),
             ioas_id: self.id,
             iova,
             length: size,
         };
-        sys::with_struct(&self.file, nr::IOAS_UNMAP, &mut unmap)?;
+        sys::with_struct(&self.file, IOMMU_IOAS_UNMAP, &mut unmap)?;
         Ok(unmap.length)
     }
 
@@ -187,21 +114,21 @@ impl Ioas {
         let node = format!("/dev/vfio/devices/{}", name.to_string_lossy());
         let file = OpenOptions::new().read(true).write(true).open(node)?;
         let device = Device::new(file.into());
-        let mut bind = Bind {
-            argsz: size_of::<Bind>() as u32,
+        let mut bind = vfio_device_bind_iommufd {
+            argsz: argsz::<vfio_device_bind_iommufd>(),
             flags: 0,
             iommufd: self.file.as_raw_fd(),
             out_devid: 0,
             token_uuid_ptr: 0,
         };
-        sys::with_struct(&device, DEVICE_BIND_IOMMUFD, &mut bind)?;
-        let mut attach = Attach {
-            argsz: size_of::<Attach>() as u32,
+        sys::with_struct(&device, VFIO_DEVICE_BIND_IOMMUFD, &mut bind)?;
+        let mut attach = vfio_device_attach_iommufd_pt {
+            argsz: argsz::<vfio_device_attach_iommufd_pt>(),
             flags: 0,
             pt_id: self.id,
             pasid: 0,
         };
-        sys::with_struct(&device, DEVICE_ATTACH_IOMMUFD_PT, &mut attach)?;
+        sys::with_struct(&device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &mut attach)?;
         Ok(device)
     }
 }

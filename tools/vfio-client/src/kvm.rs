@@ -5,52 +5,16 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
+use crate::bindings::*;
 use crate::sys;
-
-/// `_IO` and friends of `<linux/kvm.h>`.
-mod nr {
-    pub(super) const CREATE_VM: u32 = 0xae01;
-    pub(super) const CREATE_IRQCHIP: u32 = 0xae60;
-    pub(super) const IRQFD: u32 = 0x4020_ae76;
-    pub(super) const CREATE_DEVICE: u32 = 0xc00c_aee0;
-    pub(super) const SET_DEVICE_ATTR: u32 = 0x4018_aee1;
-}
-
-const DEV_TYPE_VFIO: u32 = 4;
-const DEV_VFIO_FILE: u32 = 1;
-const IRQFD_DEASSIGN: u32 = 1;
 
 /// What the VFIO device is to do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileAction {
     /// KVM_DEV_VFIO_FILE_ADD.
-    Add = 1,
+    Add = KVM_DEV_VFIO_FILE_ADD as isize,
     /// KVM_DEV_VFIO_FILE_DEL.
-    Del = 2,
-}
-
-#[repr(C)]
-struct CreateDevice {
-    kind: u32,
-    fd: u32,
-    flags: u32,
-}
-
-#[repr(C)]
-struct DeviceAttr {
-    flags: u32,
-    group: u32,
-    attr: u64,
-    addr: u64,
-}
-
-#[repr(C)]
-struct Irqfd {
-    fd: u32,
-    gsi: u32,
-    flags: u32,
-    resamplefd: u32,
-    pad: [u8; 16],
+    Del = KVM_DEV_VFIO_FILE_DEL as isize,
 }
 
 fn owned(fd: i32) -> File {
@@ -69,7 +33,7 @@ impl Vm {
     /// ENOENT if there is no KVM.
     pub fn new() -> io::Result<Self> {
         let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm")?;
-        sys::raw(kvm.as_raw_fd(), nr::CREATE_VM, 0).map(|fd| Self(owned(fd)))
+        sys::raw(kvm.as_raw_fd(), KVM_CREATE_VM, 0).map(|fd| Self(owned(fd)))
     }
 
     /// KVM_CREATE_IRQCHIP.
@@ -77,13 +41,13 @@ impl Vm {
     /// # Errors
     /// The kernel's errno.
     pub fn create_irqchip(&self) -> io::Result<()> {
-        sys::raw(self.0.as_raw_fd(), nr::CREATE_IRQCHIP, 0).map(drop)
+        sys::raw(self.0.as_raw_fd(), KVM_CREATE_IRQCHIP, 0).map(drop)
     }
 
-    fn irqfd(&self, mut irqfd: Irqfd) -> io::Result<()> {
+    fn irqfd(&self, mut irqfd: kvm_irqfd) -> io::Result<()> {
         sys::raw(
             self.0.as_raw_fd(),
-            nr::IRQFD,
+            KVM_IRQFD,
             std::ptr::from_mut(&mut irqfd) as usize,
         )
         .map(drop)
@@ -94,12 +58,10 @@ impl Vm {
     /// # Errors
     /// The kernel's errno.
     pub fn add_irqfd(&self, fd: RawFd, gsi: u32) -> io::Result<()> {
-        self.irqfd(Irqfd {
+        self.irqfd(kvm_irqfd {
             fd: fd as u32,
             gsi,
-            flags: 0,
-            resamplefd: 0,
-            pad: [0; 16],
+            ..Default::default()
         })
     }
 
@@ -108,12 +70,11 @@ impl Vm {
     /// # Errors
     /// The kernel's errno.
     pub fn remove_irqfd(&self, fd: RawFd, gsi: u32) -> io::Result<()> {
-        self.irqfd(Irqfd {
+        self.irqfd(kvm_irqfd {
             fd: fd as u32,
             gsi,
-            flags: IRQFD_DEASSIGN,
-            resamplefd: 0,
-            pad: [0; 16],
+            flags: KVM_IRQFD_FLAG_DEASSIGN,
+            ..Default::default()
         })
     }
 
@@ -122,14 +83,14 @@ impl Vm {
     /// # Errors
     /// EBUSY if the machine has one.
     pub fn vfio(&self) -> io::Result<KvmVfio> {
-        let mut device = CreateDevice {
-            kind: DEV_TYPE_VFIO,
+        let mut device = kvm_create_device {
+            type_: KVM_DEV_TYPE_VFIO,
             fd: 0,
             flags: 0,
         };
         sys::raw(
             self.0.as_raw_fd(),
-            nr::CREATE_DEVICE,
+            KVM_CREATE_DEVICE,
             std::ptr::from_mut(&mut device) as usize,
         )?;
         Ok(KvmVfio(owned(device.fd as i32)))
@@ -146,15 +107,15 @@ impl KvmVfio {
     /// # Errors
     /// EINVAL for a file that is not VFIO's, EEXIST, ENOENT, EBADF.
     pub fn file(&self, action: FileAction, fd: RawFd) -> io::Result<()> {
-        let mut attr = DeviceAttr {
+        let mut attr = kvm_device_attr {
             flags: 0,
-            group: DEV_VFIO_FILE,
+            group: KVM_DEV_VFIO_FILE,
             attr: action as u64,
             addr: std::ptr::from_ref(&fd) as u64,
         };
         sys::raw(
             self.0.as_raw_fd(),
-            nr::SET_DEVICE_ATTR,
+            KVM_SET_DEVICE_ATTR,
             std::ptr::from_mut(&mut attr) as usize,
         )
         .map(drop)

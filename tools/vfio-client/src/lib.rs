@@ -10,6 +10,18 @@
 //!
 //! The types close what they own when dropped, but impose no order: the kernel must survive every order.
 
+#[allow(
+    clippy::missing_safety_doc,
+    clippy::must_use_candidate,
+    clippy::undocumented_unsafe_blocks,
+    missing_debug_implementations,
+    missing_docs,
+    non_camel_case_types,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    reason = "made by bindgen"
+)]
+pub mod bindings;
 pub mod caps;
 pub mod config;
 pub mod container;

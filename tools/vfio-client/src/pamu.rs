@@ -7,52 +7,25 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::bindings::{
+    vfio_group_msi_fd, vfio_pamu_attr, vfio_pamu_attr__bindgen_ty_1, vfio_pamu_msi_bank_map,
+    vfio_pamu_msi_bank_unmap,
+};
 use crate::container::Container;
 use crate::group::Group;
 use crate::sys;
-use crate::uapi::{VFIO_BASE, VFIO_DMA_MAP_FLAG_WRITE, VFIO_TYPE};
+use crate::uapi::{VFIO_DMA_MAP_FLAG_WRITE, argsz};
 
-/// Extension, and number for SET_IOMMU.
-pub const VFIO_PAMU_IOMMU: u32 = 0x100;
-/// The aperture.
-pub const VFIO_ATTR_GEOMETRY: u32 = 0;
-/// How many windows.
-pub const VFIO_ATTR_WINDOWS: u32 = 1;
-/// The cache that DMA goes to.
-pub const VFIO_ATTR_PAMU_STASH: u32 = 2;
-/// How windows for MSIs come about.
-pub const VFIO_ATTR_MSI: u32 = 3;
-/// What there can be.
-pub const VFIO_ATTR_LIMITS: u32 = 4;
-/// A window maps contiguous memory only.
-pub const VFIO_PAMU_CAP_CONTIG_REQUIRED: u32 = 1 << 0;
-/// DMA is coherent.
-pub const VFIO_PAMU_CAP_SNOOP: u32 = 1 << 1;
-/// DMA can go to a cache.
-pub const VFIO_PAMU_CAP_STASH: u32 = 1 << 2;
-/// MAP_DMA: windows show banks.
-pub const VFIO_DMA_MAP_FLAG_MSI: u32 = 1 << 16;
-
-/// `_IO(VFIO_TYPE, VFIO_BASE + n)`.
-const fn io(n: u32) -> u32 {
-    ((VFIO_TYPE as u32) << 8) | (VFIO_BASE + n)
-}
-
-/// Group: a descriptor that maps a bank.
-pub const GROUP_GET_MSI_FD: u32 = io(64);
-/// Container: read an attribute.
-pub const PAMU_GET_ATTR: u32 = io(67);
-/// Container: write an attribute.
-pub const PAMU_SET_ATTR: u32 = io(68);
-/// Container: how many banks.
-pub const PAMU_GET_MSI_BANK_COUNT: u32 = io(69);
-/// Container: a window shows a bank.
-pub const PAMU_MSI_BANK_MAP: u32 = io(70);
-/// Container: it no longer does.
-pub const PAMU_MSI_BANK_UNMAP: u32 = io(71);
-
-/// Bytes of `struct vfio_pamu_attr`.
-const ATTR_SIZE: u32 = 48;
+pub use crate::bindings::{
+    VFIO_ATTR_GEOMETRY, VFIO_ATTR_LIMITS, VFIO_ATTR_MSI, VFIO_ATTR_PAMU_STASH, VFIO_ATTR_WINDOWS,
+    VFIO_DMA_MAP_FLAG_MSI, VFIO_GROUP_GET_MSI_FD as GROUP_GET_MSI_FD,
+    VFIO_IOMMU_PAMU_GET_ATTR as PAMU_GET_ATTR,
+    VFIO_IOMMU_PAMU_GET_MSI_BANK_COUNT as PAMU_GET_MSI_BANK_COUNT,
+    VFIO_IOMMU_PAMU_MSI_BANK_MAP as PAMU_MSI_BANK_MAP,
+    VFIO_IOMMU_PAMU_MSI_BANK_UNMAP as PAMU_MSI_BANK_UNMAP,
+    VFIO_IOMMU_PAMU_SET_ATTR as PAMU_SET_ATTR, VFIO_PAMU_CAP_CONTIG_REQUIRED, VFIO_PAMU_CAP_SNOOP,
+    VFIO_PAMU_CAP_STASH, VFIO_PAMU_IOMMU,
+};
 
 /// Two fields of 32 bits.
 #[must_use]
@@ -66,15 +39,25 @@ pub fn word(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
+fn attr_of(attribute: u32, data: [u64; 4]) -> vfio_pamu_attr {
+    vfio_pamu_attr {
+        argsz: argsz::<vfio_pamu_attr>(),
+        attribute,
+        __bindgen_anon_1: vfio_pamu_attr__bindgen_ty_1 { data },
+        ..Default::default()
+    }
+}
+
 impl Container {
     /// VFIO_IOMMU_PAMU_GET_ATTR: the words of the union.
     ///
     /// # Errors
     /// The kernel's errno.
     pub fn pamu_get(&self, attribute: u32) -> io::Result<[u64; 4]> {
-        let mut attr = [word(ATTR_SIZE, 0), word(attribute, 0), 0, 0, 0, 0];
-        sys::with_buffer(self, PAMU_GET_ATTR, &mut attr)?;
-        Ok([attr[2], attr[3], attr[4], attr[5]])
+        let mut attr = attr_of(attribute, [0; 4]);
+        sys::with_struct(self, PAMU_GET_ATTR, &mut attr)?;
+        // SAFETY: a union of integers, as large as this one.
+        Ok(unsafe { attr.__bindgen_anon_1.data })
     }
 
     /// VFIO_IOMMU_PAMU_SET_ATTR with the first words of the union.
@@ -82,15 +65,8 @@ impl Container {
     /// # Errors
     /// The kernel's errno.
     pub fn pamu_set(&self, attribute: u32, data: [u64; 2]) -> io::Result<()> {
-        let mut attr = [
-            word(ATTR_SIZE, 0),
-            word(attribute, 0),
-            data[0],
-            data[1],
-            0,
-            0,
-        ];
-        sys::with_buffer(self, PAMU_SET_ATTR, &mut attr).map(drop)
+        let mut attr = attr_of(attribute, [data[0], data[1], 0, 0]);
+        sys::with_struct(self, PAMU_SET_ATTR, &mut attr).map(drop)
     }
 
     /// Sets the aperture; `last` is its last address.
@@ -139,8 +115,13 @@ impl Container {
     /// # Errors
     /// The kernel's errno.
     pub fn map_bank(&self, index: u32, iova: u64) -> io::Result<()> {
-        let mut map = [word(24, 0), word(index, 0), iova];
-        sys::with_buffer(self, PAMU_MSI_BANK_MAP, &mut map).map(drop)
+        let mut map = vfio_pamu_msi_bank_map {
+            argsz: argsz::<vfio_pamu_msi_bank_map>(),
+            msi_bank_index: index,
+            iova,
+            ..Default::default()
+        };
+        sys::with_struct(self, PAMU_MSI_BANK_MAP, &mut map).map(drop)
     }
 
     /// Undoes [`Container::map_bank`].
@@ -148,8 +129,12 @@ impl Container {
     /// # Errors
     /// The kernel's errno.
     pub fn unmap_bank(&self, iova: u64) -> io::Result<()> {
-        let mut unmap = [word(16, 0), iova];
-        sys::with_buffer(self, PAMU_MSI_BANK_UNMAP, &mut unmap).map(drop)
+        let mut unmap = vfio_pamu_msi_bank_unmap {
+            argsz: argsz::<vfio_pamu_msi_bank_unmap>(),
+            iova,
+            ..Default::default()
+        };
+        sys::with_struct(self, PAMU_MSI_BANK_UNMAP, &mut unmap).map(drop)
     }
 }
 
@@ -159,12 +144,15 @@ impl Group {
     /// # Errors
     /// The kernel's errno.
     pub fn msi_fd(&self, bank: u32) -> io::Result<MsiFd> {
-        let mut arg = [word(16, 0), word(bank, 0)];
-        let fd = sys::with_buffer(self, GROUP_GET_MSI_FD, &mut arg)?;
+        let mut arg = vfio_group_msi_fd {
+            argsz: argsz::<vfio_group_msi_fd>(),
+            bank,
+            ..Default::default()
+        };
+        let fd = sys::with_struct(self, GROUP_GET_MSI_FD, &mut arg)?;
         // SAFETY: the kernel just made this descriptor for us.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let (_, size) = halves(arg[1]);
-        Ok(MsiFd { fd, size })
+        Ok(MsiFd { fd, size: arg.size })
     }
 }
 

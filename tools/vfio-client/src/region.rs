@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::bindings::{VFIO_REGION_INFO_CAP_MMAP_ALT, VFIO_REGION_MMAP_ALT_WC};
 use crate::caps;
 use crate::device::Device;
 use crate::dma::DmaBuf;
@@ -33,9 +34,6 @@ pub struct Region {
     /// The region once more, to be mapped write-combining.
     pub write_combining: Option<Box<Region>>,
 }
-
-/// Capability with another way to map a region, `VFIO_REGION_INFO_CAP_MMAP_ALT` of <linux/vfio_rs.h>.
-const CAP_MMAP_ALT: u32 = 0xff02;
 
 impl Region {
     /// Whether it may be mapped.
@@ -83,9 +81,9 @@ impl Device {
                 .and_then(|cap| caps::region_type(cap.body)),
             write_combining: None,
         };
-        // Attribute 1: write-combining.
-        if let Some((1, flags, offset, size)) =
-            caps::find(&caps, CAP_MMAP_ALT).and_then(|cap| caps::mmap_alt(cap.body))
+        if let Some((VFIO_REGION_MMAP_ALT_WC, flags, offset, size)) =
+            caps::find(&caps, VFIO_REGION_INFO_CAP_MMAP_ALT)
+                .and_then(|cap| caps::mmap_alt(cap.body))
         {
             region.write_combining = Some(Box::new(Region {
                 flags,

@@ -11,15 +11,33 @@ use std::os::fd::{AsRawFd, RawFd};
 pub unsafe trait Plain {}
 
 macro_rules! plain {
-    ($($ty:ident),* $(,)?) => { $(
+    ($from:ident: $($ty:ident),* $(,)?) => { $(
         // SAFETY: a C struct of integers only.
-        unsafe impl Plain for $crate::uapi::$ty {}
+        unsafe impl Plain for $crate::$from::$ty {}
     )* };
 }
 
 plain!(
-    vfio_group_status,
+    bindings: iommu_ioas_alloc,
+    iommu_ioas_map,
+    iommu_ioas_map_file,
+    iommu_ioas_unmap,
+    kvm_create_device,
+    kvm_device_attr,
+    kvm_irqfd,
     vfio_group_merge,
+    vfio_group_msi_fd,
+    vfio_group_viability,
+    vfio_pamu_attr,
+    vfio_pamu_msi_bank_map,
+    vfio_pamu_msi_bank_unmap,
+    vfio_viability_dev,
+);
+
+plain!(
+    uapi: vfio_group_status,
+    vfio_device_attach_iommufd_pt,
+    vfio_device_bind_iommufd,
     vfio_device_info,
     vfio_region_info,
     vfio_irq_info,

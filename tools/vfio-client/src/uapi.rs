@@ -1,80 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The stock VFIO interface: structs and flags from `vfio-bindings`, plus what that crate leaves out: ioctl numbers
-//! (`_IO(';', 100 + n)`, without a size) and two extension numbers.
+//! The user interface: structs and flags from `vfio-bindings`, and from [`crate::bindings`] what that
+//! crate leaves out: what `<linux/vfio_rs.h>` has, and the numbers of ioctls, here by shorter names.
 
 pub use vfio_bindings::bindings::vfio::*;
 
-/// `_IO(VFIO_TYPE, VFIO_BASE + n)`.
-const fn io(n: u32) -> u32 {
-    ((VFIO_TYPE as u32) << 8) | (VFIO_BASE + n)
-}
-
 // Container.
-pub const GET_API_VERSION: u32 = io(0);
-pub const CHECK_EXTENSION: u32 = io(1);
-pub const SET_IOMMU: u32 = io(2);
-pub const IOMMU_GET_INFO: u32 = io(12);
-pub const IOMMU_MAP_DMA: u32 = io(13);
-pub const IOMMU_UNMAP_DMA: u32 = io(14);
-pub const IOMMU_DIRTY_PAGES: u32 = io(17);
+pub use crate::bindings::{
+    VFIO_CHECK_EXTENSION as CHECK_EXTENSION, VFIO_GET_API_VERSION as GET_API_VERSION,
+    VFIO_IOMMU_DIRTY_PAGES as IOMMU_DIRTY_PAGES, VFIO_IOMMU_GET_INFO as IOMMU_GET_INFO,
+    VFIO_IOMMU_MAP_DMA as IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA as IOMMU_UNMAP_DMA,
+    VFIO_SET_IOMMU as SET_IOMMU,
+};
 
 // Group.
-pub const GROUP_GET_STATUS: u32 = io(3);
-pub const GROUP_SET_CONTAINER: u32 = io(4);
-pub const GROUP_UNSET_CONTAINER: u32 = io(5);
-pub const GROUP_GET_DEVICE_FD: u32 = io(6);
-
-// Group, beyond <linux/vfio.h>: what <linux/vfio_rs.h> has.
-pub const GROUP_MERGE: u32 = io(65);
-pub const GROUP_SPLIT: u32 = io(66);
-/// Flag of [`GROUP_MERGE`]: no domain of its own for the group that joins.
-pub const VFIO_GROUP_MERGE_SAME_DOMAIN: u32 = 1 << 0;
-/// Flag of [`GROUP_GET_STATUS`]: the group has joined another.
-pub const VFIO_GROUP_FLAGS_MERGED: u32 = 1 << 30;
-
-/// Argument of [`GROUP_MERGE`] and [`GROUP_SPLIT`].
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct vfio_group_merge {
-    pub argsz: u32,
-    pub flags: u32,
-    pub group_fd: i32,
-    pub reserved: u32,
-}
+pub use crate::bindings::{
+    VFIO_GROUP_FLAGS_MERGED, VFIO_GROUP_GET_DEVICE_FD as GROUP_GET_DEVICE_FD,
+    VFIO_GROUP_GET_STATUS as GROUP_GET_STATUS, VFIO_GROUP_MERGE as GROUP_MERGE,
+    VFIO_GROUP_MERGE_SAME_DOMAIN, VFIO_GROUP_SET_CONTAINER as GROUP_SET_CONTAINER,
+    VFIO_GROUP_SPLIT as GROUP_SPLIT, VFIO_GROUP_UNSET_CONTAINER as GROUP_UNSET_CONTAINER,
+    vfio_group_merge,
+};
 
 // Device. Some numbers repeat those of the container: the kind of descriptor decides.
-pub const DEVICE_GET_INFO: u32 = io(7);
-pub const DEVICE_GET_REGION_INFO: u32 = io(8);
-pub const DEVICE_GET_IRQ_INFO: u32 = io(9);
-pub const DEVICE_SET_IRQS: u32 = io(10);
-pub const DEVICE_RESET: u32 = io(11);
-pub const DEVICE_GET_PCI_HOT_RESET_INFO: u32 = io(12);
-pub const DEVICE_PCI_HOT_RESET: u32 = io(13);
-pub const DEVICE_IOEVENTFD: u32 = io(16);
-pub const DEVICE_FEATURE: u32 = io(17);
-pub const DEVICE_BIND_IOMMUFD: u32 = io(18);
-pub const DEVICE_ATTACH_IOMMUFD_PT: u32 = io(19);
+pub use crate::bindings::{
+    VFIO_DEVICE_ATTACH_IOMMUFD_PT as DEVICE_ATTACH_IOMMUFD_PT,
+    VFIO_DEVICE_BIND_IOMMUFD as DEVICE_BIND_IOMMUFD, VFIO_DEVICE_FEATURE as DEVICE_FEATURE,
+    VFIO_DEVICE_GET_INFO as DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO as DEVICE_GET_IRQ_INFO,
+    VFIO_DEVICE_GET_PCI_HOT_RESET_INFO as DEVICE_GET_PCI_HOT_RESET_INFO,
+    VFIO_DEVICE_GET_REGION_INFO as DEVICE_GET_REGION_INFO,
+    VFIO_DEVICE_IOEVENTFD as DEVICE_IOEVENTFD, VFIO_DEVICE_PCI_HOT_RESET as DEVICE_PCI_HOT_RESET,
+    VFIO_DEVICE_RESET as DEVICE_RESET, VFIO_DEVICE_SET_IRQS as DEVICE_SET_IRQS,
+};
 
-/// Numbers of `/dev/iommu`, of the same type: `_IO(IOMMUFD_TYPE, n)`.
-pub mod iommufd {
-    const fn io(n: u32) -> u32 {
-        ((super::VFIO_TYPE as u32) << 8) | n
-    }
-    pub const IOAS_ALLOC: u32 = io(0x81);
-    pub const IOAS_MAP: u32 = io(0x85);
-    pub const IOAS_UNMAP: u32 = io(0x86);
-    pub const IOAS_MAP_FILE: u32 = io(0x8f);
-}
+/// Extensions: the IOMMU keeps DMA coherent with the CPU's caches; UNMAP_DMA has the ALL flag;
+/// mappings may change their virtual address.
+pub use vfio_bindings::bindings::vfio::{
+    VFIO_DMA_CC_IOMMU as EXT_DMA_CC, VFIO_UNMAP_ALL as EXT_UNMAP_ALL,
+    VFIO_UPDATE_VADDR as EXT_UPDATE_VADDR,
+};
 
 /// A number that no kind of VFIO descriptor serves.
-pub const UNKNOWN_IOCTL: u32 = io(99);
-
-/// Extension: the IOMMU keeps DMA coherent with the CPU's caches.
-pub const EXT_DMA_CC: u32 = 4;
-/// Extension: UNMAP_DMA with the ALL flag.
-pub const EXT_UNMAP_ALL: u32 = 9;
-/// Extension: mappings may change their virtual address.
-pub const EXT_UPDATE_VADDR: u32 = 10;
+pub const UNKNOWN_IOCTL: u32 = GET_API_VERSION + 99;
 
 /// Size of the leading part of a struct up to the end of `field`: the least `argsz` a call accepts.
 #[macro_export]

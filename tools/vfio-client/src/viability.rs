@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Why a group can be used, or not: VFIO_GROUP_GET_VIABILITY and VFIO_DEVICE_FEATURE_VIABILITY of `<linux/vfio_rs.h>`.
 
+use std::ffi::c_char;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use crate::bindings::{vfio_group_viability, vfio_viability_dev};
 use crate::device::Device;
 use crate::group::Group;
 use crate::sys;
 use crate::uapi::*;
 
-/// `_IO(VFIO_TYPE, VFIO_BASE + 67)`.
-pub const GROUP_GET_VIABILITY: u32 = ((VFIO_TYPE as u32) << 8) | (VFIO_BASE + 67);
-/// Number of the feature.
-pub const FEATURE_VIABILITY: u32 = 0x8001;
+pub use crate::bindings::{
+    VFIO_DEVICE_FEATURE_VIABILITY as FEATURE_VIABILITY,
+    VFIO_GROUP_GET_VIABILITY as GROUP_GET_VIABILITY, VFIO_NOT_VIABLE_DRIVER as NOT_VIABLE_DRIVER,
+    VFIO_NOT_VIABLE_NO_IOMMU as NOT_VIABLE_NO_IOMMU,
+    VFIO_NOT_VIABLE_NO_ISOLATED_MSI as NOT_VIABLE_NO_ISOLATED_MSI, VFIO_VIABLE as VIABLE,
+};
 
-/// `enum vfio_viability_reason`.
-pub const VIABLE: u32 = 0;
-pub const NOT_VIABLE_DRIVER: u32 = 1;
-pub const NOT_VIABLE_NO_ISOLATED_MSI: u32 = 4;
-pub const NOT_VIABLE_NO_IOMMU: u32 = 6;
-
-/// Bytes of `struct vfio_group_viability` without its devices, and of each of those.
-pub const HEADER: usize = 16;
-pub const ROW: usize = 72;
+/// Bytes of the answer without its devices.
+pub const HEADER: usize = size_of::<vfio_group_viability>();
+/// Bytes of each of those.
+pub const ROW: usize = size_of::<vfio_viability_dev>();
 /// Bytes of the header of VFIO_DEVICE_FEATURE.
-pub const FEATURE_HEADER: usize = 8;
+pub const FEATURE_HEADER: usize = size_of::<vfio_device_feature>();
 /// Devices that the calls here have room for.
 const ROOM: usize = 64;
 
 /// A device of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its name, and that of its driver, empty if none.
+    /// Its name.
     pub name: String,
+    /// That of its driver, empty if none.
     pub driver: String,
     /// `enum vfio_viability_reason`.
     pub reason: u32,
@@ -58,9 +58,10 @@ pub fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(word)
 }
 
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+fn text(chars: &[c_char]) -> String {
+    let bytes = chars.iter().map(|c| c.to_ne_bytes()[0]);
+    let bytes: Vec<u8> = bytes.take_while(|b| *b != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Viability {
@@ -71,14 +72,17 @@ impl Viability {
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
         let rows = bytes[HEADER..].chunks_exact(ROW);
+        let head: vfio_group_viability = sys::read_struct(bytes).unwrap_or_default();
+        let devices = rows
+            .take(head.count as usize)
+            .filter_map(sys::read_struct::<vfio_viability_dev>);
         Self {
-            reason: word(bytes, 12),
-            devices: rows
-                .take(word(bytes, 8) as usize)
+            reason: head.reason,
+            devices: devices
                 .map(|row| Member {
-                    name: text(&row[..32]),
-                    driver: text(&row[32..64]),
-                    reason: word(row, 64),
+                    name: text(&row.name),
+                    driver: text(&row.driver),
+                    reason: row.reason,
                 })
                 .collect(),
         }

@@ -295,7 +295,7 @@ fn wrong_arguments() -> Outcome {
                 argsz,
                 flags: 0,
                 group_fd: good,
-                reserved,
+                __reserved: reserved,
             };
             let result = sys::with_struct(&p.leader, nr, &mut merge);
             errno("a malformed struct", result, Errno::EINVAL)?;
