@@ -26,8 +26,8 @@ use vfio_kernel::{
 
 use super::Group;
 
-/// `/dev/vfio/N`, opened. Closing it takes the group out of its container, and lets those that joined
-/// it go.
+/// `/dev/vfio/N`, opened. Closing it takes the group out of its container, and lets those that
+/// joined it go.
 ///
 /// Each open device holds the file, so it is closed after them, and so does the leader that it
 /// joined.

@@ -71,7 +71,8 @@ pub(super) struct State {
     pub(super) opener: Option<i32>,
     /// Not that of a leader.
     pub(super) container: Option<Arc<Container>>,
-    /// How often devices of the group are open; those of a member, through it, are not counted here.
+    /// How often devices of the group are open; those of a member, through it, are not counted
+    /// here.
     pub(super) users: Count,
     /// The group that it joined.
     pub(super) leader: Option<Arc<Group>>,
@@ -251,8 +252,9 @@ impl Group {
         }
     }
 
-    /// Refuses a group that a driver of the kernel has a device of without the IOMMU core knowing, see
-    /// `watch.rs`. One that comes later finds the group in a container, as `Group::state` is held.
+    /// Refuses a group that a driver of the kernel has a device of without the IOMMU core knowing,
+    /// see `watch.rs`. One that comes later finds the group in a container, as `Group::state` is
+    /// held.
     pub(super) fn check_drivers(&self) -> Result {
         match self.drivers.kernel_has(self.id) {
             true => Err(EPERM),
@@ -291,8 +293,8 @@ impl Group {
     /// # Errors
     ///
     /// `EINVAL` if the group is in a container, `EBUSY` if it has joined another, `ENODEV` if its
-    /// last device was unbound, what `container` and the container itself say. Groups that joined it
-    /// come along, or all stay where they are.
+    /// last device was unbound, what `container` and the container itself say. Groups that joined
+    /// it come along, or all stay where they are.
     pub(crate) fn set_container(&self, container: impl Fn() -> Result<Arc<Container>>) -> Result {
         attach_patiently(|| self.try_set_container(&container))
     }
@@ -350,8 +352,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if there is none, `EINVAL` for options that the device does not take, `EBUSY` if the
-    /// group has joined another.
+    /// `ENODEV` if there is none, `EINVAL` for options that the device does not take, `EBUSY` if
+    /// the group has joined another.
     pub(crate) fn find_device(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Device>> {
         let state = self.state.lock();
         if state.role() == Role::Member {
@@ -379,8 +381,8 @@ impl Group {
             .all(|device| device.pci().enforces_cache_coherency())
     }
 
-    /// Runs `open` with the backend, which opens a device of the group or of `of`, which joined it, if the container
-    /// is ready for it.
+    /// Runs `open` with the backend, which opens a device of the group or of `of`, which joined it,
+    /// if the container is ready for it.
     ///
     /// # Errors
     ///

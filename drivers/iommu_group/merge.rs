@@ -343,7 +343,8 @@ impl Group {
         Some(Ok(()))
     }
 
-    /// If the group has joined another, runs `f` with what it has by that and what that knows of it.
+    /// If the group has joined another, runs `f` with what it has by that and what that knows of
+    /// it.
     pub(super) fn with_leader<T>(&self, f: impl FnOnce(Shared, &mut Member) -> T) -> Option<T> {
         loop {
             let leader = self.state().lock().leader.clone()?;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Generated declarations: kernel functions that the `kernel` crate's bindings lack, and the structs
-//! of `<linux/vfio.h>`. Nothing is written by hand but the headers of structs with a flexible array.
+//! Generated declarations: kernel functions that the `kernel` crate's bindings lack, and the
+//! structs of `<linux/vfio.h>`. Nothing is written by hand but the headers of structs with a
+//! flexible array.
 //!
 //! `vfio_kernel` is the only user of the functions; drivers use [`uapi`].
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Device nodes: `include/linux/miscdevice.h`, `include/linux/cdev.h`, `include/linux/device/class.h`.
+//! Device nodes: `include/linux/miscdevice.h`, `include/linux/cdev.h`,
+//! `include/linux/device/class.h`.
 
 use core::{
     marker::PhantomData,
@@ -54,8 +55,8 @@ impl<T: FileOps> FileOpsTable<T, Node> {
             open: Some(open_node::<T>),
             ..Self::base()
         };
-        // SAFETY: `open_node` leaves an `Arc<T>` in files of a `CharNode<T::Node>`, and for no other
-        // kind of node `CharNode::register` takes the table.
+        // SAFETY: `open_node` leaves an `Arc<T>` in files of a `CharNode<T::Node>`, and for no
+        // other kind of node `CharNode::register` takes the table.
         unsafe { Self::new(ops) }
     }
 }

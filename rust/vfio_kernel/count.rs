@@ -2,8 +2,9 @@
 
 //! How many users something has, for whoever holds the lock that it is under.
 //!
-//! It says so, with the way that led there, when more are taken away than came, as `refcount_t` does.
-//! That is not used as it is atomic, and as its zero is final, where what is counted here comes back.
+//! It says so, with the way that led there, when more are taken away than came, as `refcount_t`
+//! does. That is not used as it is atomic, and as its zero is final, where what is counted here
+//! comes back.
 
 use kernel::{
     do_once_lite,
@@ -27,8 +28,8 @@ impl Count {
         self.0 = self.0.saturating_add(1);
     }
 
-    /// One less. Returns whether that was the last one; not if there was nobody, which is a fault of
-    /// the caller's and changes nothing.
+    /// One less. Returns whether that was the last one; not if there was nobody, which is a fault
+    /// of the caller's and changes nothing.
     pub fn dec(&mut self) -> bool {
         let Some(left) = self.0.checked_sub(1) else {
             wrong();

@@ -124,7 +124,8 @@ unsafe extern "C" fn open<T: Show>(
 ///
 /// # Safety
 ///
-/// Called by `seq_read()` for a file that [`open`] opened, while debugfs keeps it from being removed.
+/// Called by `seq_read()` for a file that [`open`] opened, while debugfs keeps it from being
+/// removed.
 unsafe extern "C" fn show<T: Show>(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int {
     // SAFETY: The private data is the `T` that `open` passed, which outlives the file's dentry;
     // the buffer is this thread's alone during the call.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Parts of BARs as dma-bufs, `include/linux/dma-buf.h`: memory that drivers of other devices map for
-//! their DMA, and give up again when told.
+//! Parts of BARs as dma-bufs, `include/linux/dma-buf.h`: memory that drivers of other devices map
+//! for their DMA, and give up again when told.
 //!
-//! Locks: `BarExport::buf`, then the dma-buf's own, which importers take before they call here, then
-//! `BarExport::state`.
+//! Locks: `BarExport::buf`, then the dma-buf's own, which importers take before they call here,
+//! then `BarExport::state`.
 
 use core::ptr::NonNull;
 use kernel::{
@@ -51,8 +51,8 @@ impl PciDevice {
     }
 }
 
-/// Parts of a BAR as a dma-buf. Nobody can use it before [`restore`](Self::restore). The device's driver
-/// must [`revoke`](Self::revoke) it before it is unbound.
+/// Parts of a BAR as a dma-buf. Nobody can use it before [`restore`](Self::restore). The device's
+/// driver must [`revoke`](Self::revoke) it before it is unbound.
 #[pin_data]
 pub struct BarExport {
     /// The dma-buf, until it is released. Its file may be gone before, as a path can keep it.
@@ -112,8 +112,8 @@ impl Ranges {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the BAR is no memory, `EOVERFLOW` if it ends beyond all addresses, `ENOMEM`, also
-    /// for more than the kernel allocates at once.
+    /// `EINVAL` if the BAR is no memory, `EOVERFLOW` if it ends beyond all addresses, `ENOMEM`,
+    /// also for more than the kernel allocates at once.
     pub fn new(dev: &PciDevice, bar: u32, count: usize) -> Result<Self> {
         if bar >= BARS || !dev.bar_is_memory(bar) {
             return Err(EINVAL);
@@ -133,8 +133,8 @@ impl Ranges {
     ///
     /// # Errors
     ///
-    /// `EOVERFLOW` if they end beyond all addresses, `EINVAL` if beyond the BAR, `ENOMEM` if there is
-    /// no room.
+    /// `EOVERFLOW` if they end beyond all addresses, `EINVAL` if beyond the BAR, `ENOMEM` if there
+    /// is no room.
     pub fn push(&mut self, offset: u64, len: u64) -> Result {
         let paddr = self.start.checked_add(offset).ok_or(EOVERFLOW)?;
         if paddr.checked_add(len).ok_or(EOVERFLOW)? > self.end {
@@ -354,8 +354,8 @@ unsafe extern "C" fn map(
     let ranges = export.ranges.parts.as_ptr().cast_mut();
     let (count, size) = (export.ranges.parts.len(), export.size);
     let provider = export.provider.as_ptr();
-    // SAFETY: As above. The ranges are read only; the provider is there, as the memory is not revoked
-    // and cannot be while the lock is held.
+    // SAFETY: As above. The ranges are read only; the provider is there, as the memory is not
+    // revoked and cannot be while the lock is held.
     let table =
         unsafe { bindings::vfio_rs_dma_buf_map(attachment, provider, ranges, count, size, dir) };
     match from_err_ptr(table) {

@@ -2,9 +2,9 @@
 
 //! File operations of a type, `struct file_operations` of `include/linux/fs.h`.
 //!
-//! The private data of an open file is an [`Arc`] of the type; closing the file drops it. How it gets
-//! there depends on how files of the table are opened, so each way has a type of tables of its own,
-//! made where such files are: [`chardev`](crate::chardev), [`mmap`](crate::mmap) and
+//! The private data of an open file is an [`Arc`] of the type; closing the file drops it. How it
+//! gets there depends on how files of the table are opened, so each way has a type of tables of its
+//! own, made where such files are: [`chardev`](crate::chardev), [`mmap`](crate::mmap) and
 //! [`shared_page`](crate::shared_page).
 
 use core::{
@@ -64,8 +64,9 @@ pub trait FileOps: Send + Sync + Sized + 'static {
 }
 
 /// The operations of files that hold an `Arc<T>`, which are opened in the way `K`: see
-/// [`Node`](crate::chardev::Node), [`Misc`](crate::chardev::Misc), [`Anon`](crate::anon_file::Anon).
-/// Its address is its files' identity, so each table is a `static`.
+/// [`Node`](crate::chardev::Node), [`Misc`](crate::chardev::Misc),
+/// [`Anon`](crate::anon_file::Anon). Its address is its files' identity, so each table is a
+/// `static`.
 ///
 /// # Invariants
 ///
@@ -99,9 +100,9 @@ impl<T: FileOps, K> FileOpsTable<T, K> {
 
     /// # Safety
     ///
-    /// `ops` must be [`base`](Self::base) with more functions, which may be called for files with an
-    /// `Arc<T>` as their private data. If there is an `open`, it must put that there in files that are
-    /// opened in the way `K`; else whoever opens files in that way must.
+    /// `ops` must be [`base`](Self::base) with more functions, which may be called for files with
+    /// an `Arc<T>` as their private data. If there is an `open`, it must put that there in files
+    /// that are opened in the way `K`; else whoever opens files in that way must.
     pub(crate) const unsafe fn new(ops: bindings::file_operations) -> Self {
         // INVARIANT: By the contract of this function; the type of the table says who may open
         // files with it. `TypeId::of` of different types returns different values.

@@ -4,8 +4,8 @@
 //! whoever opens it needs.
 //!
 //! It is no lock: who shuts it may leave and open it later, and hold others of its kind. So it
-//! excludes nobody by itself. Where it must, who shuts it takes a lock for writing after that, once,
-//! and those whom it is to keep out look at the gate with that lock held for reading.
+//! excludes nobody by itself. Where it must, who shuts it takes a lock for writing after that,
+//! once, and those whom it is to keep out look at the gate with that lock held for reading.
 
 use kernel::{
     prelude::*,
@@ -71,8 +71,8 @@ impl Gate {
         self.turns.load(Acquire)
     }
 
-    /// Whether it is open and was open all the time since there were so many [`turns`](Self::turns).
-    /// Any context.
+    /// Whether it is open and was open all the time since there were so many
+    /// [`turns`](Self::turns). Any context.
     #[inline(always)]
     pub fn was_open_since(&self, turns: u32) -> bool {
         turns & 1 == 0 && self.turns() == turns

@@ -2,10 +2,10 @@
 
 //! Locks that are made of something else, as lockdep sees them, `include/linux/lockdep.h`.
 //!
-//! A thread may have a thing to itself, and others may wait until nobody has it, without any lock of
-//! the kernel's for that. Then lockdep knows nothing of it, and nobody finds that two such threads can
-//! wait for each other before they do. [`LockMap`] tells it. Without `CONFIG_LOCKDEP` all of this is
-//! nothing.
+//! A thread may have a thing to itself, and others may wait until nobody has it, without any lock
+//! of the kernel's for that. Then lockdep knows nothing of it, and nobody finds that two such
+//! threads can wait for each other before they do. [`LockMap`] tells it. Without `CONFIG_LOCKDEP`
+//! all of this is nothing.
 
 use kernel::{
     prelude::*,
@@ -53,8 +53,8 @@ impl LockMap {
         pin_init!(Self { map: () })
     }
 
-    /// The current thread has it, without having waited, until the guard is dropped. Others may have
-    /// it too, and the thread more than once.
+    /// The current thread has it, without having waited, until the guard is dropped. Others may
+    /// have it too, and the thread more than once.
     #[inline]
     pub fn hold(&self) -> Held<'_> {
         #[cfg(CONFIG_LOCKDEP)]
@@ -65,8 +65,8 @@ impl LockMap {
         Held(self, NotThreadSafe)
     }
 
-    /// The current thread is about to wait until nobody has it, if somebody has. It may hold no lock.
-    /// May sleep.
+    /// The current thread is about to wait until nobody has it, if somebody has. It may hold no
+    /// lock. May sleep.
     #[inline]
     pub fn may_wait(&self) {
         #[cfg(CONFIG_LOCKDEP)]

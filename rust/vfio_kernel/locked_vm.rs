@@ -3,8 +3,8 @@
 //! Accounting of locked memory, `__account_locked_vm()` of `mm/util.c`.
 //!
 //! [`Tenant`] is whose memory it is and where, [`LockedVm`] how much of it. A tenant is counted by
-//! each of its mappings, so that these need no more than one pointer for both. Giving back waits for
-//! nobody: see `owed.rs`.
+//! each of its mappings, so that these need no more than one pointer for both. Giving back waits
+//! for nobody: see `owed.rs`.
 
 use core::{
     mem::ManuallyDrop,
@@ -92,7 +92,8 @@ impl Tenant {
         core::ptr::eq(self.mm.as_raw(), unsafe { bindings::vfio_rs_current_mm() })
     }
 
-    /// Gives back what `npages` pages were charged, now or, if the process's `mmap_lock` is taken, soon.
+    /// Gives back what `npages` pages were charged, now or, if the process's `mmap_lock` is taken,
+    /// soon.
     #[inline]
     pub(crate) fn uncharge(self: &Arc<Self>, npages: usize) {
         if !self.try_uncharge(npages) && !owed::add(self, npages) {
@@ -121,8 +122,8 @@ impl Tenant {
         to_result(done.unwrap_or(0))
     }
 
-    /// Calls `f` with the process's `mm_struct`, which is alive; `None` if it is not, and has no count to
-    /// correct.
+    /// Calls `f` with the process's `mm_struct`, which is alive; `None` if it is not, and has no
+    /// count to correct.
     #[inline]
     fn with_mm<T>(&self, f: impl FnOnce(*mut bindings::mm_struct) -> T) -> Option<T> {
         let mm = self.mm.as_raw();
@@ -150,8 +151,8 @@ impl LockedVm {
     /// # Errors
     ///
     /// `ENOMEM` if the limit would be passed by a task without `CAP_IPC_LOCK`, and then only; for a
-    /// log line call [`warn`]. `EINTR` if the task is being killed, `ESRCH` for another process. May
-    /// sleep; takes `mmap_lock` for writing.
+    /// log line call [`warn`]. `EINTR` if the task is being killed, `ESRCH` for another process.
+    /// May sleep; takes `mmap_lock` for writing.
     #[inline]
     pub fn charge(tenant: Arc<Tenant>, npages: usize) -> Result<Self> {
         if !tenant.is_current() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How much users may have in the log, lines that the kernel crate cannot write, the kernel's taint.
+//! How much users may have in the log, lines that the kernel crate cannot write, the kernel's
+//! taint.
 
 use kernel::device;
 use vfio_bindings as bindings;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! An address space of one's own for files of one device, so that all user maps of the device can
-//! be found and removed: `include/linux/pseudo_fs.h`, `unmap_mapping_range()` of `include/linux/mm.h`.
+//! be found and removed: `include/linux/pseudo_fs.h`, `unmap_mapping_range()` of
+//! `include/linux/mm.h`.
 
 use core::{
     marker::PhantomData,

@@ -9,8 +9,8 @@ use kernel::{
     prelude::*, //
 };
 
-/// A piece of physical memory that firmware keeps for itself, mapped into the kernel to be read. Others may
-/// write to it at any time.
+/// A piece of physical memory that firmware keeps for itself, mapped into the kernel to be read.
+/// Others may write to it at any time.
 pub struct FirmwareMemory {
     addr: NonNull<u8>,
     len: usize,
@@ -22,13 +22,14 @@ unsafe impl Send for FirmwareMemory {}
 unsafe impl Sync for FirmwareMemory {}
 
 impl FirmwareMemory {
-    /// Maps `len` bytes at the physical address `phys`, which may come from anybody: what is not kept by
-    /// firmware, as the kernel's own memory and other devices', is refused. The time that takes grows with
-    /// `len`. May sleep.
+    /// Maps `len` bytes at the physical address `phys`, which may come from anybody: what is not
+    /// kept by firmware, as the kernel's own memory and other devices', is refused. The time that
+    /// takes grows with `len`. May sleep.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if not all of it is memory that firmware keeps, `ENOMEM` if it cannot be mapped cached.
+    /// `EINVAL` if not all of it is memory that firmware keeps, `ENOMEM` if it cannot be mapped
+    /// cached.
     pub fn new(phys: u64, len: usize) -> Result<Self> {
         if !is_firmwares(phys, len) {
             return Err(EINVAL);
@@ -94,7 +95,8 @@ fn is_firmwares(phys: u64, len: usize) -> bool {
 const ANY: c_uint = bindings::IORES_DESC_NONE;
 const DISJOINT: c_uint = bindings::REGION_DISJOINT;
 
-/// Whether a range that does not wrap around meets resources of a kind, and whether it meets others.
+/// Whether a range that does not wrap around meets resources of a kind, and whether it meets
+/// others.
 fn meets(phys: u64, len: usize, flags: u32, desc: c_uint) -> c_uint {
     // SAFETY: Takes a lock of its own; any numbers may be passed.
     unsafe { bindings::region_intersects(phys, len, flags as usize, desc as usize) as c_uint }

@@ -58,8 +58,8 @@ pub enum Caching {
 pub enum MapKind {
     /// An uncached one.
     Plain,
-    /// One whose areas are counted: this is the first, [`Mmap::opened`] and [`Mmap::closed`] tell of
-    /// the others.
+    /// One whose areas are counted: this is the first, [`Mmap::opened`] and [`Mmap::closed`] tell
+    /// of the others.
     Counted(Caching),
 }
 
@@ -168,8 +168,8 @@ impl Fault<'_> {
         let result = match self.order {
             0 => {
                 let (vma, address) = self.place();
-                // SAFETY: The area is that of the fault; the frame belongs to a device's BAR, not to
-                // memory that the kernel manages.
+                // SAFETY: The area is that of the fault; the frame belongs to a device's BAR, not
+                // to memory that the kernel manages.
                 unsafe { bindings::vmf_insert_pfn(vma, address, pfn) }
             }
             // SAFETY: `vmf` is valid; the frame as above.

@@ -3,9 +3,9 @@
 //! References to other modules, `include/linux/module.h`, and to those that carry names of C VFIO.
 //!
 //! The code that a container needs is here, whatever becomes of the modules `vfio` and
-//! `vfio_iommu_type1`; but who removes them expects to be told that they are in use. So these carriers
-//! make themselves known by `vfio_rs_carry()` of `rust/helpers/vfio_driver.c`, and what is used under
-//! their names holds them.
+//! `vfio_iommu_type1`; but who removes them expects to be told that they are in use. So these
+//! carriers make themselves known by `vfio_rs_carry()` of `rust/helpers/vfio_driver.c`, and what is
+//! used under their names holds them.
 
 use kernel::sync::{
     atomic::{
@@ -60,7 +60,8 @@ pub enum Name {
     Type1 = bindings::VFIO_RS_NAME_TYPE1,
 }
 
-/// Null, or a module that takes itself out before it is freed, and is freed a grace period of RCU later.
+/// Null, or a module that takes itself out before it is freed, and is freed a grace period of RCU
+/// later.
 static CARRIERS: [Atomic<*mut bindings::module>; 2] = [
     Atomic::new(core::ptr::null_mut()),
     Atomic::new(core::ptr::null_mut()),

@@ -2,10 +2,10 @@
 
 //! Locked memory that is to be given back to processes whose `mmap_lock` was taken.
 //!
-//! A process can keep that lock for as long as it likes, and memory is given back where others wait: in
-//! the last close, by whoever has it, or when an administrator takes the device. So nobody waits for the
-//! lock. What could not be given back is owed, and tried again by a kernel thread, which does not wait for it
-//! either, and by the process itself, which does, with no lock held.
+//! A process can keep that lock for as long as it likes, and memory is given back where others
+//! wait: in the last close, by whoever has it, or when an administrator takes the device. So nobody
+//! waits for the lock. What could not be given back is owed, and tried again by a kernel thread,
+//! which does not wait for it either, and by the process itself, which does, with no lock held.
 //!
 //! Lock: `OWED`, inside all others; no lock is waited for with it.
 
@@ -133,8 +133,8 @@ pub(crate) fn add(tenant: &Arc<Tenant>, npages: usize) -> bool {
     true
 }
 
-/// Gives the current process what it is owed, and waits for its `mmap_lock`. No lock may be held. If the
-/// task is being killed it is done later.
+/// Gives the current process what it is owed, and waits for its `mmap_lock`. No lock may be held.
+/// If the task is being killed it is done later.
 #[inline]
 pub fn settle() {
     if PENDING.load(Relaxed) {
@@ -200,8 +200,8 @@ impl Book {
         let Some(retry) = self.retry.as_ref().filter(|_| !self.tenants.is_empty()) else {
             return;
         };
-        // SAFETY: The queue is there, and the work initialised and pinned. Under the lock, with which
-        // `Owed::drop` takes it before it waits for the work.
+        // SAFETY: The queue is there, and the work initialised and pinned. Under the lock, with
+        // which `Owed::drop` takes it before it waits for the work.
         unsafe {
             bindings::vfio_rs_work_after(
                 retry.queue.as_ptr(),

@@ -248,7 +248,8 @@ fn failure(got: c_int) -> Error {
     }
 }
 
-/// The frame of a page. The array of struct pages is one (vmemmap or flat memory model: vfio_helpers.c).
+/// The frame of a page. The array of struct pages is one (vmemmap or flat memory model:
+/// vfio_helpers.c).
 #[inline]
 fn pfn_of(page: PagePtr, frame0: PagePtr) -> usize {
     (page as usize).wrapping_sub(frame0 as usize) / STRIDE

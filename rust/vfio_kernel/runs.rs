@@ -2,9 +2,9 @@
 
 //! Page frames in the order in which a device sees them, as runs of adjacent ones.
 //!
-//! Pure: knows no kernel type but box and vector. A run takes 8 bytes, and the vector has room for no
-//! more than twice the runs that are in it: 16 bytes per run at most. The first run has a place of
-//! its own, so a mapping that is one run allocates nothing, and all of it takes 16 bytes.
+//! Pure: knows no kernel type but box and vector. A run takes 8 bytes, and the vector has room for
+//! no more than twice the runs that are in it: 16 bytes per run at most. The first run has a place
+//! of its own, so a mapping that is one run allocates nothing, and all of it takes 16 bytes.
 
 use kernel::prelude::*;
 
@@ -96,8 +96,8 @@ impl Runs {
         }
     }
 
-    /// Appends `npages` adjacent frames, less than 2^24, of which `pfn` is the first. `total` is how
-    /// many frames there will be in the end: it only helps to guess how much room is needed.
+    /// Appends `npages` adjacent frames, less than 2^24, of which `pfn` is the first. `total` is
+    /// how many frames there will be in the end: it only helps to guess how much room is needed.
     ///
     /// # Errors
     ///
@@ -125,7 +125,8 @@ impl Runs {
         Ok(())
     }
 
-    /// As [`push`](Self::push), for frames known not to follow on the last one, of which there is one.
+    /// As [`push`](Self::push), for frames known not to follow on the last one, of which there is
+    /// one.
     #[inline]
     pub(crate) fn append(&mut self, pfn: usize, npages: usize, total: usize) -> Result {
         let run = Run::new(pfn, npages);
@@ -210,8 +211,8 @@ impl Runs {
         Some(pfn)
     }
 
-    /// Takes the first `npages` frames out. `f` gets them run by run, as [`Cursor::take`] returns them.
-    /// Nothing may be appended afterwards.
+    /// Takes the first `npages` frames out. `f` gets them run by run, as [`Cursor::take`] returns
+    /// them. Nothing may be appended afterwards.
     #[inline]
     pub(crate) fn take_each(&mut self, npages: usize, mut f: impl FnMut(usize, usize)) {
         let mut cursor = self.cursor();

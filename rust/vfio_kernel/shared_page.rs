@@ -3,8 +3,8 @@
 //! A page of the kernel's that a device, and the user in a map, may see: `alloc_page()` of
 //! `include/linux/gfp.h`, `vmf_insert_page()` of `include/linux/mm.h`.
 //!
-//! It starts with zeros. The user sees it through a file that has a [`PageMap`], which can be revoked:
-//! accesses then end in `SIGBUS`. The page itself lives on while somebody has it pinned.
+//! It starts with zeros. The user sees it through a file that has a [`PageMap`], which can be
+//! revoked: accesses then end in `SIGBUS`. The page itself lives on while somebody has it pinned.
 //!
 //! Lock: `PageMap::shown`, inside `mmap_lock`; none is taken under it.
 

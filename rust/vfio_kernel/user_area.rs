@@ -57,8 +57,8 @@ pub struct FilePart {
 }
 
 /// Whether the current process shows memory of devices in `len` bytes from `vaddr` on, and how many
-/// of the bytes are not; `None` if none are a device's, or the task is being killed. Ends at a hole.
-/// May sleep.
+/// of the bytes are not; `None` if none are a device's, or the task is being killed. Ends at a
+/// hole. May sleep.
 pub fn memory_beside_devices(vaddr: usize, len: usize) -> Option<usize> {
     let mm = current_mm().ok()?;
     let guard = mm.mmap_read_lock();

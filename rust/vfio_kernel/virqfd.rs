@@ -7,8 +7,8 @@
 //! thread goes there always: the function may have a device interrupt again, at once, which may be
 //! what signals the eventfd. Done in the interrupt, it would be all that the CPU does from then on.
 //!
-//! The owner of a [`Virqfd`] tears it down, and nobody else: when the user closes the eventfd first,
-//! the hook leaves the queue and the rest stays until its owner drops it.
+//! The owner of a [`Virqfd`] tears it down, and nobody else: when the user closes the eventfd
+//! first, the hook leaves the queue and the rest stays until its owner drops it.
 
 use kernel::{
     container_of,

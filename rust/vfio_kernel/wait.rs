@@ -33,7 +33,8 @@ unsafe impl Send for WaitQueue {}
 unsafe impl Sync for WaitQueue {}
 
 impl WaitQueue {
-    /// Nobody waits. `name` and `key` are lockdep's; use [`new_wait_queue!`](crate::new_wait_queue).
+    /// Nobody waits. `name` and `key` are lockdep's; use
+    /// [`new_wait_queue!`](crate::new_wait_queue).
     pub fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
         pin_init!(Self {
             // SAFETY: `slot` is valid for writes; `name` and `key` live forever.
@@ -44,8 +45,8 @@ impl WaitQueue {
         })
     }
 
-    /// Lets the mutex go, waits until [`wake_all`](Self::wake_all) was called after that, and takes it
-    /// again. Sleeps.
+    /// Lets the mutex go, waits until [`wake_all`](Self::wake_all) was called after that, and takes
+    /// it again. Sleeps.
     ///
     /// # Errors
     ///

@@ -4,9 +4,9 @@
 //! worker of the kernel at a time for each [`Worker`], and rationed where no user pays for it.
 //!
 //! A user pays who has the processor when he asks: he cannot ask more often than he runs. An
-//! interrupt that asks, or a kernel thread, as the worker itself, runs on nobody's account, and what
-//! it asks for may raise the next interrupt, and so on without end. Such jobs get so many turns a
-//! second, and if there are more, each has to wait for its own.
+//! interrupt that asks, or a kernel thread, as the worker itself, runs on nobody's account, and
+//! what it asks for may raise the next interrupt, and so on without end. Such jobs get so many
+//! turns a second, and if there are more, each has to wait for its own.
 //!
 //! Lock: `Worker::jobs`, held while a job runs; no job may take what is held when one is added or
 //! removed.

@@ -42,9 +42,9 @@ pub(crate) trait Backend: Send + Sync {
     /// Lets a group see the address space; on failure nothing has changed.
     fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result<(), Refused>;
 
-    /// For who was [refused](Refused::Busy): runs `then` when that is over, and does not let it begin
-    /// again meanwhile. Runs it once more if it says that it met something busy all the same. Waits
-    /// for user memory, so no lock may be held.
+    /// For who was [refused](Refused::Busy): runs `then` when that is over, and does not let it
+    /// begin again meanwhile. Runs it once more if it says that it met something busy all the same.
+    /// Waits for user memory, so no lock may be held.
     ///
     /// # Errors
     ///
@@ -57,8 +57,8 @@ pub(crate) trait Backend: Send + Sync {
     /// Cuts a group off. Does nothing for a group that was not attached.
     fn detach_group(&self, group: &Group);
 
-    /// Unmaps and unpins everything; called when the last group was detached. Waits for nobody: what
-    /// is just being filled goes with the call that fills it.
+    /// Unmaps and unpins everything; called when the last group was detached. Waits for nobody:
+    /// what is just being filled goes with the call that fills it.
     fn release(&self);
 
     /// Prints what kind it is on a line, then what is mapped, cut if it is too much.

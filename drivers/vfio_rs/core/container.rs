@@ -7,8 +7,8 @@
 //! do comes from the groups in it.
 //!
 //! Lock: `state`, inside a group's `state`, outside of a backend's locks. Not held while the
-//! backend works for an ioctl: that holds a reference to it. Nor while somebody waits for user memory
-//! ([`attach_patiently`]), or what is left of an address space is given back ([`Leftover`]).
+//! backend works for an ioctl: that holds a reference to it. Nor while somebody waits for user
+//! memory ([`attach_patiently`]), or what is left of an address space is given back ([`Leftover`]).
 //!
 //! Stands for drivers/vfio/container.c.
 
@@ -111,8 +111,8 @@ pub(crate) fn attach_patiently<T>(mut attach: impl FnMut() -> Result<T, NotNow>)
     }
 }
 
-/// What is left of an address space when the last group has gone: it is given back when this is dropped,
-/// which is to be when no lock is held, as it may be much.
+/// What is left of an address space when the last group has gone: it is given back when this is
+/// dropped, which is to be when no lock is held, as it may be much.
 #[must_use]
 pub(crate) struct Leftover(Option<Arc<dyn Backend>>);
 
@@ -204,8 +204,8 @@ impl Container {
     /// # Errors
     ///
     /// `EINVAL` without a group or with a backend; `ENODEV` for a number that names nothing that
-    /// its groups can have; `EINVAL` for an extension that is no backend; `EPERM` if a group was cut
-    /// off; what the backend says of the groups and the user.
+    /// its groups can have; `EINVAL` for an extension that is no backend; `EPERM` if a group was
+    /// cut off; what the backend says of the groups and the user.
     pub(crate) fn set_iommu(&self, kind: usize) -> Result {
         let mut state = self.state.lock();
         if state.is_empty() || state.backend.is_some() {
@@ -281,7 +281,8 @@ impl Container {
         Ok(())
     }
 
-    /// Keeps a group from memory until it leaves. It stays the container's: nobody else may have it.
+    /// Keeps a group from memory until it leaves. It stays the container's: nobody else may have
+    /// it.
     pub(crate) fn cut_off(&self, group: &iommu::Group) {
         let mut state = self.state.lock();
         if let Some(backend) = &state.backend {

@@ -100,7 +100,8 @@ impl Drop for Counted {
     }
 }
 
-/// Opens `device`, which [`Group::find_device`] of `through` counted, and returns the new descriptor.
+/// Opens `device`, which [`Group::find_device`] of `through` counted, and returns the new
+/// descriptor.
 pub(crate) fn open(
     device: Arc<Device>,
     through: Arc<Group>,
@@ -133,8 +134,8 @@ pub(crate) fn open(
     Ok(number.try_into()?)
 }
 
-/// What the current process has at `vaddr`; see [`user_area::at`]. For a map of a device's file, what
-/// memory of the device that is; which does not keep the device open.
+/// What the current process has at `vaddr`; see [`user_area::at`]. For a map of a device's file,
+/// what memory of the device that is; which does not keep the device open.
 pub(crate) fn area_at(vaddr: usize, max: usize, writable: bool) -> Result<UserArea<BarPart>> {
     user_area::at(&FILE_OPS, vaddr, max, writable, |data, part| {
         data.open.bar_part(part)

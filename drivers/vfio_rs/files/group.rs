@@ -117,7 +117,8 @@ fn get_device_fd(group: &Arc<Group>, file: &File, arg: UserArg) -> Result<isize>
     // It may go on: read again, all of it.
     let mut buf = KVec::from_elem(0, MAX_NAME, GFP_KERNEL)?;
     let name = arg.slice(0, MAX_NAME).reader().strcpy_into_buf(&mut buf)?;
-    // ERRNO: EINVAL for a name of a page or more, as strndup_user(), which reads no further. It was cut.
+    // ERRNO: EINVAL for a name of a page or more, as strndup_user(), which reads no further. It was
+    // cut.
     let last = MAX_NAME.saturating_sub(1);
     if name.to_bytes().len() == last && arg.slice(last, 1).reader().read::<u8>()? != 0 {
         return Err(EINVAL);

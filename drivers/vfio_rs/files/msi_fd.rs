@@ -69,8 +69,8 @@ impl ShowsPage for BankFile {
 ///
 /// # Errors
 ///
-/// In this order: `EFAULT`, `EINVAL` (size of the struct, flags, no container or no backend), `ENODEV`
-/// (no bank to map), `EINVAL` (no such bank), `EMFILE`, `ENOMEM`.
+/// In this order: `EFAULT`, `EINVAL` (size of the struct, flags, no container or no backend),
+/// `ENODEV` (no bank to map), `EINVAL` (no such bank), `EMFILE`, `ENOMEM`.
 pub(super) fn open(group: &Group, group_file: &File, arg: UserArg) -> Result<isize> {
     let mut user: MsiFd = arg.read_min(size_of::<MsiFd>())?;
     if (user.argsz as usize) < size_of::<MsiFd>() || user.flags != 0 {

@@ -53,8 +53,8 @@ pub(super) fn feature(open: &Open, data: UserArg, room: usize) -> Result<isize> 
 /// # Errors
 ///
 /// `EINVAL` for a struct that is too small or has flags; `ENODEV` if the group's last device was
-/// unbound; `ENOSPC` if there are more devices than the user has room for, who then learns how many;
-/// `EFAULT`, `ENOMEM`.
+/// unbound; `ENOSPC` if there are more devices than the user has room for, who then learns how
+/// many; `EFAULT`, `ENOMEM`.
 pub(super) fn get(group: &Group, arg: UserArg, room: usize) -> Result {
     let user: Header = arg.read_min(MIN)?;
     let room = room.min(user.argsz as usize);

@@ -16,7 +16,8 @@ use kernel::{
 
 use super::IovaRange;
 
-/// A value that knows where its range starts. It may start later than it did, but not end elsewhere.
+/// A value that knows where its range starts. It may start later than it did, but not end
+/// elsewhere.
 pub(crate) trait Starts {
     /// First address.
     fn start(&self) -> u64;
@@ -107,9 +108,9 @@ impl<T: Starts> Map<T> {
         Some(Slot(found.remove_node().into_reservation()))
     }
 
-    /// Takes ranges out, from the first that has an address in `range` on, as long as `leaves` says so
-    /// of each. It may take what is in the value, which is dropped. Returns memory for another range,
-    /// if any went.
+    /// Takes ranges out, from the first that has an address in `range` on, as long as `leaves` says
+    /// so of each. It may take what is in the value, which is dropped. Returns memory for another
+    /// range, if any went.
     #[inline]
     pub(crate) fn take_while(
         &mut self,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whose turn it is: who waits for ranges of addresses, or works in one, in the order of their coming.
+//! Whose turn it is: who waits for ranges of addresses, or works in one, in the order of their
+//! coming.
 //!
-//! Nobody overtakes who came before and wants an address that he wants too, so nobody waits for ever.
-//! Takes no lock.
+//! Nobody overtakes who came before and wants an address that he wants too, so nobody waits for
+//! ever. Takes no lock.
 
 use super::IovaRange;
 

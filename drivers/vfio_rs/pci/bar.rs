@@ -39,7 +39,8 @@ use vfio_kernel::{
     },
 };
 
-/// One BAR that is reserved. The kernel maps it when it is accessed or mapped first, as many are not.
+/// One BAR that is reserved. The kernel maps it when it is accessed or mapped first, as many are
+/// not.
 pub(super) enum Bar {
     /// Always uncached.
     Uncached(Pin<KBox<UncachedBar>>),

@@ -11,8 +11,8 @@
 //! Who maps a BAR has looked up before what an area of his shows ([`BarPart`]), and may take long
 //! to come here. That keeps nothing of the open device: it says in which *session*, from a first
 //! open to the last close, it was found, and is of no use after that. He waits while the device is
-//! being reset, or something else is done to it of which it is not known yet whether its memory will
-//! answer: from [`BarDma::revoke`] until whoever has `Open::memory` lets go of it.
+//! being reset, or something else is done to it of which it is not known yet whether its memory
+//! will answer: from [`BarDma::revoke`] until whoever has `Open::memory` lets go of it.
 //!
 //! How many pieces there are is limited, as all are switched with `Open::memory` held.
 //!

@@ -3,10 +3,11 @@
 //! The command register while the kernel needs the device's memory, whatever its user set.
 //!
 //! The register also has the bit that masks the interrupt pin, which interrupts and eventfds change
-//! without a lock. Who writes the register back as it was before may undo that, so there is no way to do
-//! it but by [`MemoryOn`], which then has the pin be as it should.
+//! without a lock. Who writes the register back as it was before may undo that, so there is no way
+//! to do it but by [`MemoryOn`], which then has the pin be as it should.
 //!
-//! Locks: `Open::irqs`, held by the caller, then `Open::memory`, not while the device is being reset.
+//! Locks: `Open::irqs`, held by the caller, then `Open::memory`, not while the device is being
+//! reset.
 
 use vfio_kernel::{
     pci::Intx,

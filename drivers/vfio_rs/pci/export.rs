@@ -34,7 +34,8 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the BAR is no memory, a part is empty, not whole pages or beyond it, or all together are too long; `EOVERFLOW`; `ENOMEM`, `EMFILE`.
+    /// `EINVAL` if the BAR is no memory, a part is empty, not whole pages or beyond it, or all
+    /// together are too long; `EOVERFLOW`; `ENOMEM`, `EMFILE`.
     pub(crate) fn export_bar(&self, bar: u32, flags: u32, parts: &[[u64; 2]]) -> Result<i32> {
         let mut size = 0u64;
         for [offset, len] in parts {

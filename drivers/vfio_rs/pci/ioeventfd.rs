@@ -2,10 +2,10 @@
 
 //! `VFIO_DEVICE_IOEVENTFD`: a write to a BAR whenever an eventfd is signalled.
 //!
-//! A virtual machine's doorbell so reaches the device without its user: KVM signals the eventfd, and
-//! the write is made in that very context, unless the device's memory is just being switched. If an
-//! interrupt signals the eventfd, as the device's own may that such a write raises, a kernel thread
-//! makes it.
+//! A virtual machine's doorbell so reaches the device without its user: KVM signals the eventfd,
+//! and the write is made in that very context, unless the device's memory is just being switched.
+//! If an interrupt signals the eventfd, as the device's own may that such a write raises, a kernel
+//! thread makes it.
 //!
 //! Lock: `Open::ioeventfds`, before `Open::memory`, which the write takes for reading. Stands for
 //! vfio_pci_ioeventfd() of drivers/vfio/pci/vfio_pci_rdwr.c.
@@ -89,9 +89,9 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EINVAL` beyond the BAR or in the MSI-X table, `EBUSY` if the BAR could not be reserved or is
-    /// mapped write-combining,
-    /// `ENODEV` if it is not there, `EEXIST`, `ENODEV` if there is none to remove, `ENOSPC`, `EBADF`, `ENOMEM`.
+    /// `EINVAL` beyond the BAR or in the MSI-X table, `EBUSY` if the BAR could not be reserved or
+    /// is mapped write-combining, `ENODEV` if it is not there, `EEXIST`, `ENODEV` if there is none
+    /// to remove, `ENOSPC`, `EBADF`, `ENOMEM`.
     pub(crate) fn set_ioeventfd(self: &Arc<Self>, doorbell: Doorbell, fd: i32) -> Result {
         let Doorbell {
             bar, offset, width, ..
@@ -165,8 +165,8 @@ impl Ring {
 }
 
 impl Ring {
-    /// A write to memory that does not answer is lost, as it would be by the user's hand; and one in
-    /// a reset, for which nobody waits here.
+    /// A write to memory that does not answer is lost, as it would be by the user's hand; and one
+    /// in a reset, for which nobody waits here.
     fn write_if_answered(&self, memory: &Memory) {
         if self.open.answers(memory) && !self.open.gate.is_shut() {
             self.write();

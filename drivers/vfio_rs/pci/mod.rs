@@ -35,8 +35,8 @@
 //!
 //! Locks, outermost first: `DevSet::members`, `Open::irqs` or `Open::ioeventfds`, `Worker::jobs` or
 //! `Open::config`, `Open::memory`, `BarDma::maps` or `BarDma::exports`; `Device::users`,
-//! `Device::signals` and `Resets::phase` are leaves. `memory` is also taken for reading by page faults, so no user
-//! memory is touched under it.
+//! `Device::signals` and `Resets::phase` are leaves. `memory` is also taken for reading by page
+//! faults, so no user memory is touched under it.
 
 mod bar;
 mod bar_dma;

@@ -2,9 +2,9 @@
 
 //! Where the table of MSI-X is, by what the device says.
 //!
-//! The kernel writes to it, so it must be the device's own memory: a device that says otherwise has no
-//! MSI-X. Whoever needs to know which bytes of a BAR are the table asks [`MsixTable`], which there is for a
-//! table inside a memory BAR only.
+//! The kernel writes to it, so it must be the device's own memory: a device that says otherwise has
+//! no MSI-X. Whoever needs to know which bytes of a BAR are the table asks [`MsixTable`], which
+//! there is for a table inside a memory BAR only.
 //!
 //! Pure. Registers: PCI Local Bus Specification 3.0, 6.8.2.
 
@@ -27,8 +27,8 @@ pub(crate) struct MsixTable {
 const ENTRY: u64 = 16;
 
 impl MsixTable {
-    /// By the three registers of the capability: message control, table, pending bits. `memory` has the
-    /// bytes of a BAR that is there and memory.
+    /// By the three registers of the capability: message control, table, pending bits. `memory` has
+    /// the bytes of a BAR that is there and memory.
     ///
     /// # Errors
     ///

@@ -3,9 +3,9 @@
 //! Where regions are in a device's file: region and place in it to an offset, and back.
 //!
 //! Users ask for the offset of a region. As in C, each has 1 TiB, at its index; but for BARs that
-//! are larger, which C does not offer beyond that: they are above all others, with room for whatever
-//! a BAR can have. All that takes or gives an offset of the file goes by this: info, read, write,
-//! maps, ioeventfds.
+//! are larger, which C does not offer beyond that: they are above all others, with room for
+//! whatever a BAR can have. All that takes or gives an offset of the file goes by this: info, read,
+//! write, maps, ioeventfds.
 //!
 //! Pure.
 

@@ -36,8 +36,8 @@ impl Open {
     /// # Errors
     ///
     /// None for no bytes, wherever they are. `EINVAL` where no region is, `EIO` from memory that is
-    /// disabled or a device that does not wake up, `EBUSY` from a BAR that is mapped write-combining,
-    /// `EFAULT`.
+    /// disabled or a device that does not wake up, `EBUSY` from a BAR that is mapped
+    /// write-combining, `EFAULT`.
     pub(crate) fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
         let mut writer = buf.writer();
         let len = writer.len();

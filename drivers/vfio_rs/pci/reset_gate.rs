@@ -3,16 +3,16 @@
 //! What resets a device may be in the middle of, and how its users are kept off it meanwhile.
 //!
 //! Anybody may reset a device: its user, the driver, an administrator by sysfs, another driver by
-//! the bridge above. The PCI core tells of all of them by `reset_prepare` and `reset_done`, with the
-//! device's lock held and, mostly, with configuration accesses blocked. Between the two the device
-//! answers nothing, and the PCI core writes back what it saved, messages of MSIs among it. So from
-//! before the first to after the second the device's *gate* is shut: accesses to BARs and the
-//! configuration, page faults and changes of interrupts wait for it, and hold nothing that those
-//! two take. A write of an eventfd to a BAR is lost, as in a reset of real hardware.
+//! the bridge above. The PCI core tells of all of them by `reset_prepare` and `reset_done`, with
+//! the device's lock held and, mostly, with configuration accesses blocked. Between the two the
+//! device answers nothing, and the PCI core writes back what it saved, messages of MSIs among it.
+//! So from before the first to after the second the device's *gate* is shut: accesses to BARs and
+//! the configuration, page faults and changes of interrupts wait for it, and hold nothing that
+//! those two take. A write of an eventfd to a BAR is lost, as in a reset of real hardware.
 //!
 //! No lock is held from the first to the second, as a reset of a bus prepares all devices on it
-//! before it is done with any. Whoever resets a device on behalf of its user holds its locks, so the
-//! two do nothing in such a thread. Switching a device on or off is one piece, too, for which a
+//! before it is done with any. Whoever resets a device on behalf of its user holds its locks, so
+//! the two do nothing in such a thread. Switching a device on or off is one piece, too, for which a
 //! reset from outside waits.
 //!
 //! Locks: `Resets::phase`, a leaf.

@@ -55,8 +55,8 @@ impl Image {
     }
 }
 
-/// How many bytes the images at the beginning of a window of `size` bytes fill; 0 if there are none.
-/// `read` reads two of them.
+/// How many bytes the images at the beginning of a window of `size` bytes fill; 0 if there are
+/// none. `read` reads two of them.
 pub(super) fn filled(size: u64, read: impl Fn(u64) -> Option<u16>) -> u64 {
     let mut end = 0u64;
     while let Some(image) = Image::at(end, size, &read) {

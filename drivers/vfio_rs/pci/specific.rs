@@ -2,8 +2,8 @@
 
 //! Regions that only some devices have, behind the indices that every PCI device has.
 //!
-//! They are found when the device is opened, and are there as long as it is open. Users know them by a
-//! type and a subtype. So far all of them are to be read only.
+//! They are found when the device is opened, and are there as long as it is open. Users know them
+//! by a type and a subtype. So far all of them are to be read only.
 //!
 //! Stands for vfio_pci_core_register_dev_region() of drivers/vfio/pci/vfio_pci_core.c.
 
@@ -81,8 +81,8 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is none, or at its end; `EIO` if the device does not wake up; `EFAULT`; what
-    /// the region's source says.
+    /// `EINVAL` if there is none, or at its end; `EIO` if the device does not wake up; `EFAULT`;
+    /// what the region's source says.
     #[cold]
     pub(super) fn specific_read(
         &self,

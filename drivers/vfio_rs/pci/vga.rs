@@ -2,9 +2,9 @@
 
 //! The VGA region: reads and writes of the legacy ranges of displays.
 //!
-//! All displays have these ranges at the same addresses, so for each piece of an access the kernel's
-//! arbiter routes them to the device. No user memory is touched meanwhile: whoever wants them for
-//! another display waits for the device, never for a user.
+//! All displays have these ranges at the same addresses, so for each piece of an access the
+//! kernel's arbiter routes them to the device. No user memory is touched meanwhile: whoever wants
+//! them for another display waits for the device, never for a user.
 //!
 //! Stands for vfio_pci_vga_rw() of drivers/vfio/pci/vfio_pci_rdwr.c.
 
@@ -45,8 +45,8 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the device has none, or where no range is; `ERESTARTSYS` if a signal comes before
-    /// the ranges are the device's; `EIO` if it does not wake up; `ENOMEM`, `EFAULT`.
+    /// `EINVAL` if the device has none, or where no range is; `ERESTARTSYS` if a signal comes
+    /// before the ranges are the device's; `EIO` if it does not wake up; `ENOMEM`, `EFAULT`.
     #[cold]
     pub(super) fn vga_read(&self, offset: u64, writer: &mut UserSliceWriter) -> Result<usize> {
         self.vga_access(offset, writer.len(), |bytes, at, map| {

@@ -2,9 +2,9 @@
 
 //! Device memory in an I/O address space, so that devices can reach each other's BARs.
 //!
-//! It is not the kernel's, so it is not pinned. (A [`SharedPage`] is, and goes along here as what it
-//! stands for is a register of a device.) Instead it can be switched off, when the device
-//! stops answering or goes away, and on again: a [`DeviceMapping`] then is there or is not, in all
+//! It is not the kernel's, so it is not pinned. (A [`SharedPage`] is, and goes along here as what
+//! it stands for is a register of a device.) Instead it can be switched off, when the device stops
+//! answering or goes away, and on again: a [`DeviceMapping`] then is there or is not, in all
 //! domains of its [`IoSpace`] alike. It consists of [`Pieces`], as a user may have mapped the
 //! device's memory in any order; all of them are switched by one call, and the IOMMU is told once
 //! for many.
@@ -71,8 +71,8 @@ impl Pieces {
         Self(KVVec::new())
     }
 
-    /// Adds `memory` at `iova`, behind all others. Returns whether that takes a piece of its own, as
-    /// it does not go on where the last one ends.
+    /// Adds `memory` at `iova`, behind all others. Returns whether that takes a piece of its own,
+    /// as it does not go on where the last one ends.
     ///
     /// # Errors
     ///

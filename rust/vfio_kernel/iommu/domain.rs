@@ -176,8 +176,8 @@ impl Domain {
         DomainId(self.ptr.as_ptr() as usize)
     }
 
-    /// Maps the next `npages` of `frames`, which are pinned, from `iova` on; on failure, also if there
-    /// are fewer (`EINVAL`), nothing is mapped. May sleep.
+    /// Maps the next `npages` of `frames`, which are pinned, from `iova` on; on failure, also if
+    /// there are fewer (`EINVAL`), nothing is mapped. May sleep.
     #[inline]
     pub(super) fn map(
         &self,
@@ -204,7 +204,8 @@ impl Domain {
     #[inline]
     pub(super) fn map_adjacent(&self, iova: u64, phys: u64, len: usize, prot: Prot) -> Result {
         if !self.has_pt || params::disable_hugepages() {
-            // The memory stays pinned until after the range was unmapped, which `IoMapping` sees to.
+            // The memory stays pinned until after the range was unmapped, which `IoMapping` sees
+            // to.
             return self.map_run(iova, phys, len, prot.0);
         }
         let mut done = 0;

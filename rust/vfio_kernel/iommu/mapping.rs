@@ -62,17 +62,17 @@ const MARK: u64 = PAGE_SIZE as u64 / 2;
 const _: () = assert!(Prot::BITS < MARK);
 
 impl IoMapping {
-    /// Makes `pages`, for all of which `locked` pays, reachable from `iova` on, for all groups of the
-    /// tenant's space.
+    /// Makes `pages`, for all of which `locked` pays, reachable from `iova` on, for all groups of
+    /// the tenant's space.
     ///
     /// The list of domains may change while it runs: `iova` must be kept from being replayed. May
     /// sleep.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `iova` is not aligned, `locked` is for another number of pages or the pages may not
-    /// be written; `EEXIST` or `EADDRINUSE` if something is mapped there, `ENOMEM`, `EINTR` if the
-    /// task is being killed; then nothing is mapped.
+    /// `EINVAL` if `iova` is not aligned, `locked` is for another number of pages or the pages may
+    /// not be written; `EEXIST` or `EADDRINUSE` if something is mapped there, `ENOMEM`, `EINTR` if
+    /// the task is being killed; then nothing is mapped.
     #[inline]
     pub fn new(locked: LockedVm, iova: u64, pages: PinnedPages, prot: Prot) -> Result<Self> {
         let npages = pages.npages();
@@ -263,8 +263,8 @@ impl Departures {
         self.size
     }
 
-    /// Whether `mapping` may join: there is room, it is not too large, and has the same tenant as the
-    /// others.
+    /// Whether `mapping` may join: there is room, it is not too large, and has the same tenant as
+    /// the others.
     #[inline]
     pub fn has_room_for(&self, mapping: &IoMapping) -> bool {
         let size = mapping.size();
@@ -286,7 +286,8 @@ impl Departures {
         }
     }
 
-    /// Unmaps them, unpins their pages, and no longer counts these as locked. None are left. May sleep.
+    /// Unmaps them, unpins their pages, and no longer counts these as locked. None are left. May
+    /// sleep.
     pub fn leave(&mut self) {
         let Some(first) = self.all().first() else {
             return;

@@ -62,8 +62,8 @@ impl Group {
 ///
 /// # Safety
 ///
-/// Called by `iommu_group_for_each_dev()`, with the list that [`Group::devices`] passed. The group's
-/// mutex is held, so the device keeps its IOMMU if it has one.
+/// Called by `iommu_group_for_each_dev()`, with the list that [`Group::devices`] passed. The
+/// group's mutex is held, so the device keeps its IOMMU if it has one.
 unsafe extern "C" fn add(dev: *mut bindings::device, found: *mut c_void) -> c_int {
     // SAFETY: `Group::devices` passes its own list.
     let found = unsafe { &mut *found.cast::<Result<KVec<GroupDevice>>>() };

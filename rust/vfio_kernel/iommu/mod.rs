@@ -3,7 +3,8 @@
 //! The IOMMU core, `include/linux/iommu.h`.
 //!
 //! [`Group`] is what the hardware can tell apart, [`DmaOwner`] the right to give it to a user,
-//! [`IoSpace`] what it may reach: pinned user memory, and device memory that somebody can switch off.
+//! [`IoSpace`] what it may reach: pinned user memory, and device memory that somebody can switch
+//! off.
 
 mod bare;
 mod device_memory;

@@ -2,10 +2,10 @@
 
 //! Whether the IOMMU core counts the pages that it maps, `drivers/iommu/iommu-debug-pagealloc.c`.
 //!
-//! A kernel with `CONFIG_IOMMU_DEBUG_PAGEALLOC` that was booted with `iommu.debug_pagealloc=1` does, in
-//! `iommu_map()` and `iommu_unmap()`, and reports pages that are freed while they are mapped. Then
-//! nobody may change an I/O page table but by these. The core exports no symbol that tells, so the
-//! kernel's command line is looked at.
+//! A kernel with `CONFIG_IOMMU_DEBUG_PAGEALLOC` that was booted with `iommu.debug_pagealloc=1`
+//! does, in `iommu_map()` and `iommu_unmap()`, and reports pages that are freed while they are
+//! mapped. Then nobody may change an I/O page table but by these. The core exports no symbol that
+//! tells, so the kernel's command line is looked at.
 
 use kernel::{
     prelude::*,

@@ -99,8 +99,9 @@ impl Domain {
     /// nothing is mapped.
     fn map_one(&self, iova: u64, phys: u64, len: usize, prot: u32) -> Result {
         if !self.has_pt() || params::disable_hugepages() {
-            // Device memory is not the kernel's, so nothing of the kernel's can be overwritten through
-            // it, even when it is no longer the device's. Of all other the caller takes care.
+            // Device memory is not the kernel's, so nothing of the kernel's can be overwritten
+            // through it, even when it is no longer the device's. Of all other the caller takes
+            // care.
             return self.map_run(iova, phys, len, prot);
         }
         let mut done = 0;

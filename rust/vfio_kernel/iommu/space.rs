@@ -137,9 +137,9 @@ impl IoSpace {
         Ok(())
     }
 
-    /// Maps device memory in all domains in which none of it is mapped; on failure in none of these.
-    /// The caller keeps others from mapping and unmapping there meanwhile, and the memory where it
-    /// is if it is `of_kernel`. May sleep.
+    /// Maps device memory in all domains in which none of it is mapped; on failure in none of
+    /// these. The caller keeps others from mapping and unmapping there meanwhile, and the memory
+    /// where it is if it is `of_kernel`. May sleep.
     pub(super) fn map_device(
         &self,
         pieces: &[Piece],
@@ -184,7 +184,8 @@ impl IoSpace {
     ///
     /// # Errors
     ///
-    /// `EXDEV` if the group cannot share a domain and `sharing` requires it; what the IOMMU driver, `check` or `replay` say; the space is as before.
+    /// `EXDEV` if the group cannot share a domain and `sharing` requires it; what the IOMMU driver,
+    /// `check` or `replay` say; the space is as before.
     pub fn attach(
         self: &Arc<Self>,
         owner: Arc<DmaOwner>,

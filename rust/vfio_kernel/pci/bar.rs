@@ -107,8 +107,8 @@ impl PciDevice {
             return None;
         }
         // SAFETY: `self` holds a reference and there is such a resource. It does not move while a
-        // driver is bound. But the flags of a ROM change, and so does what links it to others, so no
-        // reference to it is made.
+        // driver is bound. But the flags of a ROM change, and so does what links it to others, so
+        // no reference to it is made.
         let (start, end, flags) = unsafe {
             let res = bindings::vfio_rs_pci_resource(self.as_ptr(), bar);
             let flags = (&raw const (*res).flags).read_volatile();
@@ -129,8 +129,8 @@ pub struct MappableBar {
 }
 
 impl MappableBar {
-    /// A BAR as users may map it. If it is smaller than a page, the rest of the page is reserved, so
-    /// that no other device gets it. May sleep.
+    /// A BAR as users may map it. If it is smaller than a page, the rest of the page is reserved,
+    /// so that no other device gets it. May sleep.
     ///
     /// # Errors
     ///
@@ -274,7 +274,8 @@ impl Drop for BarRegion {
     }
 }
 
-/// A BAR that is mapped into the kernel. It can outlive the [`BarRegion`], which is bad manners only.
+/// A BAR that is mapped into the kernel. It can outlive the [`BarRegion`], which is bad manners
+/// only.
 pub struct BarIo {
     dev: PciDevice,
     io: IoMem,

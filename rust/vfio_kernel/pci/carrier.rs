@@ -2,13 +2,14 @@
 
 //! The module that a driver belongs to in the eyes of users: one that carries its name.
 //!
-//! Users know the driver by its module. They load that to have the driver and remove it to be rid of
-//! it, give it the driver's parameters, and look for the driver below `/sys/module`. So the module of
-//! this code only *offers* a driver, and the carrier has it registered for itself, by the functions
-//! that `rust/helpers/vfio_driver.c` exports. Since the carrier needs these symbols, it goes first.
+//! Users know the driver by its module. They load that to have the driver and remove it to be rid
+//! of it, give it the driver's parameters, and look for the driver below `/sys/module`. So the
+//! module of this code only *offers* a driver, and the carrier has it registered for itself, by the
+//! functions that `rust/helpers/vfio_driver.c` exports. Since the carrier needs these symbols, it
+//! goes first.
 //!
-//! Whoever uses a device holds the carrier ([`ModuleRef`]): it is busy while a device is in use, and
-//! otherwise takes the driver along when it goes, as any driver's module does.
+//! Whoever uses a device holds the carrier ([`ModuleRef`]): it is busy while a device is in use,
+//! and otherwise takes the driver along when it goes, as any driver's module does.
 //!
 //! Locks: `CARRIED`, held while a driver is registered or unregistered, so above the device's lock;
 //! `Owner::module`, a spinlock, innermost. See Documentation/locking.rst.

@@ -84,8 +84,8 @@ impl PciDevice {
         }
     }
 
-    /// Reads for a user as well, but does not wait; see [`wait_config`](Self::wait_config). All ones
-    /// from a device that is gone. Any context.
+    /// Reads for a user as well, but does not wait; see [`wait_config`](Self::wait_config). All
+    /// ones from a device that is gone. Any context.
     ///
     /// # Errors
     ///
@@ -145,9 +145,9 @@ impl PciDevice {
     /// Writes the command register, or a part of it, for a user.
     ///
     /// The PCI core masks the interrupt pin in that register by a read and a write under its own
-    /// lock (`pci_check_and_mask_intx()`), which [`write_config`](Self::write_config) does not take:
-    /// one that began before would bring back what the register was. So this waits for it, looks,
-    /// and writes again.
+    /// lock (`pci_check_and_mask_intx()`), which [`write_config`](Self::write_config) does not
+    /// take: one that began before would bring back what the register was. So this waits for it,
+    /// looks, and writes again.
     ///
     /// # Errors
     ///

@@ -28,15 +28,15 @@ impl PartialEq for PciDevice {
 
 /// Reads a field of a device's `struct pci_dev`, once.
 ///
-/// No reference to the struct is made, as others write to it. Most of the fields that are read are set
-/// when the device is found; but the PCI core has `irq` name another line while there are MSIs,
+/// No reference to the struct is made, as others write to it. Most of the fields that are read are
+/// set when the device is found; but the PCI core has `irq` name another line while there are MSIs,
 /// `current_state` follows the device, and `slot` comes and goes with drivers of slots. So what is
 /// returned is what the field had at some moment, and no more.
 macro_rules! field {
     ($dev:expr, $field:ident) => {{
         let dev: *mut kernel::bindings::pci_dev = $dev.as_ptr();
-        // SAFETY: The device is alive, as `PciDevice` holds a reference. The field is an integer or a
-        // raw pointer that is read by one load.
+        // SAFETY: The device is alive, as `PciDevice` holds a reference. The field is an integer or
+        // a raw pointer that is read by one load.
         unsafe { (&raw const (*dev).$field).read_volatile() }
     }};
 }

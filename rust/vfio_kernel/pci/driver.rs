@@ -297,8 +297,8 @@ unsafe extern "C" fn sriov_configure<T: Driver>(
 /// # Safety
 ///
 /// `dev` must be a device of a driver for `T` that is bound. The PM core calls no callback while
-/// somebody keeps the device awake, as the PCI core does during `probe` and `remove`, so the data is
-/// there until the callback returns.
+/// somebody keeps the device awake, as the PCI core does during `probe` and `remove`, so the data
+/// is there until the callback returns.
 unsafe fn pm_data<'a, T: Driver>(dev: *mut bindings::device) -> Option<ArcBorrow<'a, T>> {
     // SAFETY: By the contract of this function.
     let data = unsafe { bindings::dev_get_drvdata(dev) };

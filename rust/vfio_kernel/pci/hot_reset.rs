@@ -41,8 +41,8 @@ impl PciDevice {
     /// How far a reset through the bridge above goes; `None` if there can be none. May sleep.
     pub fn reset_scope(&self) -> Option<ResetScope> {
         let (bus, slot) = (field!(self, bus), field!(self, slot));
-        // SAFETY: The device is alive, and so is its bus. Its slot, if any, is as long as the driver of the
-        // slot stays; the PCI core does not ask for more when it resets one.
+        // SAFETY: The device is alive, and so is its bus. Its slot, if any, is as long as the
+        // driver of the slot stays; the PCI core does not ask for more when it resets one.
         unsafe {
             if bindings::pci_probe_reset_slot(slot) == 0 {
                 Some(ResetScope::Slot)

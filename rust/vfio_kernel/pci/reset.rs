@@ -103,8 +103,8 @@ impl PciDevice {
 
     /// Whether the device is in D3hot or deeper, where it answers no memory access.
     pub fn is_asleep(&self) -> bool {
-        // Written by `set_power_state` and resets of ours, under the caller's lock, and by the PM core and
-        // resets of others, whenever they like.
+        // Written by `set_power_state` and resets of ours, under the caller's lock, and by the PM
+        // core and resets of others, whenever they like.
         field!(self, current_state) >= D3HOT
     }
 

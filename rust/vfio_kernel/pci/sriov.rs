@@ -23,7 +23,8 @@ impl PciDevice {
         if !self.is_virtfn() {
             return None;
         }
-        // SAFETY: The device is alive, and a virtual function holds a reference to its physical one.
+        // SAFETY: The device is alive, and a virtual function holds a reference to its physical
+        // one.
         unsafe {
             let physfn = NonNull::new(bindings::vfio_rs_pci_physfn(self.as_ptr()))?;
             Some(PciDevice::from_raw(physfn.as_ptr()))

@@ -70,9 +70,9 @@ impl PciDevice {
         field!(self, class) >> 8 == kernel_bindings::PCI_CLASS_DISPLAY_VGA
     }
 
-    /// Takes a display over from the console, and takes part in the arbitration for it. With `hidden`
-    /// it answers to the legacy ranges only where that cannot be avoided. The driver must call
-    /// [`leave_vga`](Self::leave_vga) before it is unbound. May sleep.
+    /// Takes a display over from the console, and takes part in the arbitration for it. With
+    /// `hidden` it answers to the legacy ranges only where that cannot be avoided. The driver must
+    /// call [`leave_vga`](Self::leave_vga) before it is unbound. May sleep.
     ///
     /// # Errors
     ///
@@ -152,8 +152,8 @@ unsafe extern "C" fn decode_all(_pdev: *mut bindings::pci_dev, _single: bool) ->
     ALL
 }
 
-/// What a display answers to whose legacy ranges are withheld. If it is the only one behind a bridge,
-/// nothing is routed there any more. Any context.
+/// What a display answers to whose legacy ranges are withheld. If it is the only one behind a
+/// bridge, nothing is routed there any more. Any context.
 ///
 /// # Safety
 ///
@@ -204,8 +204,8 @@ impl VgaMap {
         })
     }
 
-    /// Has the range routed to the device until the guard is dropped, and all others wait for it that
-    /// want it for another one. Waits itself until it is free.
+    /// Has the range routed to the device until the guard is dropped, and all others wait for it
+    /// that want it for another one. Waits itself until it is free.
     ///
     /// # Errors
     ///

@@ -42,10 +42,11 @@ impl Type1 {
     ///
     /// # Errors
     ///
-    /// [`Refused::Busy`], see [`when_idle`](Self::when_idle); `EBUSY` while a mapping has no address; `EINVAL` if something is mapped that the group's IOMMU cannot translate or reserves, or if
-    /// nothing could be mapped any more; `EPERM` if interrupts of the group are not isolated and
-    /// nobody opted in to that; `EXDEV` if it needs a domain of its own and must not; what the IOMMU
-    /// driver says.
+    /// [`Refused::Busy`], see [`when_idle`](Self::when_idle); `EBUSY` while a mapping has no
+    /// address; `EINVAL` if something is mapped that the group's IOMMU cannot translate or
+    /// reserves, or if nothing could be mapped any more; `EPERM` if interrupts of the group are not
+    /// isolated and nobody opted in to that; `EXDEV` if it needs a domain of its own and must not;
+    /// what the IOMMU driver says.
     pub(in crate::backend) fn attach(
         &self,
         owner: Arc<DmaOwner>,

@@ -122,12 +122,13 @@ impl Type1 {
         result
     }
 
-    /// Takes `range`, empty and busy, for the current process. All of `around`, which contains it, must
-    /// be what groups can have mapped. Waits for nobody; see [`in_turn`](Self::in_turn).
+    /// Takes `range`, empty and busy, for the current process. All of `around`, which contains it,
+    /// must be what groups can have mapped. Waits for nobody; see [`in_turn`](Self::in_turn).
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EINVAL` (not aligned), [`Refused::Busy`], `EEXIST`, `ENOSPC`, `EINVAL` (not translated or reserved).
+    /// `ENOMEM`, `EINVAL` (not aligned), [`Refused::Busy`], `EEXIST`, `ENOSPC`, `EINVAL` (not
+    /// translated or reserved).
     #[inline]
     pub(in crate::backend) fn reserve(
         &self,

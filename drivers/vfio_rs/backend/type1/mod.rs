@@ -2,9 +2,9 @@
 
 //! type1: a flat I/O address space that users fill with their own memory.
 //!
-//! Bookkeeping and work are apart: [`Maps`] says which ranges are taken, under a mutex that is
-//! held for look-ups only; memory is pinned and mapped without it, while the range is marked busy.
-//! Calls on different ranges so run side by side, and a call that meets a busy range waits, without a
+//! Bookkeeping and work are apart: [`Maps`] says which ranges are taken, under a mutex that is held
+//! for look-ups only; memory is pinned and mapped without it, while the range is marked busy. Calls
+//! on different ranges so run side by side, and a call that meets a busy range waits, without a
 //! lock.
 //!
 //! | file          | has                                                |
@@ -85,8 +85,8 @@ pub(super) enum Version {
 }
 
 impl Version {
-    /// Whether an unmap of `range` takes a `mapping` that has an address in it; if not it stays as a
-    /// whole.
+    /// Whether an unmap of `range` takes a `mapping` that has an address in it; if not it stays as
+    /// a whole.
     #[inline]
     fn takes(self, range: IovaRange, mapping: IovaRange) -> bool {
         match self {

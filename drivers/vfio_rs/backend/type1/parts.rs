@@ -2,9 +2,9 @@
 
 //! How many parts the mappings of a container may have.
 //!
-//! A mapping of memory of devices has as many parts as the user has areas there that do not continue
-//! each other; each costs as much as a mapping. So all parts but the first are limited as mappings
-//! are: by `dma_entry_limit`, counted by themselves.
+//! A mapping of memory of devices has as many parts as the user has areas there that do not
+//! continue each other; each costs as much as a mapping. So all parts but the first are limited as
+//! mappings are: by `dma_entry_limit`, counted by themselves.
 
 use kernel::{
     prelude::*,

@@ -16,8 +16,8 @@ use super::{
 const SHOWN: usize = 1024;
 
 impl Type1 {
-    /// Prints a line about the address space, a `kind` of which it is, and the mappings in order, with
-    /// the lock held: that is memory being written, no more.
+    /// Prints a line about the address space, a `kind` of which it is, and the mappings in order,
+    /// with the lock held: that is memory being written, no more.
     pub(in crate::backend) fn print(&self, kind: &str, out: &SeqFile) {
         let maps = self.maps.lock();
         let groups = maps.members.len();

@@ -2,12 +2,13 @@
 
 //! Who waits for whom.
 //!
-//! Who fills or empties a range marks it busy, in [`Maps`](super::maps::Maps). Who wants a range to himself, to unmap
-//! it or to attach a group, takes a [`Turn`] there and waits until no address in it is busy. While he waits and works
-//! nobody else begins anything in it: new mappings wait too, in the order in which they came.
+//! Who fills or empties a range marks it busy, in [`Maps`](super::maps::Maps). Who wants a range to
+//! himself, to unmap it or to attach a group, takes a [`Turn`] there and waits until no address in
+//! it is busy. While he waits and works nobody else begins anything in it: new mappings wait too,
+//! in the order in which they came.
 //!
-//! What makes a range busy may wait for user memory, for as long as the user likes. So whoever waits here holds no lock,
-//! and can be killed.
+//! What makes a range busy may wait for user memory, for as long as the user likes. So whoever
+//! waits here holds no lock, and can be killed.
 
 use kernel::prelude::*;
 use vfio_kernel::lockdep::Held;
@@ -98,7 +99,8 @@ impl Type1 {
     }
 
     /// Has `reserve` make something busy in `range`, which it does not if it is
-    /// [contended](super::maps::Maps::is_contended) with the ticket that it gets: then waits and has it try again.
+    /// [contended](super::maps::Maps::is_contended) with the ticket that it gets: then waits and
+    /// has it try again.
     ///
     /// # Errors
     ///
@@ -142,8 +144,8 @@ impl Type1 {
         }
     }
 
-    /// Runs `then` when nothing is busy, nor begins to be, but for what ends soon. If it says that it met that,
-    /// waits and runs it again.
+    /// Runs `then` when nothing is busy, nor begins to be, but for what ends soon. If it says that
+    /// it met that, waits and runs it again.
     ///
     /// # Errors
     ///

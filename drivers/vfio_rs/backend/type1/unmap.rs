@@ -88,7 +88,8 @@ impl Type1 {
         self.unmap(range.start(), range.size().ok_or(EINVAL)?, false, None)
     }
 
-    /// Drops what is mapped in `range` as a whole, but for what others are at work on: waits for nobody.
+    /// Drops what is mapped in `range` as a whole, but for what others are at work on: waits for
+    /// nobody.
     pub(in crate::backend) fn drop_range(&self, range: IovaRange) {
         let _ = self.drop_mapped(None, self.maps.lock(), range, None, Stop::Never);
     }
@@ -146,9 +147,9 @@ impl Type1 {
     ///
     /// # Errors
     ///
-    /// `EFAULT` if a mapping's bits do not fit into `bitmap`; it and those behind it stay. `EINTR` if
-    /// the task is being killed and `stop` says that this matters: what was not reached stays, as
-    /// does what is left of a mapping of several GiB.
+    /// `EFAULT` if a mapping's bits do not fit into `bitmap`; it and those behind it stay. `EINTR`
+    /// if the task is being killed and `stop` says that this matters: what was not reached stays,
+    /// as does what is left of a mapping of several GiB.
     fn drop_mapped<'a>(
         &'a self,
         mut turn: Option<Turn<'a>>,
@@ -259,8 +260,8 @@ impl Type1 {
         }
     }
 
-    /// Drops the mapping that is exactly `range`, as most users ask for: no other can be in the range,
-    /// and none is cut. Returns `false` if it must be done in some other way.
+    /// Drops the mapping that is exactly `range`, as most users ask for: no other can be in the
+    /// range, and none is cut. Returns `false` if it must be done in some other way.
     #[inline]
     fn drop_exact(&self, range: IovaRange) -> bool {
         let mut guard = self.maps.lock();
@@ -291,7 +292,8 @@ impl Type1 {
         true
     }
 
-    /// Drops one mapping, without the lock; returns its bytes. One that somebody is just making stays.
+    /// Drops one mapping, without the lock; returns its bytes. One that somebody is just making
+    /// stays.
     ///
     /// # Errors
     ///

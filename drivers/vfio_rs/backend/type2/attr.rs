@@ -73,9 +73,9 @@ impl Pamu {
     ///
     /// # Errors
     ///
-    /// `EFAULT`, `EINVAL` (size of the struct, flags, no such attribute or not to be set, values that
-    /// cannot be, windows without an aperture), `EOPNOTSUPP` (stash), `EBUSY` (something is mapped),
-    /// `ENOSPC` (all containers together have too many windows).
+    /// `EFAULT`, `EINVAL` (size of the struct, flags, no such attribute or not to be set, values
+    /// that cannot be, windows without an aperture), `EOPNOTSUPP` (stash), `EBUSY` (something is
+    /// mapped), `ENOSPC` (all containers together have too many windows).
     pub(super) fn set_attr(&self, arg: UserArg) -> Result {
         let Attr {
             attribute, data, ..

@@ -56,8 +56,8 @@ pub(super) fn provider() -> Result<KBox<dyn BankProvider>> {
     })
 }
 
-/// Pages of the module's own in the place of registers, so that the windows can be tried where there
-/// are none. They interrupt nobody. Each container has its own.
+/// Pages of the module's own in the place of registers, so that the windows can be tried where
+/// there are none. They interrupt nobody. Each container has its own.
 struct TestBanks {
     pages: KVec<Arc<SharedPage>>,
 }
@@ -89,8 +89,8 @@ impl BankProvider for TestBanks {
     fn joined(&self, _regions: &[ResvRegion]) {}
 }
 
-/// What the IOMMU drivers say. Where they want a doorbell mapped, the interrupt code does that, at an
-/// address that they choose ([`ResvKind::SwMsi`]).
+/// What the IOMMU drivers say. Where they want a doorbell mapped, the interrupt code does that, at
+/// an address that they choose ([`ResvKind::SwMsi`]).
 struct Platform {
     /// That address, or [`NOWHERE`].
     base: Atomic<u64>,

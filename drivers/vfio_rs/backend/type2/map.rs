@@ -81,12 +81,12 @@ impl Pamu {
     ///
     /// # Errors
     ///
-    /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags, no bytes), `EOVERFLOW` (wraps),
-    /// `EINVAL` (neither read nor write), `ENODEV` (there are no windows yet), `EINVAL` (does not
-    /// fit windows), `EBUSY` (a window is the kernel's), and for each window as type1: `EINVAL` (not
-    /// aligned), `EEXIST`, `ENOSPC`, `EINVAL` (of the window something is not translated or is
-    /// reserved), `ENOMEM`, `EFAULT`; `EINVAL` (strict: not one piece, or a bank of MSI registers not
-    /// by itself, for writing only, with windows for these being the user's).
+    /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags, no bytes), `EOVERFLOW`
+    /// (wraps), `EINVAL` (neither read nor write), `ENODEV` (there are no windows yet), `EINVAL`
+    /// (does not fit windows), `EBUSY` (a window is the kernel's), and for each window as type1:
+    /// `EINVAL` (not aligned), `EEXIST`, `ENOSPC`, `EINVAL` (of the window something is not
+    /// translated or is reserved), `ENOMEM`, `EFAULT`; `EINVAL` (strict: not one piece, or a bank
+    /// of MSI registers not by itself, for writing only, with windows for these being the user's).
     pub(super) fn map_dma(&self, arg: UserArg) -> Result {
         const MIN: usize = offset_of_end!(DmaMap, size);
         const PROT: u32 = uapi::VFIO_DMA_MAP_FLAG_READ | uapi::VFIO_DMA_MAP_FLAG_WRITE;
@@ -234,9 +234,9 @@ impl Pamu {
     ///
     /// # Errors
     ///
-    /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags, no bytes), `EOVERFLOW` (wraps),
-    /// `EINVAL` (does not fit windows, cuts what is mapped in one). What is not mapped, or the
-    /// kernel's, is no error.
+    /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags, no bytes), `EOVERFLOW`
+    /// (wraps), `EINVAL` (does not fit windows, cuts what is mapped in one). What is not mapped, or
+    /// the kernel's, is no error.
     pub(super) fn unmap_dma(&self, arg: UserArg) -> Result {
         const MIN: usize = offset_of_end!(DmaUnmap, size);
 

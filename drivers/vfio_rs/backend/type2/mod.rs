@@ -4,8 +4,8 @@
 //!
 //! The windows are a rule about what may be mapped where; what is mapped is in a [`Type1`], whose
 //! bookkeeping, accounting, pinning and groups these are. So it works over any IOMMU. In the order
-//! of their states: nothing is set; the aperture is; it is cut into windows; something is mapped, and
-//! then nothing of this can be changed.
+//! of their states: nothing is set; the aperture is; it is cut into windows; something is mapped,
+//! and then nothing of this can be changed.
 //!
 //! | file          | has                                                     |
 //! |---------------|---------------------------------------------------------|
@@ -16,8 +16,8 @@
 //! | `bank.rs`     | where MSI registers are                                 |
 //! | `msi.rs`      | windows for them, in three ways                         |
 //!
-//! Lock: `Pamu::state`, then `Type1::maps`. Whoever takes a window does so under both, so that
-//! the geometry is the same when it is taken as when it was looked at. Nothing is pinned under it, and
+//! Lock: `Pamu::state`, then `Type1::maps`. Whoever takes a window does so under both, so that the
+//! geometry is the same when it is taken as when it was looked at. Nothing is pinned under it, and
 //! nobody who has a busy range may take it or waits for one with it.
 
 mod attr;

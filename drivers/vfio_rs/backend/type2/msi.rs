@@ -2,11 +2,11 @@
 
 //! Windows for MSI registers.
 //!
-//! In the *implicit* mode the last windows of the aperture, one for each bank, are the kernel's: they
-//! show the banks while a device of the container has MSI or MSI-X on. In the *explicit* mode the user
-//! says which window shows which bank: all by `VFIO_DMA_MAP_FLAG_MSI`, one by
-//! `VFIO_IOMMU_PAMU_MSI_BANK_MAP`, or one that he got a map of (`VFIO_GROUP_GET_MSI_FD`) as any other
-//! memory. Devices may write to them and no more. Banks take no place in locked memory.
+//! In the *implicit* mode the last windows of the aperture, one for each bank, are the kernel's:
+//! they show the banks while a device of the container has MSI or MSI-X on. In the *explicit* mode
+//! the user says which window shows which bank: all by `VFIO_DMA_MAP_FLAG_MSI`, one by
+//! `VFIO_IOMMU_PAMU_MSI_BANK_MAP`, or one that he got a map of (`VFIO_GROUP_GET_MSI_FD`) as any
+//! other memory. Devices may write to them and no more. Banks take no place in locked memory.
 
 use kernel::{
     page::PAGE_SIZE,
@@ -223,9 +223,9 @@ impl Pamu {
     ///
     /// # Errors
     ///
-    /// In this order: `ENODEV` (no windows yet, or no bank to map), `EINVAL` (does not fit windows),
-    /// `EBUSY` (they are the kernel's), `EINVAL` (not one window for each bank, or not the explicit
-    /// mode), `EEXIST`, `EINVAL` (reserved), `ENOMEM`.
+    /// In this order: `ENODEV` (no windows yet, or no bank to map), `EINVAL` (does not fit
+    /// windows), `EBUSY` (they are the kernel's), `EINVAL` (not one window for each bank, or not
+    /// the explicit mode), `EEXIST`, `EINVAL` (reserved), `ENOMEM`.
     pub(super) fn map_all_banks(&self, range: IovaRange) -> Result {
         let state = self.state.lock();
         let windows = state.geometry.windows().ok_or(ENODEV)?;
@@ -250,9 +250,9 @@ impl Pamu {
     ///
     /// # Errors
     ///
-    /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags), `ENODEV` (no windows yet, or no
-    /// bank to map), `EINVAL` (no such bank, not the start of a window), `EBUSY` (the window is the
-    /// kernel's), `EINVAL` (not the explicit mode), `EEXIST`, `EINVAL` (reserved), `ENOMEM`.
+    /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags), `ENODEV` (no windows yet, or
+    /// no bank to map), `EINVAL` (no such bank, not the start of a window), `EBUSY` (the window is
+    /// the kernel's), `EINVAL` (not the explicit mode), `EEXIST`, `EINVAL` (reserved), `ENOMEM`.
     pub(super) fn bank_map(&self, arg: UserArg) -> Result {
         let map: BankMap = arg.read_min(size_of::<BankMap>())?;
         if (map.argsz as usize) < size_of::<BankMap>() || map.flags != 0 || map.__reserved != 0 {
@@ -281,8 +281,8 @@ impl Pamu {
     ///
     /// # Errors
     ///
-    /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags), `ENODEV` (no windows yet, or no
-    /// bank to map), `EINVAL` (not the start of a window), `EBUSY` (the window is the kernel's),
+    /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags), `ENODEV` (no windows yet, or
+    /// no bank to map), `EINVAL` (not the start of a window), `EBUSY` (the window is the kernel's),
     /// `ENOENT` (it shows no bank).
     pub(super) fn bank_unmap(&self, arg: UserArg) -> Result {
         let unmap: BankUnmap = arg.read_min(size_of::<BankUnmap>())?;

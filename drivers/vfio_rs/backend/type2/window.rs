@@ -99,7 +99,8 @@ impl Aperture {
 ///
 /// # Invariants
 ///
-/// `count` windows of `size` bytes are the aperture; `size` is a power of two, at least [`MIN_SIZE`].
+/// `count` windows of `size` bytes are the aperture; `size` is a power of two, at least
+/// [`MIN_SIZE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Windows {
     aperture: Aperture,

@@ -130,7 +130,8 @@ static HIDDEN: [(u16, Extent); 10] = [
 /// Length of PCI-X for devices with conventional configuration space.
 const PCIX_SHORT: u16 = 8;
 
-/// What becomes of the capability with this id. Hidden are those in [`HIDDEN`], and ids nobody knows.
+/// What becomes of the capability with this id. Hidden are those in [`HIDDEN`], and ids nobody
+/// knows.
 pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Found, Stop> {
     let shown = match id {
         PM => (8, &perm::PM),

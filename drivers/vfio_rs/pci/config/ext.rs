@@ -50,8 +50,8 @@ pub(super) const LAST: u16 = 0x31;
 /// Most lanes that a link can have.
 const LANES: u16 = 32;
 
-/// Those that are hidden. Lengths are those of the PCI Express Base Specification 6.0, chapter 7, with
-/// as many lanes, BARs or optional registers as there can be.
+/// Those that are hidden. Lengths are those of the PCI Express Base Specification 6.0, chapter 7,
+/// with as many lanes, BARs or optional registers as there can be.
 static HIDDEN: [(u16, Extent); 32] = [
     // Null.
     (0x00, Extent::Bytes(4)),
@@ -112,8 +112,8 @@ static HIDDEN: [(u16, Extent); 32] = [
     (0x31, Extent::UpTo(0x20 + LANES)),
 ];
 
-/// What becomes of the extended capability with this id. Hidden are those in [`HIDDEN`], and ids nobody
-/// knows.
+/// What becomes of the extended capability with this id. Hidden are those in [`HIDDEN`], and ids
+/// nobody knows.
 pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Found, Stop> {
     let shown = match id {
         AER => (0x2c, &perm::AER),
@@ -142,8 +142,8 @@ pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Found, 
     })
 }
 
-/// Designated vendor-specific: the user's, but for that of Compute Express Link. By that one the host
-/// has memory and caches of its own in the device. Stricter than C.
+/// Designated vendor-specific: the user's, but for that of Compute Express Link. By that one the
+/// host has memory and caches of its own in the device. Stricter than C.
 fn dvsec<H: Hardware>(probe: &Probe<'_, H>) -> Result<&'static Perm, Stop> {
     const CXL: u16 = 0x1e98;
 
@@ -153,8 +153,8 @@ fn dvsec<H: Hardware>(probe: &Probe<'_, H>) -> Result<&'static Perm, Stop> {
     })
 }
 
-/// Where, from the start of the capability, a virtual channel's resource has the arbitration table of
-/// ports or functions; `None` if there is no such channel or table.
+/// Where, from the start of the capability, a virtual channel's resource has the arbitration table
+/// of ports or functions; `None` if there is no such channel or table.
 pub(super) fn vc_table<H: Hardware>(id: u16, channel: u16, probe: &Probe<'_, H>) -> Option<u16> {
     if !matches!(id, VC | VC9 | MFVC) {
         return None;

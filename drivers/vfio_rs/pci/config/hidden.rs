@@ -4,8 +4,8 @@
 //!
 //! A hidden capability is taken out of the user's chain, but its registers are where they were, and
 //! who knows the device knows where. Its bytes are the device's own and cannot be written. How many
-//! they are is in a table for each kind of chain (`caps.rs`, `ext.rs`); where nobody can say, all up to
-//! the next capability are taken for it. What another capability shows stays that one's.
+//! they are is in a table for each kind of chain (`caps.rs`, `ext.rs`); where nobody can say, all
+//! up to the next capability are taken for it. What another capability shows stays that one's.
 //!
 //! C passes writes of them to the device.
 

@@ -91,8 +91,8 @@ impl Mock {
         }
     }
 
-    /// The length that `find` gives a capability at `start` whose content from `at` on is `dwords`; `None`
-    /// if it is hidden.
+    /// The length that `find` gives a capability at `start` whose content from `at` on is `dwords`;
+    /// `None` if it is hidden.
     pub(super) fn length_of(
         &self,
         start: u16,

@@ -72,8 +72,8 @@ pub(crate) use self::virt::{
     Vpd, //
 };
 
-// What a user may do with each capability that the kernel knows is decided. Asked of the kernel that is
-// tested only: others build all the same, and hide what is newer.
+// What a user may do with each capability that the kernel knows is decided. Asked of the kernel
+// that is tested only: others build all the same, and hide what is newer.
 #[cfg(all(not(test), CONFIG_VFIO_RS_KUNIT_TEST))]
 const _: () = {
     use vfio_kernel::pci::{
@@ -149,8 +149,8 @@ pub(crate) enum IntxLine {
 /// What the kernel knows about the function and the configuration space does not tell.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    /// Bytes of configuration space (`pdev->cfg_size`): 256 or 4096, or less where a device is known
-    /// to answer less.
+    /// Bytes of configuration space (`pdev->cfg_size`): 256 or 4096, or less where a device is
+    /// known to answer less.
     pub(crate) size: u16,
     /// SR-IOV virtual function.
     pub(crate) is_virtfn: bool,
@@ -168,8 +168,8 @@ pub(crate) struct Facts {
     pub(crate) rom_size: u64,
     /// MSI-X is not to be used, so the user does not see that the device has it.
     pub(crate) no_msix: bool,
-    /// A dword behind the header, the only one of its kind, that means something to the kernel and is
-    /// no capability's: the user gets a copy.
+    /// A dword behind the header, the only one of its kind, that means something to the kernel and
+    /// is no capability's: the user gets a copy.
     pub(crate) private: Option<u16>,
 }
 

@@ -116,8 +116,8 @@ pub(super) static GAP: Perm = Perm {
 /// may be capabilities in them, so they are not to be written. Stricter than C.
 pub(super) static UNTRUSTED_GAP: Perm = perm(&[], Special::None);
 
-/// Bytes of a hidden capability: the device's own, to be looked at only. The host owns them. Stricter
-/// than C.
+/// Bytes of a hidden capability: the device's own, to be looked at only. The host owns them.
+/// Stricter than C.
 pub(super) static HIDDEN: Perm = perm(&[], Special::None);
 
 /// A register that only the kernel may change: the user has a copy to write to.
@@ -239,7 +239,8 @@ pub(super) static EXP: Perm = perm(
     Special::Exp,
 );
 
-/// Advanced Features (PCI ECN Advanced Capabilities for Conventional PCI): the reset bit is private.
+/// Advanced Features (PCI ECN Advanced Capabilities for Conventional PCI): the reset bit is
+/// private.
 pub(super) static AF: Perm = perm(&[bits(NEXT, 0), bits(0x1, 0x1)], Special::Af);
 
 /// Message Control of MSI: the lower byte is private, the upper is reserved.

@@ -8,8 +8,8 @@
 //! then, as they may hold capabilities that were never seen.
 //!
 //! This file has the standard chain and what both share, `walk_ext.rs` the extended chain. Stands
-//! for `vfio_config_init()` and `vfio_cap_init()`. C goes on after a conflict, and trusts lengths to
-//! be inside configuration space.
+//! for `vfio_config_init()` and `vfio_cap_init()`. C goes on after a conflict, and trusts lengths
+//! to be inside configuration space.
 
 use super::{
     caps::{
@@ -176,7 +176,8 @@ impl<H: Hardware> Walker<'_, H> {
         Ok(self.show(Cap { start, end, perm })?)
     }
 
-    /// Gives the user a copy of the dword at `at`, if it is nobody's. Returns what the device has there.
+    /// Gives the user a copy of the dword at `at`, if it is nobody's. Returns what the device has
+    /// there.
     fn private(&mut self, at: u16) -> Result<Option<u32>> {
         match self.claim(at, (4, &perm::PRIVATE), self.size) {
             Ok(()) => Ok(Some(self.shadow.get(at, Width::Dword))),

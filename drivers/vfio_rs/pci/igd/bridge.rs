@@ -44,8 +44,8 @@ pub(super) const LPC: Role = Role {
     subtype: uapi::VFIO_REGION_SUBTYPE_INTEL_IGD_LPC_CFG,
 };
 
-/// A bridge. Kept from going away, but not from being removed from its bus: what it has then reads as
-/// the PCI core says.
+/// A bridge. Kept from going away, but not from being removed from its bus: what it has then reads
+/// as the PCI core says.
 pub(super) struct BridgeConfig {
     pci: PciDevice,
     role: Role,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Intel graphics that is part of the processor (IGD): what its drivers look for outside the device.
+//! Intel graphics that is part of the processor (IGD): what its drivers look for outside the
+//! device.
 //!
 //! | region | has                                                                           |
 //! |--------|-------------------------------------------------------------------------------|
@@ -8,10 +9,11 @@
 //! | 2nd    | the configuration space of the host bridge: `bridge.rs`                       |
 //! | 3rd    | that of the LPC bridge                                                        |
 //!
-//! The device's register ASLS has the OpRegion's address, by which the kernel reads memory. Any device
-//! can claim to be Intel's, so it is asked at the one place where this graphics is, and what it names must
-//! be memory that firmware keeps. A user must not be able to set it for whoever opens the device next:
-//! [`ASLS`] is the user's own copy, whether or not it has an address, and at any place.
+//! The device's register ASLS has the OpRegion's address, by which the kernel reads memory. Any
+//! device can claim to be Intel's, so it is asked at the one place where this graphics is, and what
+//! it names must be memory that firmware keeps. A user must not be able to set it for whoever opens
+//! the device next: [`ASLS`] is the user's own copy, whether or not it has an address, and at any
+//! place.
 //!
 //! Stands for drivers/vfio/pci/vfio_pci_igd.c. Takes no lock.
 

@@ -2,13 +2,14 @@
 
 //! The OpRegion of Intel graphics, with the video BIOS table (VBT) right behind it.
 //!
-//! The OpRegion is a piece of memory by which firmware talks to the graphics driver. A VBT that is too
-//! large for it lies elsewhere: version 2.0 has its physical address, later ones its distance from
-//! the OpRegion. Neither means anything in a guest, so users get both in one piece, as version 2.1
-//! allows: the VBT right behind the OpRegion, and the fields that say so changed on the way.
+//! The OpRegion is a piece of memory by which firmware talks to the graphics driver. A VBT that is
+//! too large for it lies elsewhere: version 2.0 has its physical address, later ones its distance
+//! from the OpRegion. Neither means anything in a guest, so users get both in one piece, as version
+//! 2.1 allows: the VBT right behind the OpRegion, and the fields that say so changed on the way.
 //!
 //! Pure: memory is behind [`Memory`]. Field names are those of Intel's "IGD OpRegion/Software SCI
-//! Specification", 0.5 and later. Stands for the OpRegion's part of drivers/vfio/pci/vfio_pci_igd.c.
+//! Specification", 0.5 and later. Stands for the OpRegion's part of
+//! drivers/vfio/pci/vfio_pci_igd.c.
 
 use kernel::prelude::*;
 
@@ -36,7 +37,8 @@ const VBT_MAX: u32 = 1 << 20;
 
 /// Memory that firmware keeps, and may change at any time.
 pub(crate) trait Memory: Sized {
-    /// `len` bytes at the physical address `at`. `EINVAL` if they are not all kept by firmware, `ENOMEM`.
+    /// `len` bytes at the physical address `at`. `EINVAL` if they are not all kept by firmware,
+    /// `ENOMEM`.
     fn map(at: u64, len: usize) -> Result<Self>;
 
     /// Reads; `EINVAL` beyond the end.
@@ -58,8 +60,8 @@ impl<M: Memory> OpRegion<M> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is none, it or its VBT is not in memory that firmware keeps, or the VBT is too
-    /// large; `ENOMEM`.
+    /// `EINVAL` if there is none, it or its VBT is not in memory that firmware keeps, or the VBT is
+    /// too large; `ENOMEM`.
     pub(crate) fn new(at: u64) -> Result<Self> {
         let base = M::map(at, SIZE)?;
         if bytes_at::<_, 16>(&base, 0)? != *SIGNATURE {
