@@ -270,7 +270,7 @@ impl Type1 {
         let spare = maps.ranges.take_exact(range, |entry| {
             let whole = match entry {
                 Entry::Pages(io) => !io.mark() && io.is_short(),
-                Entry::Other(_) => false,
+                Entry::Other(_) => entry.as_mixed().is_some_and(|mixed| !mixed.vaddr_invalid),
             };
             if whole {
                 left = Some(entry.take());
