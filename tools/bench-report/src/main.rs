@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `make bench`: measures each stack in a machine of its own, prints the table, keeps the numbers as JSON and draws the
-//! scaling curves. With `--check`, measures this project's stack alone and compares it with the numbers kept.
+//! `make bench`: measures each stack in a machine of its own, prints the table, keeps the numbers
+//! as JSON and draws the scaling curves. With `--check`, measures this project's stack alone and
+//! compares it with the numbers kept.
 
 #![forbid(unsafe_code)]
 
@@ -31,13 +32,15 @@ const MANY: u64 = 1_000_000;
 #[derive(Debug, Parser)]
 #[command(name = "scripts/bench")]
 struct Args {
-    /// Measure ours alone, quickly, and fail if a row is worse than the committed one by more than 5 %.
+    /// Measure ours alone, quickly, and fail if a row is worse than the committed one by more than
+    /// 5 %.
     #[arg(long)]
     check: bool,
     /// Mappings at the end of the scaling curve.
     #[arg(long, default_value_t = MANY)]
     mappings: u64,
-    /// Measure these stacks only (comma-separated: c, iommufd-compat, iommufd, ours) and keep the rest.
+    /// Measure these stacks only (comma-separated: c, iommufd-compat, iommufd, ours) and keep the
+    /// rest.
     #[arg(long, value_name = "STACK", value_delimiter = ',')]
     only: Vec<String>,
     /// Do not measure threads, which needs an idle computer: keep the figures.
@@ -49,7 +52,8 @@ struct Args {
     /// Print the committed numbers and measure nothing.
     #[arg(long)]
     show: bool,
-    /// Tell which functions the instructions of this row, and the one measured with it, are in; of ours, or of --only.
+    /// Tell which functions the instructions of this row, and the one measured with it, are in; of
+    /// ours, or of --only.
     #[arg(long, value_name = "ROW", conflicts_with_all = ["check", "show"])]
     profile: Option<String>,
     /// Leave functions with fewer instructions out of the profile.
@@ -107,8 +111,8 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures the stacks that are wanted: what counts instructions two machines at a time, what takes time one after the
-/// other.
+/// Measures the stacks that are wanted: what counts instructions two machines at a time, what takes
+/// time one after the other.
 fn measure(args: &Args, machines: &Machines<'_>, record: &mut Record) -> Result<()> {
     if let Some(odd) = args
         .only

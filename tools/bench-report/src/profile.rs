@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which functions a row's instructions are in: the machine counts them by a plugin of QEMU, `tools/profile/plugin.c`.
+//! Which functions a row's instructions are in: the machine counts them by a plugin of QEMU,
+//! `tools/profile/plugin.c`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,8 +33,8 @@ pub(crate) struct Profiler<'a> {
 }
 
 impl Profiler<'_> {
-    /// Prints for `row`, and for the one that is measured with it, how many instructions a step takes in each
-    /// function, from `least` on.
+    /// Prints for `row`, and for the one that is measured with it, how many instructions a step
+    /// takes in each function, from `least` on.
     ///
     /// # Errors
     /// If there is no such row, or the machine fails.

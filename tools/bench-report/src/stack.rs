@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The stacks that are compared, and how each is measured: in a machine that just booted, the same kernel for all.
+//! The stacks that are compared, and how each is measured: in a machine that just booted, the same
+//! kernel for all.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -23,7 +24,8 @@ pub(crate) enum Stack {
 /// All of them, in the order of the table.
 pub(crate) const STACKS: [Stack; 4] = [Stack::C, Stack::IommufdCompat, Stack::Iommufd, Stack::Ours];
 
-/// How often a machine whose processors run side by side is started: QEMU may lose one of its timers.
+/// How often a machine whose processors run side by side is started: QEMU may lose one of its
+/// timers.
 const TRIES: u32 = 3;
 
 impl Stack {

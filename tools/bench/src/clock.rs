@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The clock. In a machine that counts instructions a nanosecond is one, in any other it is a nanosecond.
+//! The clock. In a machine that counts instructions a nanosecond is one, in any other it is a
+//! nanosecond.
 
 use std::os::unix::process::parent_id;
 use std::process::id;
@@ -50,8 +51,9 @@ impl Clock {
         self.on(rounds, &mut step)
     }
 
-    /// As [`average`](Self::average), of the best tenth of the runs: for short steps that leave nothing to be done later.
-    /// Ticks of the clock and what kernel threads do now and then fall into other tenths.
+    /// As [`average`](Self::average), of the best tenth of the runs: for short steps that leave
+    /// nothing to be done later. Ticks of the clock and what kernel threads do now and then fall
+    /// into other tenths.
     ///
     /// # Errors
     /// Those of `step`.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Measures a VFIO stack from inside the virtual machine and prints [`Measured`] as JSON.
 //!
-//! The same program takes the same steps whatever interface it is told to use. Under `scripts/vm --icount` all figures are
-//! instructions of the whole machine, kernel and this program; `scripts/bench` starts it so.
+//! The same program takes the same steps whatever interface it is told to use. Under `scripts/vm
+//! --icount` all figures are instructions of the whole machine, kernel and this program;
+//! `scripts/bench` starts it so.
 
 #![forbid(unsafe_code)]
 
@@ -33,13 +34,15 @@ struct Args {
     /// Fill an address space with this many mappings at most, for the scaling curve.
     #[arg(long, default_value_t = 0)]
     mappings: u64,
-    /// Measure two threads against one, and nothing else; needs two processors and a clock that shows time.
+    /// Measure two threads against one, and nothing else; needs two processors and a clock that
+    /// shows time.
     #[arg(long)]
     threads: bool,
     /// Only rows whose name contains this.
     #[arg(long, default_value = "")]
     filter: String,
-    /// Only the row of just this name: mark each of its steps for a profiler, and copy the kernel's symbols to this file.
+    /// Only the row of just this name: mark each of its steps for a profiler, and copy the kernel's
+    /// symbols to this file.
     #[arg(long)]
     marks: Option<PathBuf>,
 }

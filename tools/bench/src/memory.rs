@@ -15,7 +15,8 @@ fn touch(buf: &DmaBuf, number: usize) {
     buf.set(number * PAGE, 1);
 }
 
-/// Memory of small pages, faulted in from the first to the last: mostly adjacent, in a machine that just booted.
+/// Memory of small pages, faulted in from the first to the last: mostly adjacent, in a machine that
+/// just booted.
 ///
 /// # Errors
 /// errno of mmap(2) or prctl(2).
@@ -26,7 +27,8 @@ pub(crate) fn small(len: usize) -> Result<DmaBuf> {
     Ok(buf)
 }
 
-/// Two buffers of small pages faulted in turn, so that hardly any page of one is adjacent to its next.
+/// Two buffers of small pages faulted in turn, so that hardly any page of one is adjacent to its
+/// next.
 ///
 /// # Errors
 /// As [`small`].
@@ -41,7 +43,8 @@ pub(crate) fn scattered(len: usize) -> Result<(DmaBuf, DmaBuf)> {
     Ok((one, other))
 }
 
-/// Transparent huge pages: a buffer and where in it the first of them starts, with `len` bytes from there on.
+/// Transparent huge pages: a buffer and where in it the first of them starts, with `len` bytes from
+/// there on.
 ///
 /// # Errors
 /// As [`small`].

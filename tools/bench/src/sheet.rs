@@ -27,7 +27,8 @@ impl<'a> Sheet<'a> {
         names.iter().any(|name| name.contains(self.filter))
     }
 
-    /// Measures `names` by `step`, which returns one value for each. What fails is absent: the stack does not serve it.
+    /// Measures `names` by `step`, which returns one value for each. What fails is absent: the
+    /// stack does not serve it.
     pub fn measure<const N: usize>(
         &mut self,
         names: [&str; N],

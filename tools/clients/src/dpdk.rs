@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! DPDK's testpmd forwards between igb, or a virtual function of it, and e1000e, which are on one wire.
+//! DPDK's testpmd forwards between igb, or a virtual function of it, and e1000e, which are on one
+//! wire.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -164,7 +165,8 @@ impl Testpmd {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// Has each port send to the other's address: a virtual function gets only what is meant for it.
+    /// Has each port send to the other's address: a virtual function gets only what is meant for
+    /// it.
     fn address_each_other(&mut self) -> Result<()> {
         for (port, other) in [("0", "1"), ("1", "0")] {
             let said = self.command(&format!("show port info {other}"), "Promiscuous", 1)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A driver of QEMU's edu device in the guest, where Linux has none: its registers by sysfs, DMA from and
-//! to memory of this process; then its interrupts, by the guest's own VFIO, without an IOMMU.
+//! A driver of QEMU's edu device in the guest, where Linux has none: its registers by sysfs, DMA
+//! from and to memory of this process; then its interrupts, by the guest's own VFIO, without an
+//! IOMMU.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd as _;

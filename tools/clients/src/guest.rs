@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! One nested QEMU with its guest: start, shell, monitor, and what they said when something went wrong.
+//! One nested QEMU with its guest: start, shell, monitor, and what they said when something went
+//! wrong.
 
 use std::fs::{self, File};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,7 +18,8 @@ use crate::system::limit;
 
 /// Seconds that a guest may take to boot; ten will do if nobody else wants the computer.
 pub(crate) const BOOT: u64 = 240;
-/// How often a boot is tried: KVM in an emulated machine now and then makes a guest hang, on any stack.
+/// How often a boot is tried: KVM in an emulated machine now and then makes a guest hang, on any
+/// stack.
 const TRIES: u32 = 3;
 /// The device that has a port of its own, to be unplugged.
 pub(crate) const HOTPLUGGED: &str = "igb0";
@@ -74,12 +76,15 @@ impl Guest {
         initrd::write(&file("initrd"))?;
         let listener = UnixListener::bind(file("shell"))?;
         let text = |name: &str| file(name).display().to_string();
-        // One byte of zero: the firmware runs no ROM of an assigned card, which takes it an access for each word.
+        // One byte of zero: the firmware runs no ROM of an assigned card, which takes it an access
+        // for each word.
         fs::write(file("no-roms"), [0])?;
         let (accel, cpu, board) = match machine.accel {
-            // A guest in an emulated machine pays for leaving it: no timer chips, an APIC without memory.
+            // A guest in an emulated machine pays for leaving it: no timer chips, an APIC without
+            // memory.
             "kvm" => ("kvm", "qemu64,+x2apic,+tsc-deadline", ",pit=off,hpet=off"),
-            // With a thread for each CPU, QEMU 10.0 now and then loses the end of a timer interrupt.
+            // With a thread for each CPU, QEMU 10.0 now and then loses the end of a timer
+            // interrupt.
             _ => ("tcg,thread=single", "qemu64", ""),
         };
         let mut arguments: Vec<String> = [

@@ -4,7 +4,8 @@
 
 until_true() { until eval "$1"; do usleep 20000; done; }
 
-# load MEBIBYTES: that much data that nowhere repeats itself at the same place of a block, and the drivers, in order.
+# load MEBIBYTES: that much data that nowhere repeats itself at the same place of a block, and the
+# drivers, in order.
 load() {
 	size=$1
 	dd if=/dev/urandom of=/random bs=1M count=1 2>/dev/null
@@ -38,7 +39,8 @@ network() {
 	[ "$(cat "$s/rx_crc_errors")" = 0 ]
 }
 
-# disk MEBIBYTES-TO-SKIP: writes the data there, reads them back past all caches; prints the checksum.
+# disk MEBIBYTES-TO-SKIP: writes the data there, reads them back past all caches; prints the
+# checksum.
 disk() {
 	until_true '[ -b /dev/nvme0n1 ]'
 	dd if=/data of=/dev/nvme0n1 bs=1M seek="$1" oflag=direct 2>/dev/null || return

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Runs unmodified VFIO clients inside the virtual machine, on whatever VFIO stack is loaded there, and
-//! checks what they achieve with the devices. Prints TAP; the exit status is 1 if anything failed.
+//! Runs unmodified VFIO clients inside the virtual machine, on whatever VFIO stack is loaded there,
+//! and checks what they achieve with the devices. Prints TAP; the exit status is 1 if anything
+//! failed.
 //!
 //! Nothing here sleeps to synchronise: each wait is for an event or a state, and has a limit.
 

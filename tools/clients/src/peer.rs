@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The other end of the wire: a network card that the virtual machine itself drives, and a TCP server on
-//! it that sends back what it got.
+//! The other end of the wire: a network card that the virtual machine itself drives, and a TCP
+//! server on it that sends back what it got.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -40,7 +40,8 @@ pub(crate) struct Options {
     /// Kinds of interrupts, one guest each: MSI-X, which leaves MSI to edu, or INTx.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "msix")]
     interrupts: Vec<Interrupts>,
-    /// Devices, by QEMU id in this machine; vf0 is a virtual function of igb0, which the kernel drives then.
+    /// Devices, by QEMU id in this machine; vf0 is a virtual function of igb0, which the kernel
+    /// drives then.
     #[arg(long, value_delimiter = ',', default_value = "igb0,e1000e0,nvme0,edu9")]
     devices: Vec<String>,
     /// The guest's memory.

@@ -8,8 +8,8 @@ use vfio_client::sysfs::PciDevice;
 
 use crate::system::{command, device, limit, until};
 
-/// The one virtual function of igb with QEMU id `id`, bound to vfio-pci; igb itself is up, as a virtual
-/// function has no link otherwise.
+/// The one virtual function of igb with QEMU id `id`, bound to vfio-pci; igb itself is up, as a
+/// virtual function has no link otherwise.
 pub(crate) fn of(id: &str) -> Result<PciDevice> {
     command(&["modprobe", "igb"])?;
     let pf = device(id)?;

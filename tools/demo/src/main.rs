@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A guided tour of VFIO: takes a PCI device away from the kernel, drives it from this program, lets it do DMA and raise an
-//! interrupt, shows that the IOMMU stops what it must, and gives it back. Each step is told in plain words.
+//! A guided tour of VFIO: takes a PCI device away from the kernel, drives it from this program,
+//! lets it do DMA and raise an interrupt, shows that the IOMMU stops what it must, and gives it
+//! back. Each step is told in plain words.
 //!
 //! The device is QEMU's `edu`, made for teaching. `steps.rs` has the steps, `tell.rs` the printing.
 
@@ -15,7 +16,8 @@ use clap::Parser;
 
 use crate::tell::Teller;
 
-/// Drives QEMU's edu device from user space through VFIO, step by step, in words for newcomers. Needs root.
+/// Drives QEMU's edu device from user space through VFIO, step by step, in words for newcomers.
+/// Needs root.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {

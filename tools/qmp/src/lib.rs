@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A client of QEMU's monitor: commands are sent as JSON, one a line, and so are the answers.
 //!
-//! Commands and arguments are those of QEMU's QMP reference. A [`Qmp`] over a socket has the monitor
-//! to itself; the virtual machine's serial port is opened by one program after another, and what
-//! QEMU still has to say to the one before is left aside.
+//! Commands and arguments are those of QEMU's QMP reference. A [`Qmp`] over a socket has the
+//! monitor to itself; the virtual machine's serial port is opened by one program after another, and
+//! what QEMU still has to say to the one before is left aside.
 
 #![forbid(unsafe_code)]
 

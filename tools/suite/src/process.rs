@@ -9,8 +9,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
-/// Runs `command` in `dir`, with what it prints (both streams, in order) appended to `log` and given to
-/// `each`, line by line. Bytes that are not UTF-8 are replaced.
+/// Runs `command` in `dir`, with what it prints (both streams, in order) appended to `log` and
+/// given to `each`, line by line. Bytes that are not UTF-8 are replaced.
 ///
 /// # Errors
 /// If it cannot be started or read, or the log cannot be written.
@@ -58,8 +58,8 @@ pub(crate) fn build(dir: &Path, script: &str, argument: &str) -> Result<()> {
     Ok(())
 }
 
-/// Starts to build the same on processors that nobody else needs, in silence. Who needs it calls [`build`], which
-/// waits for this one, and says why it failed.
+/// Starts to build the same on processors that nobody else needs, in silence. Who needs it calls
+/// [`build`], which waits for this one, and says why it failed.
 ///
 /// # Errors
 /// If it cannot be started.

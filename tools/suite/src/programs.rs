@@ -8,7 +8,8 @@ pub(crate) enum Programs {
     All,
     /// Those that meet the IOMMU and to which its kind makes a difference.
     Iommu,
-    /// Those where things are shared, end, fail in the middle or race: what the kernel's checkers watch.
+    /// Those where things are shared, end, fail in the middle or race: what the kernel's checkers
+    /// watch.
     Lifetimes,
     /// Those whose point is an answer, which is the same without checkers.
     Answers,
@@ -17,7 +18,8 @@ pub(crate) enum Programs {
     Counted,
 }
 
-/// About the devices or about the rules for groups alone, and one that needs unmaps which take seconds, as behind VT-d.
+/// About the devices or about the rules for groups alone, and one that needs unmaps which take
+/// seconds, as behind VT-d.
 const VTD_ONLY: &[&str] = &[
     "bar_io",
     "bar_map",
@@ -82,8 +84,9 @@ const LIFETIMES: &[&str] = &[
 const COUNTED: &[&str] = &["map", "model", "unmap"];
 
 impl Programs {
-    /// What the machine is booted with. With this, which users do not run, the module changes I/O page
-    /// tables by the IOMMU core's functions alone, and pages that are freed while mapped are reported.
+    /// What the machine is booted with. With this, which users do not run, the module changes I/O
+    /// page tables by the IOMMU core's functions alone, and pages that are freed while mapped are
+    /// reported.
     pub(crate) fn boot_parameter(self) -> Option<&'static str> {
         (self == Self::Counted).then_some("iommu.debug_pagealloc=1")
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the user sees: numbered TAP lines as results come in, a progress line on a terminal, and the
-//! summary at the end. All lines but the last are valid TAP.
+//! What the user sees: numbered TAP lines as results come in, a progress line on a terminal, and
+//! the summary at the end. All lines but the last are valid TAP.
 
 use std::time::{Duration, Instant};
 

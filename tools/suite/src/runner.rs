@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Runs stages: builds their needs once, starts their programs, turns what these print into results.
+//! Runs stages: builds their needs once, starts their programs, turns what these print into
+//! results.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -63,7 +64,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Runs a stage, and beside it begins to build modules that one of the `later` ones needs, and their kernel.
+    /// Runs a stage, and beside it begins to build modules that one of the `later` ones needs, and
+    /// their kernel.
     pub(crate) fn run(&mut self, stage: &Stage, later: &[&Stage]) {
         self.report.begin(stage.name, stage.what);
         if self.prepare(&stage.needs()) {
@@ -101,7 +103,8 @@ impl<'a> Runner<'a> {
         true
     }
 
-    /// Most stages leave a processor idle for half of the time, and a kernel takes long. One is built at a time.
+    /// Most stages leave a processor idle for half of the time, and a kernel takes long. One is
+    /// built at a time.
     fn build_early(&mut self, later: &[&Stage]) {
         if self.early.is_some() {
             return;

@@ -17,8 +17,9 @@ use crate::programs::Programs;
 const HOST_DRIVERS: &str = "modprobe -a igb e1000e nvme; ";
 
 /// Beside the default devices: one with a driver of its own in a group with others, a display,
-/// another one behind a bridge, two in a group with the ports that they are behind, one with a BAR of
-/// 1 GiB, of which tests touch little, and one with a BAR of 2 TiB, for which there must be addresses.
+/// another one behind a bridge, two in a group with the ports that they are behind, one with a BAR
+/// of 1 GiB, of which tests touch little, and one with a BAR of 2 TiB, for which there must be
+/// addresses.
 const MORE_DEVICES: [&str; 28] = [
     "--device",
     "e1000e,id=e1000e1,addr=0x11.2",
@@ -64,7 +65,8 @@ done"##;
 const CAUSE: &str = "vm: ";
 const LOG: &str = "vm: kernel log:";
 
-/// How many machines share the programs of a stage, since each keeps hardly more than one processor busy.
+/// How many machines share the programs of a stage, since each keeps hardly more than one processor
+/// busy.
 pub(crate) const MACHINES: usize = 2;
 
 /// What comes from a machine.
@@ -86,15 +88,17 @@ pub(crate) struct Plan {
     programs: Vec<String>,
     folder: String,
     filter: String,
-    /// Whether memory can be write-combining. One kind of IOMMU does without, for the tests of that.
+    /// Whether memory can be write-combining. One kind of IOMMU does without, for the tests of
+    /// that.
     pat: bool,
     /// What else the machine is booted with.
     parameter: Option<&'static str>,
 }
 
 impl Plan {
-    /// For the project in `top`, with `logs` as a folder of the stage's own. `filter` names programs
-    /// by a part of their name, or else tests of any of them; `iommu` is the kind of it, `choice` what is run of all.
+    /// For the project in `top`, with `logs` as a folder of the stage's own. `filter` names
+    /// programs by a part of their name, or else tests of any of them; `iommu` is the kind of it,
+    /// `choice` what is run of all.
     ///
     /// # Errors
     /// If the programs cannot be listed or the folder not be made.

@@ -81,7 +81,8 @@ impl Tap {
     }
 }
 
-/// Cuts `<6>[   12.345678][  T123] ` off a kernel log line, and nothing of what the message indents.
+/// Cuts `<6>[   12.345678][  T123] ` off a kernel log line, and nothing of what the message
+/// indents.
 fn without_log_prefix(line: &str) -> &str {
     let mut rest = line;
     match rest.strip_prefix('<').and_then(|r| r.split_once('>')) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Capability chains: lists of variable length behind the info structs. Pure, for trust goes only as far as the buffer.
+//! Capability chains: lists of variable length behind the info structs. Pure, for trust goes only
+//! as far as the buffer.
 
 use std::mem::offset_of;
 use std::ops::RangeInclusive;
@@ -11,7 +12,8 @@ use crate::uapi::{
     vfio_region_info_cap_type,
 };
 
-/// One capability: its header's fields and its body (what follows the 8-byte header, up to the end of the buffer).
+/// One capability: its header's fields and its body (what follows the 8-byte header, up to the end
+/// of the buffer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cap<'a> {
     /// Which capability.
@@ -40,10 +42,11 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     ))
 }
 
-/// Walks the chain that starts at byte `first` of `info`, the whole info struct as the kernel returned it.
+/// Walks the chain that starts at byte `first` of `info`, the whole info struct as the kernel
+/// returned it.
 ///
-/// Offsets count from the start of the struct, as the interface says. The walk ends at offset 0, at a header beyond the
-/// buffer, or at a step backwards, so it ends always.
+/// Offsets count from the start of the struct, as the interface says. The walk ends at offset 0, at
+/// a header beyond the buffer, or at a step backwards, so it ends always.
 #[must_use]
 pub fn walk(info: &[u8], first: u32) -> Vec<Cap<'_>> {
     let mut caps = Vec::new();
@@ -119,7 +122,8 @@ pub fn region_type(body: &[u8]) -> Option<(u32, u32)> {
     ))
 }
 
-/// Body of the capability that tells of another way to map a region: attribute, flags, offset, size.
+/// Body of the capability that tells of another way to map a region: attribute, flags, offset,
+/// size.
 #[must_use]
 pub fn mmap_alt(body: &[u8]) -> Option<(u32, u32, u64, u64)> {
     type Alt = vfio_region_info_cap_mmap_alt;

@@ -96,7 +96,8 @@ impl Container {
     /// VFIO_SET_IOMMU: chooses the backend, for example [`VFIO_TYPE1v2_IOMMU`].
     ///
     /// # Errors
-    /// EINVAL without a group or if already chosen, ENODEV if no backend serves `kind`, or the backend's errno.
+    /// EINVAL without a group or if already chosen, ENODEV if no backend serves `kind`, or the
+    /// backend's errno.
     pub fn set_iommu(&self, kind: u32) -> io::Result<()> {
         sys::with_value(self, SET_IOMMU, kind as usize).map(drop)
     }
@@ -211,7 +212,8 @@ impl Container {
         sys::with_buffer(self, IOMMU_DIRTY_PAGES, &mut get).map(drop)
     }
 
-    /// VFIO_IOMMU_UNMAP_DMA with VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP and other `flags`; returns how many bytes were unmapped.
+    /// VFIO_IOMMU_UNMAP_DMA with VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP and other `flags`; returns
+    /// how many bytes were unmapped.
     ///
     /// # Errors
     /// The kernel's errno.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A device: the descriptor that VFIO_GROUP_GET_DEVICE_FD returns. Information and reset here; memory in [`crate::region`],
-//! interrupts in [`crate::irq`], configuration space in [`crate::config`].
+//! A device: the descriptor that VFIO_GROUP_GET_DEVICE_FD returns. Information and reset here;
+//! memory in [`crate::region`], interrupts in [`crate::irq`], configuration space in
+//! [`crate::config`].
 
 use std::fs::File;
 use std::io;

@@ -13,7 +13,8 @@ use nix::sys::mman::{
 
 /// Page-aligned anonymous memory, zeroed, private to this process; given back when dropped.
 ///
-/// A device may write to it behind Rust's back, so it is read and written through volatile copies only.
+/// A device may write to it behind Rust's back, so it is read and written through volatile copies
+/// only.
 #[derive(Debug)]
 pub struct DmaBuf {
     base: NonNull<u8>,
@@ -87,7 +88,8 @@ impl DmaBuf {
         Ok(unsafe { madvise(self.base.cast(), self.len, MmapAdvise::MADV_POPULATE_READ) }?)
     }
 
-    /// Forbids all access from byte `from`, the start of a page, to the end. Nothing there may be touched afterwards.
+    /// Forbids all access from byte `from`, the start of a page, to the end. Nothing there may be
+    /// touched afterwards.
     ///
     /// # Errors
     /// errno of mprotect(2).
@@ -169,8 +171,8 @@ impl DmaBuf {
         Ok(all)
     }
 
-    /// Puts a new page with protection `prot` in the place of the one at byte `at`, or no page at all. Until it is a page
-    /// that can be read and written again, nothing there may be touched.
+    /// Puts a new page with protection `prot` in the place of the one at byte `at`, or no page at
+    /// all. Until it is a page that can be read and written again, nothing there may be touched.
     ///
     /// # Errors
     /// errno of mmap(2) or munmap(2).

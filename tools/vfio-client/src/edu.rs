@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Driver of QEMU's `edu`, a device made for teaching: one BAR of registers, one interrupt, and a DMA engine that copies
-//! between memory and a buffer of 4096 bytes inside the device. A copy takes 100 ms.
+//! Driver of QEMU's `edu`, a device made for teaching: one BAR of registers, one interrupt, and a
+//! DMA engine that copies between memory and a buffer of 4096 bytes inside the device. A copy takes
+//! 100 ms.
 
 use std::io;
 use std::thread::sleep;
@@ -96,7 +97,8 @@ impl<'a> Edu<'a> {
         self.read(reg::IDENT)
     }
 
-    /// Writes `value` to the liveness register and reads it back: the device answers with its complement.
+    /// Writes `value` to the liveness register and reads it back: the device answers with its
+    /// complement.
     ///
     /// # Errors
     /// The kernel's errno.
@@ -192,8 +194,8 @@ impl<'a> Edu<'a> {
         self.start_dma(BUFFER, iova, len, DMA_TO_MEMORY | DMA_RAISE_IRQ)
     }
 
-    /// Copies `len` bytes from I/O address `iova` into the device. A copy that the IOMMU refuses ends like any other: look at
-    /// the data.
+    /// Copies `len` bytes from I/O address `iova` into the device. A copy that the IOMMU refuses
+    /// ends like any other: look at the data.
     ///
     /// # Errors
     /// The kernel's errno; `TimedOut`.

@@ -109,7 +109,8 @@ impl Group {
     /// VFIO_GROUP_MERGE: `other` joins.
     ///
     /// # Errors
-    /// EBUSY if `other` is in a container, or one of the two has a role that it does not go with; EPERM if it is not viable.
+    /// EBUSY if `other` is in a container, or one of the two has a role that it does not go with;
+    /// EPERM if it is not viable.
     pub fn merge(&self, other: &Self) -> io::Result<()> {
         self.merge_ioctl(GROUP_MERGE, 0, other.as_raw_fd())
     }

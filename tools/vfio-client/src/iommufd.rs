@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! iommufd: `/dev/iommu`, the other way to an I/O address space, and a device's own node under `/dev/vfio/devices`.
+//! iommufd: `/dev/iommu`, the other way to an I/O address space, and a device's own node under
+//! `/dev/vfio/devices`.
 //!
-//! Only what moves memory in and out of an address space, to compare it with the container's ioctls.
+//! Only what moves memory in and out of an address space, to compare it with the container's
+//! ioctls.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

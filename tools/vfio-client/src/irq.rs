@@ -52,8 +52,8 @@ impl Device {
         Ok(info)
     }
 
-    /// VFIO_DEVICE_SET_IRQS with header and tail as given: nothing is computed, anything may be wrong.
-    /// `argsz` is added to the header only if `head.argsz` is 0.
+    /// VFIO_DEVICE_SET_IRQS with header and tail as given: nothing is computed, anything may be
+    /// wrong. `argsz` is added to the header only if `head.argsz` is 0.
     ///
     /// # Errors
     /// The kernel's errno.
@@ -71,8 +71,8 @@ impl Device {
         sys::with_buffer(self, DEVICE_SET_IRQS, &mut buf)
     }
 
-    /// VFIO_DEVICE_SET_IRQS: `action` is `VFIO_IRQ_SET_ACTION_*`. Returns what the ioctl returned: 0, or the number of
-    /// vectors to be had if fewer than asked.
+    /// VFIO_DEVICE_SET_IRQS: `action` is `VFIO_IRQ_SET_ACTION_*`. Returns what the ioctl returned:
+    /// 0, or the number of vectors to be had if fewer than asked.
     ///
     /// # Errors
     /// The kernel's errno.
@@ -117,7 +117,8 @@ impl Device {
             .map(drop)
     }
 
-    /// Has the kernel signal the eventfds of vectors `start..start + count`, as if the device had raised them.
+    /// Has the kernel signal the eventfds of vectors `start..start + count`, as if the device had
+    /// raised them.
     ///
     /// # Errors
     /// The kernel's errno.

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A small typed client of the VFIO ioctl interface.
 //!
-//! One type per kind of file descriptor: [`Container`] (`/dev/vfio/vfio`), [`Group`] (`/dev/vfio/N`) and [`Device`].
-//! Each ioctl has one method that returns [`std::io::Result`] with the kernel's errno intact. For calls that no well-meaning
-//! program makes, [`sys::raw`] sends any number with any argument.
+//! One type per kind of file descriptor: [`Container`] (`/dev/vfio/vfio`), [`Group`]
+//! (`/dev/vfio/N`) and [`Device`]. Each ioctl has one method that returns [`std::io::Result`] with
+//! the kernel's errno intact. For calls that no well-meaning program makes, [`sys::raw`] sends any
+//! number with any argument.
 //!
-//! Around them: [`DmaBuf`] (page-aligned memory to map for a device), [`Event`] (eventfd with a timed wait), [`edu`] (driver
-//! of QEMU's teaching device), [`kvm`] (virtual machines to tell about groups), [`sysfs`] (find, bind and unbind devices), [`Setting`] (what the kernel is to do otherwise for a while) and [`counters`] (locked and pinned memory).
+//! Around them: [`DmaBuf`] (page-aligned memory to map for a device), [`Event`] (eventfd with a
+//! timed wait), [`edu`] (driver of QEMU's teaching device), [`kvm`] (virtual machines to tell about
+//! groups), [`sysfs`] (find, bind and unbind devices), [`Setting`] (what the kernel is to do
+//! otherwise for a while) and [`counters`] (locked and pinned memory).
 //!
-//! The types close what they own when dropped, but impose no order: the kernel must survive every order.
+//! The types close what they own when dropped, but impose no order: the kernel must survive every
+//! order.
 
 #[allow(
     clippy::missing_safety_doc,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! type2, `VFIO_PAMU_IOMMU`: an aperture cut into windows, and banks of MSI registers. `include/uapi/linux/vfio_rs.h` has the
-//! structs.
+//! type2, `VFIO_PAMU_IOMMU`: an aperture cut into windows, and banks of MSI registers.
+//! `include/uapi/linux/vfio_rs.h` has the structs.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

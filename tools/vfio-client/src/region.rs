@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Regions of a device: read, written and mapped through the device's descriptor at an offset that the kernel tells.
+//! Regions of a device: read, written and mapped through the device's descriptor at an offset that
+//! the kernel tells.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -135,7 +136,8 @@ impl Device {
         }
     }
 
-    /// VFIO_DEVICE_IOEVENTFD: writes `size` bytes of `data` at `at` in `region` at each signal of `fd`; -1 removes that.
+    /// VFIO_DEVICE_IOEVENTFD: writes `size` bytes of `data` at `at` in `region` at each signal of
+    /// `fd`; -1 removes that.
     ///
     /// # Errors
     /// EINVAL, EEXIST, ENODEV if there is none to remove, ENOSPC.
@@ -199,7 +201,8 @@ impl Device {
         Ok(Mapping { base, len })
     }
 
-    /// Maps `len` bytes at `at` of `region` in the place of those at `buf_at` of `buf`, until `buf` is dropped.
+    /// Maps `len` bytes at `at` of `region` in the place of those at `buf_at` of `buf`, until `buf`
+    /// is dropped.
     ///
     /// # Errors
     /// errno of mmap(2).
@@ -232,7 +235,8 @@ pub struct Mapping {
     len: usize,
 }
 
-// SAFETY: each access is one volatile load or store of a word of device memory, from whatever thread.
+// SAFETY: each access is one volatile load or store of a word of device memory, from whatever
+// thread.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {

@@ -55,8 +55,9 @@ plain!(
 // SAFETY: any bit pattern is an integer.
 unsafe impl Plain for i32 {}
 
-/// Sends ioctl `nr` with `arg` as it is. The escape hatch for misuse tests: `arg` may be any number, so the caller must know
-/// that the kernel cannot write through it into memory that Rust relies on.
+/// Sends ioctl `nr` with `arg` as it is. The escape hatch for misuse tests: `arg` may be any
+/// number, so the caller must know that the kernel cannot write through it into memory that Rust
+/// relies on.
 ///
 /// # Errors
 /// The kernel's errno.

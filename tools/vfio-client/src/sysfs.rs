@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! PCI devices in sysfs: find them by what they are, never by where they sit; bind and unbind drivers.
+//! PCI devices in sysfs: find them by what they are, never by where they sit; bind and unbind
+//! drivers.
 
 use std::fs;
 use std::io;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The user interface: structs and flags from `vfio-bindings`, and from [`crate::bindings`] what that
-//! crate leaves out: what `<linux/vfio_rs.h>` has, and the numbers of ioctls, here by shorter names.
+//! The user interface: structs and flags from `vfio-bindings`, and from [`crate::bindings`] what
+//! that crate leaves out: what `<linux/vfio_rs.h>` has, and the numbers of ioctls, here by shorter
+//! names.
 
 pub use vfio_bindings::bindings::vfio::*;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Why a group can be used, or not: VFIO_GROUP_GET_VIABILITY and VFIO_DEVICE_FEATURE_VIABILITY of `<linux/vfio_rs.h>`.
+//! Why a group can be used, or not: VFIO_GROUP_GET_VIABILITY and VFIO_DEVICE_FEATURE_VIABILITY of
+//! `<linux/vfio_rs.h>`.
 
 use std::ffi::c_char;
 use std::io;

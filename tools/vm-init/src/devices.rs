@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tells the command which PCI address each device of the QEMU command line got.
 //!
-//! Addresses differ between IOMMUs (AMD's takes a slot), so tests look devices up by their QEMU id: in the file
-//! `/run/vfio-rs/devices`, one line `id address` each, or in the environment, `VFIO_RS_BDF_<ID>`.
+//! Addresses differ between IOMMUs (AMD's takes a slot), so tests look devices up by their QEMU id:
+//! in the file `/run/vfio-rs/devices`, one line `id address` each, or in the environment,
+//! `VFIO_RS_BDF_<ID>`.
 
 use std::path::Path;
 use std::{fmt::Write, fs};

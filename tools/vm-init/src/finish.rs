@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! After the command: ends what it left running, looks for leaks, makes shared folders complete, powers off.
+//! After the command: ends what it left running, looks for leaks, makes shared folders complete,
+//! powers off.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

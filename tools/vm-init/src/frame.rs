@@ -34,7 +34,8 @@ pub enum Frame {
 }
 
 impl Frame {
-    /// Writes the frame in one call, so that frames of several threads do not mix as long as the writer is locked.
+    /// Writes the frame in one call, so that frames of several threads do not mix as long as the
+    /// writer is locked.
     ///
     /// # Errors
     /// Those of the stream.

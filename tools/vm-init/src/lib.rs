@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What `scripts/vm` on the host and its first process in the virtual machine have in common.
 //!
-//! The host writes a [`Job`] into the initramfs, as [`JOB_FILE`]. While the machine runs, both sides exchange [`Frame`]s
-//! over the virtio-serial port [`AGENT_PORT`]: the command's input and output, and at the end its status.
+//! The host writes a [`Job`] into the initramfs, as [`JOB_FILE`]. While the machine runs, both
+//! sides exchange [`Frame`]s over the virtio-serial port [`AGENT_PORT`]: the command's input and
+//! output, and at the end its status.
 
 mod frame;
 mod job;

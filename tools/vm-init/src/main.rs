@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The first process of the virtual machine.
 //!
-//! Mounts the host's file tree with an overlay that keeps changes in memory, loads the VFIO modules, runs the command of
-//! the [`Job`], reports its status and powers off. Nothing of the host's own init system runs.
+//! Mounts the host's file tree with an overlay that keeps changes in memory, loads the VFIO
+//! modules, runs the command of the [`Job`], reports its status and powers off. Nothing of the
+//! host's own init system runs.
 
 mod agent;
 mod command;
@@ -41,7 +42,8 @@ fn boot() -> Result<()> {
     }
 }
 
-/// Everything between the first contact with the host and the last; returns the command's exit status.
+/// Everything between the first contact with the host and the last; returns the command's exit
+/// status.
 fn live(job: &Job, agent: &Agent) -> Result<i32> {
     mounts::host_tree(job)?;
     ports::link_all()?;

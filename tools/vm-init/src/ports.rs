@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 const CLASS: &str = "/sys/class/virtio-ports";
 const LINKS: &str = "/dev/virtio-ports";
 
-/// Waits for the port called `name` (it appears some time after the driver's start) and returns its device node.
+/// Waits for the port called `name` (it appears some time after the driver's start) and returns its
+/// device node.
 pub(crate) fn find(name: &str) -> Result<PathBuf> {
     let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {

@@ -55,7 +55,8 @@ Kernels come from `make kernel` and `make kernel-debug`, our modules from script
 is under ${XDG_CACHE_HOME:-~/.cache}/vfio-rs. VFIO_RS_MODULES=DIR takes our modules from DIR.";
 
 /// Runs COMMAND as root in a virtual machine with an IOMMU and devices to assign, the VFIO modules
-/// loaded and this machine's files in view; without COMMAND, a shell. It is emulated: no KVM needed.
+/// loaded and this machine's files in view; without COMMAND, a shell. It is emulated: no KVM
+/// needed.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/vm", bin_name = "scripts/vm", after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Options {
@@ -89,7 +90,8 @@ pub(crate) struct Options {
     #[arg(long = "qemu-arg", value_name = "ARG", allow_hyphen_values = true)]
     pub qemu_args: Vec<String>,
 
-    /// Run the CPUs side by side, not in turns, with an x2APIC: faster, but QEMU may lose a timer interrupt and stall
+    /// Run the CPUs side by side, not in turns, with an x2APIC: faster, but QEMU may lose a timer
+    /// interrupt and stall
     #[arg(long, conflicts_with = "icount")]
     pub parallel: bool,
 
@@ -105,7 +107,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
     pub append: Vec<String>,
 
-    /// Seconds after which the machine is stopped; 0 is never [default: 1800 for a command, 0 for a shell]
+    /// Seconds after which the machine is stopped; 0 is never [default: 1800 for a command, 0 for a
+    /// shell]
     #[arg(long, value_name = "S")]
     pub timeout: Option<u64>,
 
@@ -113,7 +116,8 @@ pub(crate) struct Options {
     #[arg(long = "share", value_name = "DIR")]
     pub shares: Vec<PathBuf>,
 
-    /// Do not set vfio_iommu_type1's allow_unsafe_interrupts, which amd, virtio and intel,intremap=off need
+    /// Do not set vfio_iommu_type1's allow_unsafe_interrupts, which amd, virtio and
+    /// intel,intremap=off need
     #[arg(long)]
     pub no_unsafe_interrupts: bool,
 

@@ -43,7 +43,8 @@ const REPORTS: &[&str] = &[
 const INJECTED: &str = "FAULT_INJECTION: forcing a failure";
 const INJECTED_LINES: usize = 12;
 
-/// Indexes of the lines of `log` that report something wrong; lines with one of the `allowed` texts do not.
+/// Indexes of the lines of `log` that report something wrong; lines with one of the `allowed` texts
+/// do not.
 pub(crate) fn reports(log: &str, allowed: &[String]) -> Vec<usize> {
     let mut found = Vec::new();
     let mut injected = None;
@@ -63,7 +64,8 @@ pub(crate) fn reports(log: &str, allowed: &[String]) -> Vec<usize> {
     found
 }
 
-/// The part of `log` worth showing: from a little before the first report on, or else its end; at most `limit` lines.
+/// The part of `log` worth showing: from a little before the first report on, or else its end; at
+/// most `limit` lines.
 pub(crate) fn excerpt(log: &str, reports: &[usize], limit: usize) -> String {
     let lines: Vec<&str> = log.lines().collect();
     let start = match reports.first() {

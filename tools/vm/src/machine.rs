@@ -67,7 +67,8 @@ pub(crate) fn arguments(
     let mut args = Args::default();
     let mut cpu = String::from(match options.kernel {
         Kernel::Release => "max",
-        Kernel::Debug => "max,la57=off", // with it KASAN sees a wild access early at boot, and then nothing
+        // With LA57 KASAN sees a wild access early at boot, and then nothing.
+        Kernel::Debug => "max,la57=off",
     });
     if options.parallel {
         cpu += ",+x2apic";
@@ -84,9 +85,9 @@ pub(crate) fn arguments(
         }
         args.add("-accel tcg,thread=single -icount shift=0,sleep=off");
     } else {
-        // With a host thread for each CPU, QEMU 10.0 now and then loses the end of a timer interrupt:
-        // the vector stays in service and that CPU's timers stand still. Taking turns avoids it, and
-        // an x2APIC, whose registers are no memory, at least makes it rare.
+        // With a host thread for each CPU, QEMU 10.0 now and then loses the end of a timer
+        // interrupt: the vector stays in service and that CPU's timers stand still. Taking turns
+        // avoids it, and an x2APIC, whose registers are no memory, at least makes it rare.
         let thread = if options.parallel { "multi" } else { "single" };
         args.add(&format!("-accel tcg,thread={thread}"));
     }
@@ -161,7 +162,8 @@ fn kernel_command_line(options: &Options) -> String {
     line
 }
 
-/// The IOMMU, with our defaults where `iommu` says nothing; `x2apic`: the CPUs have 32 bits of APIC id.
+/// The IOMMU, with our defaults where `iommu` says nothing; `x2apic`: the CPUs have 32 bits of APIC
+/// id.
 fn iommu(args: &mut Args, iommu: &Iommu, x2apic: bool) {
     let (device, defaults): (_, &[&str]) = match iommu.kind {
         IommuKind::Intel if x2apic => {
@@ -192,9 +194,11 @@ fn iommu(args: &mut Args, iommu: &Iommu, x2apic: bool) {
     args.option("-device", &spec);
 }
 
-/// The kernel's console, the connection with the first process, and QEMU's monitor as seen from inside.
+/// The kernel's console, the connection with the first process, and QEMU's monitor as seen from
+/// inside.
 ///
-/// A character device serves one side only, so QEMU connects to itself to join its monitor and the port.
+/// A character device serves one side only, so QEMU connects to itself to join its monitor and the
+/// port.
 fn channels(args: &mut Args, files: &Files) {
     let socket = |path: PathBuf| path.display().to_string();
     args.option(

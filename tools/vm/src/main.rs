@@ -2,9 +2,9 @@
 //! `scripts/vm`: runs a command in a virtual machine with the project's modules loaded.
 //!
 //! Drives QEMU itself, with an initramfs of one static program ([`vm_init`]) that mounts the host's
-//! tree over 9p. virtme-ng was weighed: it takes QEMU's options as one string, makes overlays folder
-//! by folder, has no place for a monitor channel, for a separate standard error or for checks after
-//! the command, and brings Python and an init of its own.
+//! tree over 9p. virtme-ng was weighed: it takes QEMU's options as one string, makes overlays
+//! folder by folder, has no place for a monitor channel, for a separate standard error or for
+//! checks after the command, and brings Python and an init of its own.
 //!
 //! A run: stage the modules ([`stage`]), write the job into an initramfs ([`initrd`]), start QEMU
 //! ([`machine`]), carry input and output ([`session`]), judge the kernel log ([`klog`]).

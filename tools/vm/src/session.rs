@@ -328,7 +328,8 @@ impl Session {
         }
     }
 
-    /// Prints output of the command; when nobody reads it any more, the machine is not needed either.
+    /// Prints output of the command; when nobody reads it any more, the machine is not needed
+    /// either.
     fn print(&mut self, to: &mut impl Write, data: &[u8]) {
         if to.write_all(data).and_then(|()| to.flush()).is_err() && self.end.is_none() {
             self.end = Some(End::Interrupted(libc::SIGPIPE));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Puts kernel modules into the form of an installed system, for the machine's `/lib/modules`.
 //!
-//! Ours go into `updates/`, where depmod prefers them to the kernel's own. Each set of modules has a folder named after
-//! its content, so that a rebuild does not disturb machines that run, and nothing is copied when nothing has changed.
+//! Ours go into `updates/`, where depmod prefers them to the kernel's own. Each set of modules has
+//! a folder named after its content, so that a rebuild does not disturb machines that run, and
+//! nothing is copied when nothing has changed.
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsStr;
@@ -91,7 +92,8 @@ fn items(options: &Options, build: &Build) -> Result<Vec<Item>> {
         );
     }
     let mut dir = cache::modules(options.kernel)?;
-    // Ours are not wanted beside C VFIO, and in the debug kernel they are among the kernel's; but those that tests need.
+    // Ours are not wanted beside C VFIO, and in the debug kernel they are among the kernel's; but
+    // those that tests need.
     let in_tree = options.kernel == Kernel::Debug && env::var_os("VFIO_RS_MODULES").is_none();
     if c_vfio || in_tree {
         dir.push("test_modules");

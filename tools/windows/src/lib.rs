@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The example of `Documentation/type2.rst`, as code: [`Windows::set_up`] is what the document lists, the other methods have
-//! QEMU's `edu` do DMA through each window. A program of its own, and a test.
+//! The example of `Documentation/type2.rst`, as code: [`Windows::set_up`] is what the document
+//! lists, the other methods have QEMU's `edu` do DMA through each window. A program of its own, and
+//! a test.
 
 #![forbid(unsafe_code)]
 
@@ -40,7 +41,8 @@ pub struct Windows<'a> {
 }
 
 impl<'a> Windows<'a> {
-    /// Cuts the aperture into windows, and maps memory and banks. The container has its IOMMU already.
+    /// Cuts the aperture into windows, and maps memory and banks. The container has its IOMMU
+    /// already.
     ///
     /// # Errors
     /// The step that failed.
@@ -80,7 +82,8 @@ impl<'a> Windows<'a> {
         Ok(edu.store(iova, 4)?)
     }
 
-    /// The device writes the last word of window `number`, which is the memory's: returns what is there now.
+    /// The device writes the last word of window `number`, which is the memory's: returns what is
+    /// there now.
     ///
     /// # Errors
     /// The kernel's errno.
@@ -91,7 +94,8 @@ impl<'a> Windows<'a> {
         Ok(u32::from_ne_bytes(bytes.as_slice().try_into()?))
     }
 
-    /// The device writes to a register through the window of a bank: returns what the bank's descriptor shows there.
+    /// The device writes to a register through the window of a bank: returns what the bank's
+    /// descriptor shows there.
     ///
     /// # Errors
     /// The kernel's errno.
@@ -101,7 +105,8 @@ impl<'a> Windows<'a> {
         Ok(shown.get(REGISTER as usize / 4))
     }
 
-    /// The device writes to the disabled window: returns whether anything changed in the memory beside the word that it got.
+    /// The device writes to the disabled window: returns whether anything changed in the memory
+    /// beside the word that it got.
     ///
     /// # Errors
     /// The kernel's errno.

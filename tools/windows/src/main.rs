@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `make demo-type2`: runs the example and tells what the device reaches through each window. Needs root, and a device `edu`
-//! that can form addresses up to 512 MiB.
+//! `make demo-type2`: runs the example and tells what the device reaches through each window. Needs
+//! root, and a device `edu` that can form addresses up to 512 MiB.
 
 #![forbid(unsafe_code)]
 

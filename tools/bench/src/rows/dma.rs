@@ -19,7 +19,8 @@ const IOVA: u64 = APERTURE;
 const _: () = assert!(LARGE as u64 == WINDOW);
 /// How often what takes less than a tick of the clock is done, to have a round without one.
 const TRIES: u32 = 5;
-/// How often what takes many ticks is done: mapping for the second time is dear on C, as it makes pages active.
+/// How often what takes many ticks is done: mapping for the second time is dear on C, as it makes
+/// pages active.
 const ROUNDS_LARGE: u32 = 2;
 /// How often a single page is mapped and unmapped.
 const ROUNDS: u32 = 1000;
@@ -101,8 +102,8 @@ impl Spaces {
     }
 }
 
-/// Maps `LARGE` bytes at `vaddr` by one call and unmaps them by one, per page; the best of `rounds`, after one that is not
-/// counted: it marks each page dirty, which happens once.
+/// Maps `LARGE` bytes at `vaddr` by one call and unmaps them by one, per page; the best of
+/// `rounds`, after one that is not counted: it marks each page dirty, which happens once.
 fn per_page(clock: Clock, space: &Space, vaddr: u64, rounds: u32) -> Result<[f64; 2]> {
     let mut rounds = (0..=rounds).map(|_| {
         let ((), map) = clock.time(|| space.map(vaddr, IOVA, LARGE as u64))?;

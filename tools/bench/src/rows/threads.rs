@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Two threads that map and unmap memory of their own in one address space, against one thread. By time, not by
-//! instructions, so it says something only where two processors are free for the machine.
+//! Two threads that map and unmap memory of their own in one address space, against one thread. By
+//! time, not by instructions, so it says something only where two processors are free for the
+//! machine.
 
 use std::sync::Barrier;
 use std::thread;
@@ -17,8 +18,8 @@ use crate::space::{Interface, Space};
 const BYTES: usize = 16 << 20;
 /// How often it does so in one try.
 const ROUNDS: u32 = 16;
-/// Tries, of which the middle one counts: some have to share the processors with something, and in some QEMU's clock
-/// of a machine with several CPUs stands still for a while.
+/// Tries, of which the middle one counts: some have to share the processors with something, and in
+/// some QEMU's clock of a machine with several CPUs stands still for a while.
 const TRIES: usize = 9;
 
 /// The row.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the types of `vfio_kernel` have to refuse to safe code. scripts/fence compiles this as it is,
-//! which must succeed, and once with each `case`, which must end in the error that is named beside it.
+//! What the types of `vfio_kernel` have to refuse to safe code. scripts/fence compiles this as it
+//! is, which must succeed, and once with each `case`, which must end in the error that is named
+//! beside it.
 //!
 //! A case that compiles is a hole in the fence: safe code that the kernel does not survive.
 

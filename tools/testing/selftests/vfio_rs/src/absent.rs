@@ -67,7 +67,8 @@ impl Absent {
     }
 
     fn call(&self, nr: libc::c_ulong, mut words: [u64; 4]) -> Outcome {
-        // SAFETY: UFFDIO_API, REGISTER and ZEROPAGE have structs of that size or less, about memory of ours.
+        // SAFETY: UFFDIO_API, REGISTER and ZEROPAGE have structs of that size or less, about memory
+        // of ours.
         Errno::result(unsafe { libc::ioctl(self.fd.as_raw_fd(), nr, &mut words) })?;
         Ok(())
     }
@@ -96,7 +97,8 @@ fn is_asleep(task: &str) -> Result<bool> {
     Ok(fs::read_to_string(format!("/proc/{task}/stat"))?.contains(") D "))
 }
 
-/// Waits until a task, a name in /proc, sleeps so that only what it waits for wakes it, or its killer.
+/// Waits until a task, a name in /proc, sleeps so that only what it waits for wakes it, or its
+/// killer.
 ///
 /// # Errors
 /// If it does not.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Has the kernel fail one allocation, or one copy from or to the user, after the other: the debug kernel's fault
-//! injection.
+//! Has the kernel fail one allocation, or one copy from or to the user, after the other: the debug
+//! kernel's fault injection.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -72,7 +72,8 @@ impl Faults {
         let switch = OpenOptions::new().read(true).write(true).open(SWITCH)?;
         let dense = 100;
         let faults = Self { switch, dense };
-        // To look a function up takes seconds: the tests before may have done it, since the machine was booted.
+        // To look a function up takes seconds: the tests before may have done it, since the machine
+        // was booted.
         let last = format!("{}/reject-end", KINDS[KINDS.len() - 1]);
         let end = fs::read_to_string(Path::new(DEBUGFS).join(last))?;
         let is_set = end.contains(|digit: char| digit.is_ascii_hexdigit() && digit != '0');
@@ -104,7 +105,8 @@ impl Faults {
         Self { dense, ..self }
     }
 
-    /// Runs `call` with its `n`th allocation or copy failing. Tells what it returned, and whether it got that far.
+    /// Runs `call` with its `n`th allocation or copy failing. Tells what it returned, and whether
+    /// it got that far.
     fn nth<T>(&self, n: u32, call: impl FnOnce() -> T) -> Result<(T, bool)> {
         self.switch.write_at(n.to_string().as_bytes(), 0)?;
         let result = call();
@@ -117,10 +119,11 @@ impl Faults {
         Ok((result, read.is_ok() && left[0] == b'0'))
     }
 
-    /// Runs `call` again and again, with its first, second, third allocation failing, until none is left to fail. Each
-    /// error must be one of `allowed`. Beyond the first hundred, or as [`sparse`](Self::sparse) says, it is only some of them,
-    /// fewer and fewer. `before` prepares, `after` looks at what the call left behind and undoes it; it is told whether the
-    /// call failed.
+    /// Runs `call` again and again, with its first, second, third allocation failing, until none is
+    /// left to fail. Each error must be one of `allowed`. Beyond the first hundred, or as
+    /// [`sparse`](Self::sparse) says, it is only some of them, fewer and fewer. `before` prepares,
+    /// `after` looks at what the call left behind and undoes it; it is told whether the call
+    /// failed.
     ///
     /// # Errors
     /// What `before` or `after` say; a wrong errno; a call that fails by itself, or never.
@@ -157,8 +160,9 @@ impl Faults {
         bail!("{what}: no end after {MOST} faults")
     }
 
-    /// Opens the group of `bound` and puts it into `container` as a second domain: its IOMMU is made to fail the attach
-    /// to that of `first`, a device that is in it already. Skips where page tables are not shown.
+    /// Opens the group of `bound` and puts it into `container` as a second domain: its IOMMU is
+    /// made to fail the attach to that of `first`, a device that is in it already. Skips where page
+    /// tables are not shown.
     ///
     /// # Errors
     /// Skip, or if no fault has that effect.
@@ -171,7 +175,8 @@ impl Faults {
         if !translation::is_shown(first) {
             skip!("the IOMMU does not show its page tables");
         }
-        // What a call allocates differs a little from time to time, so that a sweep can miss the one.
+        // What a call allocates differs a little from time to time, so that a sweep can miss the
+        // one.
         for _ in 0..5 {
             for n in 1..MOST {
                 let group = bound.open_group()?;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Runs tests one after another, each in a forked child with a timeout, and prints KTAP.
 //!
-//! After each test, in the child: no locked memory is left. In the parent, with the child gone: no page is left pinned, and
-//! the devices can be unbound and bound again. Exit status as kselftest wants it: 0 all passed, 1 some failed, 4 all skipped.
+//! After each test, in the child: no locked memory is left. In the parent, with the child gone: no
+//! page is left pinned, and the devices can be unbound and bound again. Exit status as kselftest
+//! wants it: 0 all passed, 1 some failed, 4 all skipped.
 
 use std::fs::File;
 use std::io::Read;
@@ -33,10 +34,12 @@ pub struct Test {
     pub run: fn() -> Outcome,
 }
 
-/// Longest run of one test on the release kernel, in seconds, unless `VFIO_RS_TIMEOUT` says otherwise.
+/// Longest run of one test on the release kernel, in seconds, unless `VFIO_RS_TIMEOUT` says
+/// otherwise.
 const TIMEOUT: u64 = 60;
 
-/// Runs kselftests of the VFIO interface and prints KTAP. Needs root and a device to bind to vfio-pci.
+/// Runs kselftests of the VFIO interface and prints KTAP. Needs root and a device to bind to
+/// vfio-pci.
 #[derive(Debug, Parser)]
 struct Args {
     /// Run only tests whose name contains one of these.

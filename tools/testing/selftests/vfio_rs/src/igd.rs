@@ -17,7 +17,8 @@ pub const ASLS: u64 = 0xfc;
 /// Where the processor's own graphics is.
 pub const PLACE: &str = "0000:00:02.0";
 
-/// Where the memory is that the kernel was told to leave alone; 64 KiB, as the module needs. Skips if there is none.
+/// Where the memory is that the kernel was told to leave alone; 64 KiB, as the module needs. Skips
+/// if there is none.
 ///
 /// # Errors
 /// Skip.

@@ -59,7 +59,8 @@ pub fn set(
     device.set_irqs_raw(head, &[0; 64])
 }
 
-/// Turns on `count` vectors of interrupt `index`, has the kernel signal them in every way, and turns them off.
+/// Turns on `count` vectors of interrupt `index`, has the kernel signal them in every way, and
+/// turns them off.
 ///
 /// # Errors
 /// If one does not do as it should.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What must hold after each test, whatever it did: no page pinned, and every device can be unbound and bound again.
+//! What must hold after each test, whatever it did: no page pinned, and every device can be unbound
+//! and bound again.
 
 use std::time::Duration;
 
@@ -48,7 +49,8 @@ fn bound_devices() -> Result<Vec<PciDevice>> {
         .collect())
 }
 
-/// Unbinds every device from vfio-pci, binds it again, and unbinds it. Hangs if somebody still holds one.
+/// Unbinds every device from vfio-pci, binds it again, and unbinds it. Hangs if somebody still
+/// holds one.
 ///
 /// # Errors
 /// If a step fails.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the kselftests share: the [`harness`] (forked tests, KTAP), [`check`]s that name what went wrong, and [`setup`] of
-//! devices. The tests themselves are the programs in `src/bin/`, one per subject.
+//! What the kselftests share: the [`harness`] (forked tests, KTAP), [`check`]s that name what went
+//! wrong, and [`setup`] of devices. The tests themselves are the programs in `src/bin/`, one per
+//! subject.
 //!
-//! The C stack is the oracle: every test passes on it unchanged, so an errno here is what Linux returns.
+//! The C stack is the oracle: every test passes on it unchanged, so an errno here is what Linux
+//! returns.
 
 pub mod absent;
 pub mod check;

@@ -69,7 +69,8 @@ impl Model {
         if !self.v1 && !found.iter().all(|at| whole(*at)) {
             return Err(Errno::EINVAL);
         }
-        // type1: a mapping that starts before the range stays, and all behind it; one that starts inside goes whole.
+        // type1: a mapping that starts before the range stays, and all behind it; one that starts
+        // inside goes whole.
         if found.first().is_some_and(|at| *at < first) {
             return Ok(0);
         }

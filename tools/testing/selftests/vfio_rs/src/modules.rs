@@ -99,7 +99,8 @@ impl Drop for Removed {
 pub struct TestModule(&'static str);
 
 impl TestModule {
-    /// Loads `name` with `arguments`; skips where it is not installed, but in the project's machine, where it must be.
+    /// Loads `name` with `arguments`; skips where it is not installed, but in the project's
+    /// machine, where it must be.
     ///
     /// # Errors
     /// What modprobe said; skip.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Child processes: the harness runs each test in one, and tests about kill and fork make their own.
+//! Child processes: the harness runs each test in one, and tests about kill and fork make their
+//! own.
 
 use std::ffi::{c_int, c_void};
 use std::io::{self, Read, Write};
@@ -23,7 +24,8 @@ pub struct Child {
     reaped: bool,
 }
 
-/// Runs `body` in a forked child, which exits with the status that it returns. The process must have one thread.
+/// Runs `body` in a forked child, which exits with the status that it returns. The process must
+/// have one thread.
 ///
 /// # Errors
 /// errno of fork(2).
@@ -117,8 +119,9 @@ impl Drop for Child {
     }
 }
 
-/// Runs `body` in a process that has this one's memory, but dies alone; meanwhile `during` with its number. Then waits for
-/// it. `body` tells whether it succeeded, and must neither allocate nor unwind: the heap is this process's.
+/// Runs `body` in a process that has this one's memory, but dies alone; meanwhile `during` with its
+/// number. Then waits for it. `body` tells whether it succeeded, and must neither allocate nor
+/// unwind: the heap is this process's.
 ///
 /// # Errors
 /// errno of clone(2), or what `during` says.
@@ -134,7 +137,8 @@ pub fn twin<F: Fn() -> bool>(
     let top = stack.as_mut_ptr_range().end.cast();
     let body = std::ptr::from_ref(body).cast_mut().cast();
     let flags = libc::CLONE_VM | libc::SIGCHLD;
-    // SAFETY: the stack is the process's alone and aligned; it and `body` live until the process has ended, see below.
+    // SAFETY: the stack is the process's alone and aligned; it and `body` live until the process
+    // has ended, see below.
     let pid = Errno::result(unsafe { libc::clone(main::<F>, top, flags, body) })?;
     let pid = Pid::from_raw(pid);
     let outcome = during(pid);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The monitor of the QEMU that the tests run in: to plug devices in and out, and to make them fail.
+//! The monitor of the QEMU that the tests run in: to plug devices in and out, and to make them
+//! fail.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -85,7 +86,8 @@ impl Plugged {
                 .filter(|d| !before.contains(d) && d.group().is_some())
                 .collect();
         }
-        // They are there before drivers may have them; this waits for the lock under which they come.
+        // They are there before drivers may have them; this waits for the lock under which they
+        // come.
         for function in &plugged.functions {
             std::fs::write(function.path().join("rescan"), "1")?;
         }

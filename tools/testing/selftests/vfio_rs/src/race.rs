@@ -17,7 +17,8 @@ pub fn is_expected<T>(result: std::io::Result<T>, allowed: &[Errno]) -> bool {
     }
 }
 
-/// Runs all bodies over and over for a while, each in a thread of its own; false if one returned false.
+/// Runs all bodies over and over for a while, each in a thread of its own; false if one returned
+/// false.
 pub fn race(time: Duration, bodies: &[&(dyn Fn() -> bool + Sync)]) -> bool {
     race_while(|| sleep(time), bodies)
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Devices for tests: found by what they are, bound to vfio-pci, opened. A device that the machine lacks skips the test.
+//! Devices for tests: found by what they are, bound to vfio-pci, opened. A device that the machine
+//! lacks skips the test.
 
 use std::fs;
 use std::path::Path;
@@ -59,7 +60,8 @@ pub const NVME: Kind = Kind {
     driver: Some("nvme"),
 };
 
-/// QEMU's shared memory: registers smaller than a page in BAR 0, memory in BAR 2, which is prefetchable.
+/// QEMU's shared memory: registers smaller than a page in BAR 0, memory in BAR 2, which is
+/// prefetchable.
 pub const IVSHMEM: Kind = Kind {
     name: "ivshmem",
     id: (0x1af4, 0x1110),
@@ -261,7 +263,8 @@ pub fn open_edu() -> Result<Opened> {
     EDU.open()
 }
 
-/// All edu devices whose DMA can be translated. QEMU's AMD-Vi takes the bus of those behind a bridge for bus 0.
+/// All edu devices whose DMA can be translated. QEMU's AMD-Vi takes the bus of those behind a
+/// bridge for bus 0.
 ///
 /// # Errors
 /// If sysfs cannot be read.
@@ -280,8 +283,8 @@ pub fn present_kinds() -> Vec<Kind> {
         .collect()
 }
 
-/// Endpoints of a group that has several, such as those behind a conventional bridge; one with a device that has a host
-/// driver, if there is a choice; skips if there is none.
+/// Endpoints of a group that has several, such as those behind a conventional bridge; one with a
+/// device that has a host driver, if there is a choice; skips if there is none.
 ///
 /// # Errors
 /// Skip.
@@ -308,7 +311,8 @@ pub fn shared_group() -> Result<Vec<PciDevice>> {
     }
 }
 
-/// Devices of a group that were taken from the host's drivers, to which dropping this gives them back.
+/// Devices of a group that were taken from the host's drivers, to which dropping this gives them
+/// back.
 #[derive(Debug)]
 pub struct Freed(Vec<PciDevice>);
 

@@ -9,8 +9,8 @@ use crate::check::same;
 use crate::setup::{Bound, EDU, IOVA, PAGE, all_edus};
 use crate::{Outcome, skip};
 
-/// Pairs of edu devices in a group: behind a conventional bridge, in a slot, behind ports that do not isolate; skips
-/// if there is none.
+/// Pairs of edu devices in a group: behind a conventional bridge, in a slot, behind ports that do
+/// not isolate; skips if there is none.
 ///
 /// # Errors
 /// Skip.

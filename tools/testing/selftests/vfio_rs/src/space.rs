@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A container whose content is known: everything that can be seen of it from outside is compared at once.
+//! A container whose content is known: everything that can be seen of it from outside is compared
+//! at once.
 
 use anyhow::{Context, Result, ensure};
 use vfio_client::pamu::VFIO_PAMU_IOMMU;
@@ -16,8 +17,8 @@ const WINDOWS: u32 = 256;
 /// Bytes of one of them.
 pub const WINDOW: u64 = 1 << 30;
 
-/// Bytes that are translated by one of the lowest tables of an IOMMU: a mapping from one into the next has to wait for a
-/// table when a part of it is there.
+/// Bytes that are translated by one of the lowest tables of an IOMMU: a mapping from one into the
+/// next has to wait for a table when a part of it is there.
 pub const TABLE: u64 = 2 << 20;
 
 /// Runs `test` for each backend that the stack has; it gets the number of its type.

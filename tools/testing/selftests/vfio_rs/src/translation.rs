@@ -124,7 +124,8 @@ pub fn reachable(device: &PciDevice, iova: u64, size: u64) -> Result<u64> {
     Ok(entries(device)?.iter().map(overlap).sum())
 }
 
-/// All that the device reaches, page by page: large entries count as the pages that they are made of.
+/// All that the device reaches, page by page: large entries count as the pages that they are made
+/// of.
 ///
 /// # Errors
 /// As [`entries`].

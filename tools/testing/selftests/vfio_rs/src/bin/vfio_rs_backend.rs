@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What every backend has in common: each test runs for type1v2 and, where the stack has it, for type2. `vfio_rs_faults` has
-//! the kernel's allocations fail for both.
+//! What every backend has in common: each test runs for type1v2 and, where the stack has it, for
+//! type2. `vfio_rs_faults` has the kernel's allocations fail for both.
 
 use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;

@@ -79,7 +79,8 @@ fn any_size_and_alignment() -> Outcome {
     )
 }
 
-/// A buffer of which only the beginning is there: no count of bytes, though some were read or written.
+/// A buffer of which only the beginning is there: no count of bytes, though some were read or
+/// written.
 fn buffer_ends_early() -> Outcome {
     let opened = open(IVSHMEM)?;
     let bar = opened.device.region(2)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A BAR of more than 1 TiB, which is what each region has in C VFIO's offsets of the device's file: QEMU's `pci-testdev`
-//! with `membar=2T`, for which the machine needs addresses. Nothing answers there, which is no error on a PC.
+//! A BAR of more than 1 TiB, which is what each region has in C VFIO's offsets of the device's
+//! file: QEMU's `pci-testdev` with `membar=2T`, for which the machine needs addresses. Nothing
+//! answers there, which is no error on a PC.
 
 use std::os::fd::AsRawFd;
 

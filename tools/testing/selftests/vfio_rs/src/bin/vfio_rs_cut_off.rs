@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A driver of the kernel that gets at a group in spite of the IOMMU core: the user's DMA is cut off first, he is told,
-//! and the log names device and driver.
+//! A driver of the kernel that gets at a group in spite of the IOMMU core: the user's DMA is cut
+//! off first, he is told, and the log names device and driver.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -33,7 +33,8 @@ fn intruder() -> Result<TestModule> {
     TestModule::load("vfio_rs_intruder", &[])
 }
 
-/// DMA by the device reaches nothing of `buf`, two pages at IOVA, and what is in them does not reach the device.
+/// DMA by the device reaches nothing of `buf`, two pages at IOVA, and what is in them does not
+/// reach the device.
 fn check_cut_off(device: &Device, buf: &DmaBuf) -> Outcome {
     let edu = Edu::new(device)?;
     buf.fill(0x11);

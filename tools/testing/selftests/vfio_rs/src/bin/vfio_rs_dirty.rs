@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! VFIO_IOMMU_DIRTY_PAGES, and unmaps that tell which pages were dirty: every mapped page is, each time.
+//! VFIO_IOMMU_DIRTY_PAGES, and unmaps that tell which pages were dirty: every mapped page is, each
+//! time.
 
 use std::thread::scope;
 
@@ -48,7 +49,8 @@ fn bitmap(container: &Container, first: u64, pages: u64) -> Result<Vec<u64>> {
     Ok(words)
 }
 
-/// Tracks anew. Linux's own stack leaves bits of one call in a mapping's bitmap for the next, if they were shifted.
+/// Tracks anew. Linux's own stack leaves bits of one call in a mapping's bitmap for the next, if
+/// they were shifted.
 fn restart(container: &Container) -> Outcome {
     container.dirty_pages(STOP)?;
     Ok(container.dirty_pages(START)?)
@@ -201,7 +203,8 @@ fn bits_of_several_mappings() -> Outcome {
         for page in 0..pages {
             let mapped = parts.iter().any(|(at, n)| (*at..at + n).contains(&page));
             let bit = words[page as usize / 64] >> (page % 64) & 1 != 0;
-            // A word with no mapped page is left alone, one that begins before its first mapping is added to.
+            // A word with no mapped page is left alone, one that begins before its first mapping is
+            // added to.
             let junk = JUNK >> (page % 64) & 1 != 0;
             let word = page / 64 * 64;
             let first = parts.iter().find(|(at, n)| at + n > word).map(|p| p.0);
@@ -301,7 +304,8 @@ fn unmap_checks() -> Outcome {
     same("still mapped", container.unmap(IOVA, 4 * PAGE)?, 4 * PAGE)
 }
 
-/// A mapping that is made in a hole of the range while an unmap is under way there, and reaches beyond the range, stays.
+/// A mapping that is made in a hole of the range while an unmap is under way there, and reaches
+/// beyond the range, stays.
 fn unmap_against_a_map_beyond_its_end() -> Outcome {
     let (container, _group, _bufs) = v2(&[(0, 1), (64, 1)])?;
     let words = Absent::new(1)?;

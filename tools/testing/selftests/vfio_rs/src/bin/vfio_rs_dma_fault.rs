@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the IOMMU must stop: DMA outside mappings, against their direction, and after they are gone.
+//! What the IOMMU must stop: DMA outside mappings, against their direction, and after they are
+//! gone.
 //!
 //! edu shows no errors: a refused copy ends like any other, so the tests look at the data.
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Two groups of one container in domains of their own, as behind two kinds of IOMMUs. The test machine has one kind, so
-//! the attach of the second group to the first one's domain is made to fail: debug kernel only.
+//! Two groups of one container in domains of their own, as behind two kinds of IOMMUs. The test
+//! machine has one kind, so the attach of the second group to the first one's domain is made to
+//! fail: debug kernel only.
 
 use std::slice::from_ref;
 
@@ -182,7 +183,8 @@ fn dirty_tracking() -> Outcome {
     two.both_reach(&[])
 }
 
-/// A BAR is reached in both domains while its memory is on, by who came before it and who came after.
+/// A BAR is reached in both domains while its memory is on, by who came before it and who came
+/// after.
 fn bar() -> Outcome {
     let two = Two::new(VFIO_TYPE1v2_IOMMU)?;
     let bound = IGB.bind()?;
@@ -238,7 +240,8 @@ fn dma() -> Outcome {
     copies(&group.device(&edu.pci.address)?, 2)
 }
 
-/// Each allocation of a map fails, in the first domain or in the second, and in the middle of either: it is in neither then.
+/// Each allocation of a map fails, in the first domain or in the second, and in the middle of
+/// either: it is in neither then.
 fn map_with_faults() -> Outcome {
     let (buf, _between) = scattered(PAGES)?;
     map_failing("map in two domains", &buf)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Each allocation of a call on an address space failing once, one after another: container, accounting and IOMMU stay
-//! consistent, and the same call then succeeds. What every backend has runs for each. Debug kernel only, but for memory that
-//! cannot be pinned.
+//! Each allocation of a call on an address space failing once, one after another: container,
+//! accounting and IOMMU stay consistent, and the same call then succeeds. What every backend has
+//! runs for each. Debug kernel only, but for memory that cannot be pinned.
 
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
@@ -175,8 +175,9 @@ fn bar_of(kind: u32) -> Outcome {
     )
 }
 
-/// An unmap may fail before it begins or when it tells the result, but does all or nothing; if `partly`, the second of the
-/// mappings may be left alone. It starts `apart` bytes behind the first.
+/// An unmap may fail before it begins or when it tells the result, but does all or nothing; if
+/// `partly`, the second of the mappings may be left alone. It starts `apart` bytes behind the
+/// first.
 fn sweep_unmap(
     kind: u32,
     what: &str,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Each allocation of a call that opens, or that switches a device's parts on, failing once, one after another: the same
-//! call then succeeds. Debug kernel only.
+//! Each allocation of a call that opens, or that switches a device's parts on, failing once, one
+//! after another: the same call then succeeds. Debug kernel only.
 
 use std::os::fd::AsRawFd;
 
@@ -14,8 +14,8 @@ use vfio_rs_selftests::{Context, Outcome, ensure, same, suite};
 
 /// No memory, or a copy from or to the user that failed.
 const USUAL: &[Errno] = &[Errno::ENOMEM, Errno::EFAULT];
-/// Makes the files of an interrupt in /proc: the kernel goes on without those that it cannot make, and warns that they
-/// are missing when it removes them.
+/// Makes the files of an interrupt in /proc: the kernel goes on without those that it cannot make,
+/// and warns that they are missing when it removes them.
 const IRQ_FILES: &str = "register_irq_proc";
 
 fn open_container() -> Outcome {

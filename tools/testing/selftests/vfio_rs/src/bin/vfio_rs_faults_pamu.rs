@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! type2: each allocation and user copy of the calls that only it has failing once, one after another. Windows, accounting
-//! and the IOMMU stay as they were, and the same call then succeeds. Debug kernel only; what type2 has in common with type1 is
-//! in `vfio_rs_faults`.
+//! type2: each allocation and user copy of the calls that only it has failing once, one after
+//! another. Windows, accounting and the IOMMU stay as they were, and the same call then succeeds.
+//! Debug kernel only; what type2 has in common with type1 is in `vfio_rs_faults`.
 
 use std::io;
 
@@ -69,8 +69,8 @@ impl Windows {
         &self.space.container
     }
 
-    /// Exactly the windows from `first` on must show the banks in order, for writing only, and nothing counts as locked but
-    /// what is kept.
+    /// Exactly the windows from `first` on must show the banks in order, for writing only, and
+    /// nothing counts as locked but what is kept.
     fn show(&self, windows: &[u32]) -> Outcome {
         let left = self.container().iommu_info()?.dma_avail;
         let taken = 1 + windows.len() as u32;
@@ -91,7 +91,8 @@ impl Windows {
         same("banks at", pages, want)
     }
 
-    /// Sweeps a call that has windows show banks, and undoes it by an unmap of all but what is kept.
+    /// Sweeps a call that has windows show banks, and undoes it by an unmap of all but what is
+    /// kept.
     fn sweep_banks(
         &self,
         what: &str,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A refusal that explains itself: each device of a group, its driver, and whether it is in the way.
+//! A refusal that explains itself: each device of a group, its driver, and whether it is in the
+//! way.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -32,7 +33,8 @@ fn member(pci: &PciDevice, driver: &str, reason: u32) -> Member {
     }
 }
 
-/// A shared group with one device bound to vfio-pci, one with a driver of the kernel, and the rest without.
+/// A shared group with one device bound to vfio-pci, one with a driver of the kernel, and the rest
+/// without.
 fn spoiled() -> Result<(Bound, PciDevice, Vec<PciDevice>)> {
     only_ours()?;
     E1000E.load_host_driver().ok();
@@ -211,7 +213,8 @@ fn device_without_iommu() -> Outcome {
     )
 }
 
-/// GET_VIABILITY with words of the caller's at the start of `bytes` bytes; what is in the buffer then.
+/// GET_VIABILITY with words of the caller's at the start of `bytes` bytes; what is in the buffer
+/// then.
 fn raw(group: &Group, bytes: usize, words: &[u32]) -> (io::Result<i32>, Vec<u8>) {
     let mut buffer = sys::buffer(bytes + 2 * ROW);
     let all = sys::bytes_mut(&mut buffer);

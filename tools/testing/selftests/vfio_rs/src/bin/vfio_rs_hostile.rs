@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Random accesses to configuration space, BARs and ioctls of a device: whatever they answer, the machine stands,
-//! and the device can be reset, read and handed over afterwards. `VFIO_RS_HOSTILE` says how many (per device),
-//! `VFIO_RS_SEED` repeats a run.
+//! Random accesses to configuration space, BARs and ioctls of a device: whatever they answer, the
+//! machine stands, and the device can be reset, read and handed over afterwards. `VFIO_RS_HOSTILE`
+//! says how many (per device), `VFIO_RS_SEED` repeats a run.
 
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -25,8 +25,8 @@ const IOCTLS: [u32; 7] = [
     UNKNOWN_IOCTL,
     GROUP_GET_STATUS,
 ];
-/// The register in edu's BAR that starts a DMA: QEMU then copies whatever the other registers say, outside of its
-/// own buffer too, and may end by it.
+/// The register in edu's BAR that starts a DMA: QEMU then copies whatever the other registers say,
+/// outside of its own buffer too, and may end by it.
 const EDU_COMMAND: Range<u64> = 0x98..0xa0;
 /// Words of an ioctl's argument.
 const WORDS: usize = 32;
@@ -52,8 +52,8 @@ fn access(
     if rng.u8(0..4) == 0 {
         let mut argument = [0u32; WORDS];
         argument.iter_mut().for_each(|w| *w = word(rng));
-        // A plausible size more often than not, or nothing gets past the first check. It is never larger than
-        // what is there: the rest of our stack is not theirs to change.
+        // A plausible size more often than not, or nothing gets past the first check. It is never
+        // larger than what is there: the rest of our stack is not theirs to change.
         argument[0] = rng.u32(0..=(WORDS * 4) as u32);
         // A reset takes a tenth of a second: few of them.
         let nr = match rng.u8(..) {

@@ -25,7 +25,8 @@ const E1000: (u16, u16) = (0x8086, 0x100e);
 /// One entry of the answer: group, and address as sysfs has it.
 type Dependent = (u32, String);
 
-/// VFIO_DEVICE_GET_PCI_HOT_RESET_INFO with room for `room` devices; the count that comes back and the devices.
+/// VFIO_DEVICE_GET_PCI_HOT_RESET_INFO with room for `room` devices; the count that comes back and
+/// the devices.
 fn info(device: &Device, room: usize) -> (io::Result<i32>, u32, Vec<Dependent>) {
     let mut buf = sys::buffer(12 + room * 8 + 8);
     let argsz = 12 + room as u32 * 8;
@@ -189,7 +190,8 @@ fn others_on_the_bus() -> Outcome {
     )
 }
 
-/// Two functions of one slot without an IOMMU, each thus a group of its own; skips if there are none.
+/// Two functions of one slot without an IOMMU, each thus a group of its own; skips if there are
+/// none.
 fn bare() -> Result<[PciDevice; 2]> {
     let mut all = sysfs::find_all(E1000.0, E1000.1)?;
     all.retain(|pci| pci.group().is_none());

@@ -40,9 +40,9 @@ fn rescan(device: &PciDevice, group: u32) -> Outcome {
     Ok(())
 }
 
-/// An edu device in use, in a group with another, each behind a port of its own. Not in one slot: a function that is found
-/// later may land in a group of its own. Not behind a conventional bridge: with VT-d the last to leave the bus takes the others'
-/// DMA along.
+/// An edu device in use, in a group with another, each behind a port of its own. Not in one slot: a
+/// function that is found later may land in a group of its own. Not behind a conventional bridge:
+/// with VT-d the last to leave the bus takes the others' DMA along.
 fn in_use() -> Result<(Opened, DmaBuf, PciDevice)> {
     for first in all_edus()? {
         let members = first.group_members();
@@ -129,8 +129,8 @@ fn removal_waits_for_its_user_alone() -> Outcome {
     rescan(&other, opened.bound.group)
 }
 
-/// A device that is plugged in beside one in use belongs to the user's address space, and to no driver of the kernel for
-/// as long as he has the group.
+/// A device that is plugged in beside one in use belongs to the user's address space, and to no
+/// driver of the kernel for as long as he has the group.
 fn plugged_into_a_group_in_use() -> Outcome {
     IGB.load_host_driver()?;
     let (opened, buf, _other) = in_use()?;

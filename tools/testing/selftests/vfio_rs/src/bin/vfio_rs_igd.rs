@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The regions of Intel graphics: OpRegion and VBT, host bridge, LPC bridge. A module makes edu look like it.
+//! The regions of Intel graphics: OpRegion and VBT, host bridge, LPC bridge. A module makes edu
+//! look like it.
 
 use std::fs;
 use std::os::fd::AsRawFd;

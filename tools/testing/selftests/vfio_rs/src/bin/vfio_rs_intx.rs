@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The interrupt pin of edu: masked by each interrupt, unmasked by a call or by an eventfd, disabled in the command register.
+//! The interrupt pin of edu: masked by each interrupt, unmasked by a call or by an eventfd,
+//! disabled in the command register.
 
 use std::os::fd::AsRawFd;
 use std::thread::sleep;
@@ -212,8 +213,8 @@ fn disabled_in_command() -> Outcome {
     Ok(edu.ack_irq(1)?)
 }
 
-/// The real bit is set while nobody listens, so that the pin cannot storm others on its line; C has it follow
-/// the user's then.
+/// The real bit is set while nobody listens, so that the pin cannot storm others on its line; C has
+/// it follow the user's then.
 fn command_bit_reaches_the_device() -> Outcome {
     let opened = open_edu()?;
     let real = || real_disable(&opened);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! VFIO_DEVICE_IOEVENTFD: writes to BARs by eventfds, of each size, to memory and I/O ports, while all else goes on.
+//! VFIO_DEVICE_IOEVENTFD: writes to BARs by eventfds, of each size, to memory and I/O ports, while
+//! all else goes on.
 
 use std::any::Any;
 use std::os::fd::AsRawFd;

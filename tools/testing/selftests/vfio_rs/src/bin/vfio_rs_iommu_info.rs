@@ -43,7 +43,8 @@ fn info_argsz() -> Outcome {
         VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS,
     )?;
     ensure!(full.pgsizes & PAGE != 0, "page sizes {:#x}", full.pgsizes);
-    // Each call that lacks room for the capabilities says how much they need, and writes no more than it was given.
+    // Each call that lacks room for the capabilities says how much they need, and writes no more
+    // than it was given.
     let need = u32_at(&info_of(&container, 16)?, 0);
     ensure!(need > 24, "needs {need}");
     for argsz in [16u32, 20, 24, need - 1] {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! SIGKILL in the middle of a large map: everything is given back, and nobody is left waiting.
 //!
-//! `VFIO_RS_KILL_MIB` and `VFIO_RS_KILL_ROUNDS` make it larger: 2048 and 200 is the full size. Most rounds of that map memory
-//! that is there already, or each would first have half a million page faults; a test so takes some ten minutes, which
-//! `VFIO_RS_TIMEOUT` has to grant.
+//! `VFIO_RS_KILL_MIB` and `VFIO_RS_KILL_ROUNDS` make it larger: 2048 and 200 is the full size. Most
+//! rounds of that map memory that is there already, or each would first have half a million page
+//! faults; a test so takes some ten minutes, which `VFIO_RS_TIMEOUT` has to grant.
 
 use std::time::{Duration, Instant};
 
@@ -136,7 +136,8 @@ fn with_all_it_has() -> Outcome {
     Ok(())
 }
 
-/// The address space of the process stays, with its container: what was half done must be undone in both.
+/// The address space of the process stays, with its container: what was half done must be undone in
+/// both.
 fn without_its_memory() -> Outcome {
     let (len, rounds) = size()?;
     let kinds = Memory::kinds(len)?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Files of VFIO that KVM is told of: which it takes, who keeps the machine alive, and every order of closing.
+//! Files of VFIO that KVM is told of: which it takes, who keeps the machine alive, and every order
+//! of closing.
 
 use std::any::Any;
 use std::os::fd::AsRawFd;

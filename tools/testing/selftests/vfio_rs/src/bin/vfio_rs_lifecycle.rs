@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The whole life of an assigned device, on edu: open, registers, DMA both ways, interrupts, close, and again.
+//! The whole life of an assigned device, on edu: open, registers, DMA both ways, interrupts, close,
+//! and again.
 
 use std::os::fd::AsRawFd;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The device taken away while a user works on it with all it has: accesses to its BAR by system calls and by a map, DMA
-//! maps, interrupts, configuration space. Meanwhile nobody can remove the modules.
+//! The device taken away while a user works on it with all it has: accesses to its BAR by system
+//! calls and by a map, DMA maps, interrupts, configuration space. Meanwhile nobody can remove the
+//! modules.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -25,11 +26,13 @@ const ROUNDS: u32 = 3;
 /// How long a user goes on after it was asked to let go.
 const AFTER: Duration = Duration::from_millis(60);
 
-/// Registers that do not change by themselves: edu's version, and the type of VLAN frames of Intel's adapters.
+/// Registers that do not change by themselves: edu's version, and the type of VLAN frames of
+/// Intel's adapters.
 const EDU_ID: usize = 0;
 const E1000_VET: usize = 0x38;
 
-/// Works on the device until somebody wants it back, and a little longer; each answer must be right all the time.
+/// Works on the device until somebody wants it back, and a little longer; each answer must be right
+/// all the time.
 fn work(bound: Bound, working: &Latch) -> Outcome {
     let bound_id = bound.pci.id();
     let opened = bound.open()?;

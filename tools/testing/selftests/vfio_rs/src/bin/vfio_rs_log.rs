@@ -15,7 +15,8 @@ use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 
 /// Capability Power Management.
 const CAP_PM: u8 = 0x01;
-/// Lines that a cause may have in five seconds, with one that tells how many are left out, for ten seconds.
+/// Lines that a cause may have in five seconds, with one that tells how many are left out, for ten
+/// seconds.
 const LINES: usize = 2 * 11;
 
 /// Repeats `cause`, which may have a line or two each time, and counts lines.

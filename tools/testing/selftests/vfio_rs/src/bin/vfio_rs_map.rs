@@ -33,8 +33,8 @@ fn untouched(container: &Container) -> Outcome {
     same("unmapped", container.unmap_all()?, 0)
 }
 
-/// A kernel that counts which pages are mapped wants to know of all of them; on others page tables are changed directly. Only
-/// the debug kernel can count.
+/// A kernel that counts which pages are mapped wants to know of all of them; on others page tables
+/// are changed directly. Only the debug kernel can count.
 fn pages_are_counted_where_asked() -> Outcome {
     if !is_rust_stack() {
         skip!("C VFIO always uses the IOMMU core");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Groups that join another one while memory fails: a call that fails has changed nothing, and one that copes has done all.
+//! Groups that join another one while memory fails: a call that fails has changed nothing, and one
+//! that copes has done all.
 
 use std::os::fd::AsRawFd;
 

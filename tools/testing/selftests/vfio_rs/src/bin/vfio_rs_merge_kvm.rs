@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Groups that join others whose files a virtual machine has: whose machine a device belongs to, and what would make DMA
-//! incoherent behind its back.
+//! Groups that join others whose files a virtual machine has: whose machine a device belongs to,
+//! and what would make DMA incoherent behind its back.
 
 use std::os::fd::AsRawFd;
 

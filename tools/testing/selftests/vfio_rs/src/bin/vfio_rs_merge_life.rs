@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Groups that joined another one, and the end: descriptors closed in each order, processes killed, devices taken away.
+//! Groups that joined another one, and the end: descriptors closed in each order, processes killed,
+//! devices taken away.
 
 use std::any::Any;
 use std::os::fd::AsRawFd;

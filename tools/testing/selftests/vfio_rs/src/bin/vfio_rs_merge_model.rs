@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Groups that join and leave each other, at random, against a model: after each step the answer is what the model says, and
-//! so is the status of each group; now and then, what the IOMMU translates for each device.
+//! Groups that join and leave each other, at random, against a model: after each step the answer is
+//! what the model says, and so is the status of each group; now and then, what the IOMMU translates
+//! for each device.
 //!
 //! `VFIO_RS_SEED` and `VFIO_RS_STEPS` ask for other and longer runs.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Groups that join and leave each other, by several threads and processes at once. No call fails but for the role of a
-//! group, and in the end all are whole and free.
+//! Groups that join and leave each other, by several threads and processes at once. No call fails
+//! but for the role of a group, and in the end all are whole and free.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Groups that join another one in containers and circumstances that are not the usual ones, or are refused there.
+//! Groups that join another one in containers and circumstances that are not the usual ones, or are
+//! refused there.
 
 use nix::errno::Errno;
 use vfio_client::sysfs::{self, PciDevice};

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A random mapper against a model: maps of memory and of a BAR, exact unmaps, unmaps of any range, failures of each kind, a
-//! second group that comes and goes. After each step the result, the locked memory, the mappings left and what the IOMMU
-//! translates, for each group, must be the model's.
+//! A random mapper against a model: maps of memory and of a BAR, exact unmaps, unmaps of any range,
+//! failures of each kind, a second group that comes and goes. After each step the result, the
+//! locked memory, the mappings left and what the IOMMU translates, for each group, must be the
+//! model's.
 //!
 //! `VFIO_RS_SEED` chooses another run, `VFIO_RS_STEPS` a longer one.
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! MSI-X on igb and e1000e: all vectors, blocks of them with holes, vectors added later, and one raised by the device itself.
+//! MSI-X on igb and e1000e: all vectors, blocks of them with holes, vectors added later, and one
+//! raised by the device itself.
 
 use std::os::fd::AsRawFd;
 
@@ -101,7 +102,8 @@ fn grows() -> Outcome {
     Ok(device.disable_irqs(MSIX)?)
 }
 
-/// igb raises a vector by itself: extended interrupt causes are routed one to one, and software sets one.
+/// igb raises a vector by itself: extended interrupt causes are routed one to one, and software
+/// sets one.
 fn raised_by_igb() -> Outcome {
     const EICS: u64 = 0x1520;
     const EIMS: u64 = 0x1524;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Names that clients look for: modules, parameters, nodes, classes, driver links. They are part of the interface.
+//! Names that clients look for: modules, parameters, nodes, classes, driver links. They are part of
+//! the interface.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -142,7 +143,8 @@ fn driver_folder() -> Outcome {
     Ok(())
 }
 
-/// By which libvirt finds the driver of the module that it has loaded, and others the module of the driver.
+/// By which libvirt finds the driver of the module that it has loaded, and others the module of the
+/// driver.
 fn driver_and_module_name_each_other() -> Outcome {
     same(
         "module of the driver",

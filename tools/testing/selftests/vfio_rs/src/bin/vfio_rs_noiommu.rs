@@ -335,7 +335,8 @@ fn device_works() -> Outcome {
     let edu = Edu::new(&device)?;
     same("factorial", edu.factorial(10)?, 3_628_800)?;
     if Path::new("/sys/class/iommu/dmar0").exists() {
-        // Beside an IOMMU that remaps interrupts, Linux has none for devices that it does not serve.
+        // Beside an IOMMU that remaps interrupts, Linux has none for devices that it does not
+        // serve.
         return Ok(());
     }
     let event = Event::new()?;

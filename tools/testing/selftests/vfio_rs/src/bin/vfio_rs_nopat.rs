@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A machine without page attribute tables, where no memory can be write-combining: the offer is not made.
+//! A machine without page attribute tables, where no memory can be write-combining: the offer is
+//! not made.
 
 use nix::errno::Errno;
 use vfio_client::config::COMMAND_MEMORY;

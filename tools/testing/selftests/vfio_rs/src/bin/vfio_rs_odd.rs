@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Configuration spaces that the test machine's devices do not have: vital product data, chains that are malformed,
-//! spaces that end early, devices that are pulled out. A module makes edu have them.
+//! Configuration spaces that the test machine's devices do not have: vital product data, chains
+//! that are malformed, spaces that end early, devices that are pulled out. A module makes edu have
+//! them.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -143,8 +144,8 @@ fn hidden_capabilities() -> Outcome {
     if !is_rust_stack() {
         skip!("C passes writes of them to the device");
     }
-    // PCI Express and Enhanced Allocation; process address spaces, time measurement, data objects, a serial number, one
-    // that nobody knows, Compute Express Link.
+    // PCI Express and Enhanced Allocation; process address spaces, time measurement, data objects,
+    // a serial number, one that nobody knows, Compute Express Link.
     let bytes = "bytes=34=c0,c0=10,c1=d8,c2=1,d8=14,d9=40,da=1,\
         100=1b,102=1,103=11,110=1f,112=1,113=12,120=2e,122=1,123=14,140=3,142=1,143=15,\
         150=77,152=1,153=40,400=23,402=1,404=98,405=1e,406=80,407=3";
@@ -171,7 +172,8 @@ fn hidden_capabilities() -> Outcome {
     Ok(())
 }
 
-/// edu with MSI-X of four vectors, and what it says of the table and the pending bits. It has one BAR, of 1 MiB.
+/// edu with MSI-X of four vectors, and what it says of the table and the pending bits. It has one
+/// BAR, of 1 MiB.
 fn with_msix(table: u32, pending: u32) -> Result<ChangedEdu> {
     let mut bytes = "bytes=34=c0,c0=11,c1=40,c2=3,c3=0".to_owned();
     for (start, value) in [(0xc4, table), (0xc8, pending)] {
@@ -212,7 +214,8 @@ fn msix_outside_of_its_bar() -> Outcome {
 }
 
 fn msix_inside_of_its_bar() -> Outcome {
-    // There are virtual functions that tell nonsense of the pending bits, which the kernel never looks at.
+    // There are virtual functions that tell nonsense of the pending bits, which the kernel never
+    // looks at.
     for (table, pending) in [(0x2000, 0x3000), (0xf_ffc0, 0x46_0007)] {
         let odd = with_msix(table, pending)?;
         let opened = odd.open()?;

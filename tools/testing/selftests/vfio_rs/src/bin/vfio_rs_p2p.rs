@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! BARs mapped for another device's DMA: peer-to-peer.
 //!
-//! edu copies from and to the multicast table of an igb or e1000e, which holds what is written to it.
+//! edu copies from and to the multicast table of an igb or e1000e, which holds what is written to
+//! it.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -103,7 +104,8 @@ impl Pair {
         Ok(())
     }
 
-    /// How much of the BAR edu reaches, by the IOMMU's word; all that is expected where it tells nothing.
+    /// How much of the BAR edu reaches, by the IOMMU's word; all that is expected where it tells
+    /// nothing.
     fn reached(&self, expected: u64) -> Result<u64> {
         if !translation::is_shown(&self.edu.bound.pci) {
             return Ok(expected);

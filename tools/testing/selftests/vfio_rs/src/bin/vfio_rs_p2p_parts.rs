@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! BARs mapped for DMA of which the user has many areas, in any order, and that go while they are being mapped.
+//! BARs mapped for DMA of which the user has many areas, in any order, and that go while they are
+//! being mapped.
 //!
 //! `VFIO_RS_PARTS` is how many areas `many_areas` maps, for measurements.
 
@@ -90,7 +91,8 @@ fn parts_are_limited() -> Outcome {
     let _limit = limit(4)?;
     let (opened, bar) = open()?;
     let container = &opened.container;
-    // Each but the first is a part of its own: with memory between them, or another place of the BAR.
+    // Each but the first is a part of its own: with memory between them, or another place of the
+    // BAR.
     let five = areas(&opened.device, &bar, &[3, 2, 2, 0, 5])?;
     let two = areas(&opened.device, &bar, &[1, 0])?;
     for _ in 0..3 {
@@ -203,8 +205,9 @@ struct Word {
     end: AtomicBool,
 }
 
-/// A map of a BAR waits while an administrator resets the device. It gets no CPU when that is over; meanwhile the device is
-/// closed for the last time, and opened again: nothing of the old user keeps the BAR from the new one.
+/// A map of a BAR waits while an administrator resets the device. It gets no CPU when that is over;
+/// meanwhile the device is closed for the last time, and opened again: nothing of the old user
+/// keeps the BAR from the new one.
 fn closed_while_it_is_being_mapped() -> Outcome {
     let kind = [IGB, E1000E].into_iter().find(|kind| kind.find().is_ok());
     let Some(kind) = kind else {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! type2: windows for banks of MSI registers, in all three ways. The banks are the test provider's: plain memory.
+//! type2: windows for banks of MSI registers, in all three ways. The banks are the test provider's:
+//! plain memory.
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! type2: the mistakes of the first code that served this interface, the RFC of 2013, each with a test.
+//! type2: the mistakes of the first code that served this interface, the RFC of 2013, each with a
+//! test.
 
 use nix::errno::Errno;
 use vfio_client::counters;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The bit of the command register that masks the interrupt pin: whatever else writes or restores the register, it is as it
-//! should be in the end, and so are its neighbours. In C it is not.
+//! The bit of the command register that masks the interrupt pin: whatever else writes or restores
+//! the register, it is as it should be in the end, and so are its neighbours. In C it is not.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -23,7 +23,8 @@ fn need_our_stack() -> Outcome {
     Ok(())
 }
 
-/// Changes the bit behind everybody's back, as a reset by a register of the device does, or two who write at once.
+/// Changes the bit behind everybody's back, as a reset by a register of the device does, or two who
+/// write at once.
 fn lose(opened: &Opened, bit: u16) -> Outcome {
     let path = opened.bound.pci.path().join("config");
     let config = std::fs::OpenOptions::new()
@@ -112,7 +113,8 @@ fn put_right_by_who_writes() -> Outcome {
     Ok(())
 }
 
-/// The kernel switches memory on to look for a ROM, and then off again, by the register as it was before.
+/// The kernel switches memory on to look for a ROM, and then off again, by the register as it was
+/// before.
 fn put_right_by_who_looks_for_a_rom() -> Outcome {
     need_our_stack()?;
     let opened = E1000E.open()?;
@@ -139,7 +141,8 @@ fn put_right_by_who_looks_for_a_rom() -> Outcome {
     same("memory", real_memory(&opened)?, 0)
 }
 
-/// The pin is set up, masked and unmasked while its device is in D3hot; what it had configured comes back when it leaves.
+/// The pin is set up, masked and unmasked while its device is in D3hot; what it had configured
+/// comes back when it leaves.
 fn in_d3hot() -> Outcome {
     for kind in [E1000E, IGB] {
         let opened = kind.open()?;

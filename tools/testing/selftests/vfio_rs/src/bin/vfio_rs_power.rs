@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Sleep: of devices that nobody uses, of those whose user puts them to sleep, and of those whose user lets them.
+//! Sleep: of devices that nobody uses, of those whose user puts them to sleep, and of those whose
+//! user lets them.
 
 use std::os::fd::AsRawFd;
 use std::thread::scope;
@@ -160,7 +161,8 @@ fn the_user_changes_the_state() -> Outcome {
             same("map", mapping.read32(8), status)?;
         }
         config.write8(0x0c, latency)?;
-        // What is written to the command register asleep counts. In C it is undone: memory that the user has on is off.
+        // What is written to the command register asleep counts. In C it is undone: memory that the
+        // user has on is off.
         for memory in [0, COMMAND_MEMORY] {
             config.update_command(COMMAND_MEMORY, memory ^ COMMAND_MEMORY)?;
             config.write16(cap + 4, 3)?;
@@ -361,8 +363,8 @@ fn interrupt_pin_sleeps_too() -> Outcome {
     Ok(())
 }
 
-/// An access that its own user's memory keeps from going on, while another thread lets the device sleep: it is one to a
-/// device that is awake.
+/// An access that its own user's memory keeps from going on, while another thread lets the device
+/// sleep: it is one to a device that is awake.
 fn an_access_under_way_goes_on() -> Outcome {
     const LIVENESS: u64 = 4;
     for (kind, len, write) in [

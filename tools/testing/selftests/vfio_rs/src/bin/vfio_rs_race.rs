@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Several threads at once on the same descriptors. No result is wrong but a crash, a report of the kernel's checkers, or
-//! something left behind.
+//! Several threads at once on the same descriptors. No result is wrong but a crash, a report of the
+//! kernel's checkers, or something left behind.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -76,7 +76,8 @@ fn joining_and_leaving() -> Outcome {
     Ok(())
 }
 
-/// Maps and unmaps until the race is over, in a container that may have no group or no address space just then.
+/// Maps and unmaps until the race is over, in a container that may have no group or no address
+/// space just then.
 fn mapper<'a>(
     container: &'a Container,
     buf: &'a DmaBuf,
@@ -147,7 +148,8 @@ fn mapping_while_another_group_joins() -> Outcome {
     same("left", container.unmap_all()?, 0)
 }
 
-/// An unmap of many mappings against a map in the hole behind them that reaches beyond what is unmapped.
+/// An unmap of many mappings against a map in the hole behind them that reaches beyond what is
+/// unmapped.
 fn unmapping_against_a_map_beyond_the_end() -> Outcome {
     let (container, _group) = EDU.bind()?.attach(VFIO_TYPE1v2_IOMMU)?;
     let many = if slowness() > 1 { 100 } else { 1000 };
@@ -186,9 +188,9 @@ fn unmapping_against_a_map_beyond_the_end() -> Outcome {
     same("left", container.unmap_all()?, 0)
 }
 
-/// Maps of others that are made while an unmap of where they go waits and works: of each thread at most the one that it is
-/// in, and the first behind the unmap, however long that takes. Some more if the machine lets one thread sleep, so the
-/// middle of several rounds counts.
+/// Maps of others that are made while an unmap of where they go waits and works: of each thread at
+/// most the one that it is in, and the first behind the unmap, however long that takes. Some more
+/// if the machine lets one thread sleep, so the middle of several rounds counts.
 fn unmap_is_not_overtaken() -> Outcome {
     const THREADS: usize = 4;
     const ROUNDS: usize = 15;

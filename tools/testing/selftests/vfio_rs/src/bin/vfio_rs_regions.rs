@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Regions of a device by read, write and mmap: what works, what is refused, and what happens with memory decoding off.
+//! Regions of a device by read, write and mmap: what works, what is refused, and what happens with
+//! memory decoding off.
 
 use nix::errno::Errno;
 use nix::sys::mman::MapFlags;

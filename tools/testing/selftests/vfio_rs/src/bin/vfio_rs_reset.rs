@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Resets of one function: by ioctl, by its own registers, under load; errors it reports; and what the kernel's own drivers
-//! find after all that.
+//! Resets of one function: by ioctl, by its own registers, under load; errors it reports; and what
+//! the kernel's own drivers find after all that.
 
 use std::fs;
 use std::io::Read;
@@ -159,7 +159,8 @@ fn atomic_completions() -> Outcome {
     Ok(())
 }
 
-/// Of the port above a device, for QEMU's network cards send no error messages. The kernel tells all drivers below it.
+/// Of the port above a device, for QEMU's network cards send no error messages. The kernel tells
+/// all drivers below it.
 fn errors_are_told() -> Outcome {
     for (kind, id) in [(IGB, "rp-igb"), (E1000E, "rp-e1000e")] {
         let opened = open_with_memory(kind)?;

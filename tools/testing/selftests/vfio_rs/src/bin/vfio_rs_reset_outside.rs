@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Resets that the user did not ask for, by an administrator through sysfs, under everything that users do: they never
-//! meet a device that is off, and neither they nor the kernel come to harm.
+//! Resets that the user did not ask for, by an administrator through sysfs, under everything that
+//! users do: they never meet a device that is off, and neither they nor the kernel come to harm.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};

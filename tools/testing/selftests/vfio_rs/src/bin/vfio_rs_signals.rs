@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Eventfds that the kernel signals and also listens to: what goes round in circles there, and what many listeners cost,
-//! is bounded, and takes neither a CPU nor the kernel's threads from others.
+//! Eventfds that the kernel signals and also listens to: what goes round in circles there, and what
+//! many listeners cost, is bounded, and takes neither a CPU nor the kernel's threads from others.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,7 +46,8 @@ fn until(what: &str, patience: Duration, done: impl Fn() -> Result<bool>) -> Out
     Ok(())
 }
 
-/// An edu whose interrupt signals an eventfd that has the kernel raise the interrupt, as soon as it is signalled once.
+/// An edu whose interrupt signals an eventfd that has the kernel raise the interrupt, as soon as it
+/// is signalled once.
 struct Circle {
     opened: Opened,
     bar: Region,
@@ -77,7 +78,8 @@ impl Circle {
     }
 }
 
-/// The interrupts go on, but not without limit, and their CPU does other things: who signalled the eventfd there goes on.
+/// The interrupts go on, but not without limit, and their CPU does other things: who signalled the
+/// eventfd there goes on.
 fn interrupt_rings_its_own_doorbell() -> Outcome {
     if !is_rust_stack() {
         skip!("C writes in the interrupt handler: its CPU does nothing else any more");
@@ -160,7 +162,8 @@ fn killed_in_circles() -> Outcome {
     Ok(())
 }
 
-/// A pin that is unmasked by what it signals, while the device asks on and on: the kernel's threads do little for that.
+/// A pin that is unmasked by what it signals, while the device asks on and on: the kernel's threads
+/// do little for that.
 fn pin_unmasks_itself() -> Outcome {
     if !is_rust_stack() {
         skip!("C has a thread of the kernel do nothing else");
@@ -184,7 +187,8 @@ fn pin_unmasks_itself() -> Outcome {
     Ok(edu.ack_irq(1)?)
 }
 
-/// A thousand writes to a BAR by one eventfd, and resets, which they wait for: by few threads of the kernel.
+/// A thousand writes to a BAR by one eventfd, and resets, which they wait for: by few threads of
+/// the kernel.
 fn many_doorbells_and_resets() -> Outcome {
     /// Multicast table of igb: any value.
     const TABLE: u64 = 0x5200;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A user whose own calls wait, for memory that does not come, keeps neither other users nor other devices waiting.
+//! A user whose own calls wait, for memory that does not come, keeps neither other users nor other
+//! devices waiting.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -24,7 +25,8 @@ use vfio_rs_selftests::setup::{
 };
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
-/// Maps memory that does not come, which a group that joins the container waits for. It loses its device meanwhile.
+/// Maps memory that does not come, which a group that joins the container waits for. It loses its
+/// device meanwhile.
 fn wait_for_oneself(
     [first, second]: &[Bound; 2],
     third: &EduGroup,
@@ -155,8 +157,8 @@ fn locked_by(pid: Pid) -> Result<u64> {
     Ok(number.context("no VmLck")?.parse()?)
 }
 
-/// Who mapped keeps his own mmap_lock. Whoever has the container closes it, and the memory is no longer counted when the lock
-/// is free.
+/// Who mapped keeps his own mmap_lock. Whoever has the container closes it, and the memory is no
+/// longer counted when the lock is free.
 fn last_close_waits_for_no_other_process() -> Outcome {
     if !is_rust_stack() {
         skip!("there it waits");
@@ -223,7 +225,8 @@ fn own_lock_keeps_no_other_waiting() -> Outcome {
     Ok(bound.pci.bind_vfio()?)
 }
 
-/// A map in windows looks whether a page of a bank is among those that came, while a group that joins waits for it.
+/// A map in windows looks whether a page of a bank is among those that came, while a group that
+/// joins waits for it.
 fn bank_page_against_an_attach() -> Outcome {
     let _banks = pamu::banks(1)?;
     let opened = pamu::open_with(8 * MIB, 8)?;

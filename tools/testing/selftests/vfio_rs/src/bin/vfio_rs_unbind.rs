@@ -80,7 +80,8 @@ fn request_is_repeated() -> Outcome {
     let mut unbind = start_unbind(&pci, &opened)?;
     same("asked", request.wait(PATIENCE)?, Some(1))?;
     nix::sys::signal::kill(unbind.pid, nix::sys::signal::Signal::SIGTERM)?;
-    // The signal ends the first wait, or comes before it; each wait begins by asking. Without it, that would be later.
+    // The signal ends the first wait, or comes before it; each wait begins by asking. Without it,
+    // that would be later.
     let again = request.wait(PATIENCE / 4)?;
     same("asked for the signal", again, Some(1))?;
     same("too early", request.wait(GLANCE)?, None)?;
@@ -188,7 +189,8 @@ impl Drop for Type1Back {
     }
 }
 
-/// The module takes the driver along, and the devices are nobody's; the next load finds those that wait for it.
+/// The module takes the driver along, and the devices are nobody's; the next load finds those that
+/// wait for it.
 fn module_goes_and_unbinds() -> Outcome {
     let bound = EDU.bind()?;
     for _ in 0..2 {
@@ -230,7 +232,8 @@ fn group_outlives_the_module() -> Outcome {
     Ok(())
 }
 
-/// The module goes while another process opens the device, which holds it for as long as it is open.
+/// The module goes while another process opens the device, which holds it for as long as it is
+/// open.
 fn module_goes_between_opens() -> Outcome {
     let rounds = 5;
     let bound = EDU.bind()?;

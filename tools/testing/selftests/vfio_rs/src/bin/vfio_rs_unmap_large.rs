@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Unmaps of 64 GiB by one call: others get the CPU meanwhile, and SIGKILL stops it.
 //!
-//! The machine has less memory: the same huge pages are mapped again and again, where the IOMMU can only use small ones.
-//! `VFIO_RS_UNMAP_GIB` makes it another size; it is less on the debug kernel and behind other IOMMUs than VT-d.
+//! The machine has less memory: the same huge pages are mapped again and again, where the IOMMU can
+//! only use small ones. `VFIO_RS_UNMAP_GIB` makes it another size; it is less on the debug kernel
+//! and behind other IOMMUs than VT-d.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +21,8 @@ use vfio_rs_selftests::setup::{EDU, PAGE, PATIENCE, is_rust_stack, number, slown
 use vfio_rs_selftests::{Context, Outcome, Result, bail, ensure, same, skip, suite};
 
 const GIB: u64 = 1 << 30;
-/// Where it is mapped: a page off a huge page, so that each small one has an entry of its own in the I/O page table.
+/// Where it is mapped: a page off a huge page, so that each small one has an entry of its own in
+/// the I/O page table.
 const AT: u64 = (8 << 30) + PAGE;
 /// Bytes of memory that there really are: huge pages.
 const REAL: u64 = 256 << 20;
@@ -90,8 +92,8 @@ impl Large {
         same("pinned pages", pinned, want)
     }
 
-    /// Unmaps all of it, in mappings of `each` bytes, by a process that is killed meanwhile, until one is in the middle of
-    /// it; what is left then can be unmapped.
+    /// Unmaps all of it, in mappings of `each` bytes, by a process that is killed meanwhile, until
+    /// one is in the middle of it; what is left then can be unmapped.
     fn killed(&self, each: u64) -> Outcome {
         let mut rng = Rng::with_seed(6);
         for round in 0..8 {

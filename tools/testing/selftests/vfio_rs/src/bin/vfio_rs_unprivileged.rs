@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Ordinary users: one who owns a group's node, and one who is handed descriptors of somebody who does.
+//! Ordinary users: one who owns a group's node, and one who is handed descriptors of somebody who
+//! does.
 
 use std::os::fd::AsRawFd;
 

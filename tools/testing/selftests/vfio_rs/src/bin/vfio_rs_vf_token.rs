@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The token by which the users of a physical function and of its virtual functions know each other.
+//! The token by which the users of a physical function and of its virtual functions know each
+//! other.
 
 use nix::errno::Errno;
 use vfio_client::Device;

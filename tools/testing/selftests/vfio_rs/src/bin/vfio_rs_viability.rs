@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A group of several devices: it is handed out only if the kernel's own drivers keep off all of it.
+//! A group of several devices: it is handed out only if the kernel's own drivers keep off all of
+//! it.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -25,8 +26,8 @@ fn has_host_driver(device: &PciDevice) -> bool {
         && device.release().is_ok()
 }
 
-/// A device of a shared group, bound to vfio-pci, and the others without a driver; those that the kernel has a driver for
-/// come last.
+/// A device of a shared group, bound to vfio-pci, and the others without a driver; those that the
+/// kernel has a driver for come last.
 fn shared() -> Result<(Bound, Vec<PciDevice>)> {
     E1000E.load_host_driver().ok();
     let mut devices = shared_group()?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Write-combining maps of BARs, which C VFIO does not have: discovery, cache types as the kernel notes them, the rules
-//! of exclusion, and what areas of maps do to the count of them.
+//! Write-combining maps of BARs, which C VFIO does not have: discovery, cache types as the kernel
+//! notes them, the rules of exclusion, and what areas of maps do to the count of them.
 
 use std::arch::x86_64::_mm_sfence;
 use std::fs::{self, OpenOptions};
@@ -379,7 +379,8 @@ fn alias_by_sysfs() -> Outcome {
     uncached_again(&s)
 }
 
-/// While the user has it mapped uncached, nobody has it write-combining. C sees to that from the open on.
+/// While the user has it mapped uncached, nobody has it write-combining. C sees to that from the
+/// open on.
 fn combined_by_sysfs() -> Outcome {
     for (kind, bar) in [(IVSHMEM, 2), (VGA, 0)] {
         let opened = kind.bind()?.open()?;
