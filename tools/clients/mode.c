@@ -18,7 +18,8 @@ __attribute__((constructor)) static void choose_mode(void)
 
 /*
  * The harness ends each test after a time that is meant for real machines: an emulated one, on a
- * busy host, gets VFIO_SELFTESTS_PATIENCE times as much. Linked by --wrap=poll; the harness waits so.
+ * busy host, gets VFIO_SELFTESTS_PATIENCE times as much. Linked by --wrap=poll; the harness waits
+ * so.
  */
 int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
 
