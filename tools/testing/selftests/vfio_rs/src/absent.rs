@@ -147,6 +147,14 @@ impl<'a, T: Send + 'a> Call<'a, T> {
         wait_stuck(&self.task)
     }
 
+    /// Whether it sleeps now as somebody does who waits; it may go on at once.
+    ///
+    /// # Errors
+    /// If it is done.
+    pub fn sleeps(&self) -> Result<bool> {
+        is_asleep(&self.task)
+    }
+
     /// Waits until it is done or waits; tells whether it is done.
     ///
     /// # Errors

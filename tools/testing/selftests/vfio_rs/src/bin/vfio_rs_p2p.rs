@@ -5,6 +5,7 @@
 //! it.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags};
@@ -14,6 +15,8 @@ use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::region::{Mapping, Region};
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf, Edu, Group, counters};
+use vfio_rs_selftests::absent::Call;
+use vfio_rs_selftests::reset::reset_by_sysfs;
 use vfio_rs_selftests::setup::{Bound, E1000E, IGB, IOVA, Opened, PAGE, is_rust_stack, open_edu};
 use vfio_rs_selftests::{
     Context, Outcome, Result, ensure, errno, joined, same, skip, suite, translation,
@@ -359,6 +362,46 @@ fn mapped_during_resets() -> Outcome {
     Ok(())
 }
 
+/// An administrator resets the owner. Its user, who wants to, waits for the end of that, and brings
+/// nothing back before.
+fn stays_away_during_a_reset() -> Outcome {
+    // The kernel sleeps so long when a function resets itself.
+    const RESET: Duration = Duration::from_millis(100);
+
+    let pair = pair()?;
+    let pci = &pair.bound.pci;
+    if !is_rust_stack() {
+        skip!("C leaves it mapped during a reset");
+    }
+    let methods = std::fs::read_to_string(pci.path().join("reset_method"))?;
+    if !methods.starts_with("flr") || !translation::is_shown(&pair.edu.bound.pci) {
+        skip!("no reset that takes its time, or no look at the page table");
+    }
+    let _user = pair.map()?;
+    for _ in 0..20 {
+        let (left, in_time) = std::thread::scope(|threads| -> Result<_> {
+            let begun = Instant::now();
+            let reset = threads.spawn(|| reset_by_sysfs(pci));
+            while pair.reached(0)? != 0 && begun.elapsed() < RESET {}
+            let another = Call::begin(threads, || Ok(pair.owner.reset()))?;
+            while !another.sleeps().unwrap_or(true) && begun.elapsed() < RESET {}
+            let left = pair.reached(0)?;
+            let in_time = begun.elapsed() < RESET;
+            joined(reset)??;
+            // It may find the device locked still.
+            if let Err(err) = another.end()? {
+                errno("the user's reset", Err::<(), _>(err), Errno::EAGAIN)?;
+            }
+            Ok((left, in_time))
+        })?;
+        if in_time {
+            same("reached during the reset", left, 0)?;
+            return pair.is_reached("after the reset", true);
+        }
+    }
+    skip!("too slow for a look in time");
+}
+
 fn cut_off_when_the_owner_closes() -> Outcome {
     let pair = pair()?;
     drop(pair.map()?);
@@ -427,6 +470,7 @@ suite!(
     switched_while_mapped_and_unmapped,
     comes_back_after_reset,
     mapped_during_resets,
+    stays_away_during_a_reset,
     cut_off_when_the_owner_closes,
     joined_later,
 );
