@@ -24,6 +24,7 @@ use vfio_kernel::{
 };
 
 use super::{
+    device::GroupedDevice,
     merge::Members,
     roles::{
         Op,
@@ -32,17 +33,15 @@ use super::{
     Drivers, //
 };
 use crate::{
-    backend::{
-        Backend,
-        Fence, //
-    },
+    backend::Fence,
     core::{
         attach_patiently,
+        Access,
         Container,
+        Counted,
         Leftover,
         NotNow, //
     },
-    pci::Device, //
 };
 
 /// A group that users can open.
@@ -55,7 +54,7 @@ pub(crate) struct Group {
     state: Mutex<State>,
     /// The devices of the group that are bound to the driver.
     #[pin]
-    devices: Mutex<KVec<Arc<Device>>>,
+    devices: Mutex<KVec<Arc<dyn GroupedDevice>>>,
     /// The virtual machine that the group's file belongs to.
     #[pin]
     kvm: KvmSlot,
@@ -204,17 +203,20 @@ impl Group {
         &self.state
     }
 
-    /// Makes a device one that `GET_DEVICE_FD` finds.
-    pub(crate) fn add_device(&self, device: Arc<Device>) -> Result {
-        self.devices.lock().push(device, GFP_KERNEL)?;
-        Ok(())
-    }
-
-    /// Undoes [`add_device`](Self::add_device).
-    pub(crate) fn remove_device(&self, device: &Device) {
-        self.devices
-            .lock()
-            .retain(|other| !core::ptr::eq(&**other, device));
+    /// Makes a device one that `GET_DEVICE_FD` finds, as long as the result lives.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn list_device(
+        self: &Arc<Self>,
+        device: Arc<dyn GroupedDevice>,
+    ) -> Result<ListedDevice> {
+        self.devices.lock().push(device.clone(), GFP_KERNEL)?;
+        Ok(ListedDevice {
+            group: self.clone(),
+            device,
+        })
     }
 
     /// What `VFIO_GROUP_GET_STATUS` tells.
@@ -347,14 +349,17 @@ impl Group {
         Ok(())
     }
 
-    /// Finds the device that `name` of `VFIO_GROUP_GET_DEVICE_FD` means, and counts an open of it
-    /// so that it is not unbound meanwhile. The caller undoes that by [`Device::put`].
+    /// Finds the device that `name` of `VFIO_GROUP_GET_DEVICE_FD` means, and counts a user of it so
+    /// that it is not unbound meanwhile.
     ///
     /// # Errors
     ///
     /// `ENODEV` if there is none, `EINVAL` for options that the device does not take, `EBUSY` if
     /// the group has joined another.
-    pub(crate) fn find_device(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Device>> {
+    pub(crate) fn find_device(
+        self: &Arc<Self>,
+        name: &[u8],
+    ) -> Result<(Arc<dyn GroupedDevice>, Counted)> {
         let state = self.state.lock();
         if state.role() == Role::Member {
             return Err(EBUSY);
@@ -363,11 +368,11 @@ impl Group {
             .unwrap_or(Err(ENODEV))
     }
 
-    fn find_own_device(&self, name: &[u8]) -> Result<Option<Arc<Device>>> {
+    fn find_own_device(&self, name: &[u8]) -> Result<Option<(Arc<dyn GroupedDevice>, Counted)>> {
         for device in self.devices.lock().iter() {
             if device.matches(name)? {
-                device.get()?;
-                return Ok(Some(device.clone()));
+                let counted = device.users().count()?;
+                return Ok(Some((device.clone(), counted)));
             }
         }
         Ok(None)
@@ -376,13 +381,11 @@ impl Group {
     /// Whether the IOMMU keeps all DMA of the group's devices coherent.
     pub(super) fn own_coherent(&self) -> bool {
         let devices = self.devices.lock();
-        devices
-            .iter()
-            .all(|device| device.pci().enforces_cache_coherency())
+        devices.iter().all(|device| device.enforces_coherency())
     }
 
-    /// Runs `open` with the backend, which opens a device of the group or of `of`, which joined it,
-    /// if the container is ready for it.
+    /// Runs `open`, which opens a device of the group or of `of`, which joined it, if the container
+    /// is ready for it.
     ///
     /// # Errors
     ///
@@ -392,7 +395,7 @@ impl Group {
     pub(crate) fn open_device<T>(
         &self,
         of: &Group,
-        open: impl FnOnce(&Arc<dyn Backend>) -> Result<T>,
+        open: impl FnOnce(&Access) -> Result<T>,
     ) -> Result<T> {
         let mut state = self.state.lock();
         state.check(Op::GetDevice)?;
@@ -402,7 +405,7 @@ impl Group {
         if users.is_none() {
             of.check_rawio()?;
         }
-        let opened = open(&backend)?;
+        let opened = open(&Access::Container(backend))?;
         users.inc();
         Ok(opened)
     }
@@ -436,6 +439,19 @@ impl Group {
             users.dec();
         }
         closed
+    }
+}
+
+/// A device that its group finds, until dropped.
+pub(crate) struct ListedDevice {
+    group: Arc<Group>,
+    device: Arc<dyn GroupedDevice>,
+}
+
+impl Drop for ListedDevice {
+    fn drop(&mut self) {
+        let mut devices = self.group.devices.lock();
+        devices.retain(|other| !Arc::ptr_eq(other, &self.device));
     }
 }
 

@@ -12,6 +12,7 @@
 //! | file           | has                                                        |
 //! |----------------|------------------------------------------------------------|
 //! | `group.rs`     | a group and its way through containers                     |
+//! | `device.rs`    | what a group knows of its devices                          |
 //! | `file.rs`      | its node, opened                                           |
 //! | `merge.rs`     | groups that join others                                    |
 //! | `roles.rs`     | what a group may do then; pure                             |
@@ -23,11 +24,12 @@
 //! | `watch.rs`     | drivers and devices that come and go                       |
 //!
 //! Locks: `Group::state`, then that of a group that joined, then `Container::state`,
-//! `Group::devices` or `Device::users`. `Registry::entries` is held over none of them,
-//! `Group::devices` is held over `Device::users` or `Device::signals` alone, `Drivers::all` over
-//! nothing. Stands for drivers/vfio/group.c.
+//! `Group::devices` or what a device takes. `Registry::entries` is held over none of them,
+//! `Group::devices` is held over `DeviceUsers::state` or `Device::signals` alone, `Drivers::all`
+//! over nothing. Stands for drivers/vfio/group.c.
 
 mod debug;
+mod device;
 mod drivers;
 mod file;
 mod group;
@@ -39,6 +41,18 @@ mod viability;
 mod watch;
 
 pub(crate) use self::{
-    debug::DebugFiles, drivers::Drivers, file::GroupFile, group::Group, registry::Registry,
-    viability::Verdict, watch::Watch,
+    debug::DebugFiles,
+    device::GroupedDevice,
+    drivers::Drivers,
+    file::GroupFile,
+    group::{
+        Group,
+        ListedDevice, //
+    },
+    registry::{
+        NodeUser,
+        Registry, //
+    },
+    viability::Verdict,
+    watch::Watch,
 };

@@ -77,22 +77,34 @@ impl Registry {
 
     /// The group for a device that is being bound; its node is made for the first one.
     ///
-    /// To be undone by [`leave`](Self::leave).
-    pub(crate) fn join(&self, iommu_group: ARef<iommu::Group>) -> Result<Arc<Group>> {
+    /// # Errors
+    ///
+    /// `ENOMEM`, or what making the node says.
+    pub(crate) fn join(self: &Arc<Self>, iommu_group: ARef<iommu::Group>) -> Result<NodeUser> {
         let id = iommu_group.id();
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.iter_mut().find(|entry| entry.group.id() == id) {
             entry.devices.inc();
-            return Ok(entry.group.clone());
+            return Ok(self.user_of(&entry.group));
         }
         let group = Group::new(iommu_group, &self.drivers)?;
-        self.enter(&mut entries, group)
+        self.enter(&mut entries, &group)?;
+        Ok(self.user_of(&group))
     }
 
     /// As [`join`](Self::join), for a device that has no IOMMU.
-    pub(crate) fn join_bare(&self, bare: BareGroup) -> Result<Arc<Group>> {
+    pub(crate) fn join_bare(self: &Arc<Self>, bare: BareGroup) -> Result<NodeUser> {
         let group = Group::new_bare(bare, &self.drivers)?;
-        self.enter(&mut self.entries.lock(), group)
+        self.enter(&mut self.entries.lock(), &group)?;
+        Ok(self.user_of(&group))
+    }
+
+    /// For a device that is counted.
+    fn user_of(self: &Arc<Self>, group: &Arc<Group>) -> NodeUser {
+        NodeUser {
+            registry: self.clone(),
+            group: group.clone(),
+        }
     }
 
     /// All groups.
@@ -117,7 +129,7 @@ impl Registry {
     }
 
     /// Makes the node of a group that has its first device.
-    fn enter(&self, entries: &mut KVec<Entry>, group: Arc<Group>) -> Result<Arc<Group>> {
+    fn enter(&self, entries: &mut KVec<Entry>, group: &Arc<Group>) -> Result {
         let id = group.id();
         let prefix = match group.fence() {
             Fence::Iommu => "",
@@ -137,11 +149,11 @@ impl Registry {
             node,
         };
         entries.push(entry, GFP_KERNEL)?;
-        Ok(group)
+        Ok(())
     }
 
-    /// Undoes a [`join`](Self::join); with the last device of a group its node goes.
-    pub(crate) fn leave(&self, group: &Group) {
+    /// Counts one device less; with the last one of a group its node goes.
+    fn leave(&self, group: &Group) {
         let mut entries = self.entries.lock();
         let Some(at) = entries
             .iter()
@@ -162,5 +174,25 @@ impl Registry {
             drop(entries);
             group.revoke();
         }
+    }
+}
+
+/// A bound device, for which its group has a node. Dropping this takes the group from its user if
+/// it was the last one, and may sleep.
+pub(crate) struct NodeUser {
+    registry: Arc<Registry>,
+    group: Arc<Group>,
+}
+
+impl NodeUser {
+    /// The group.
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+}
+
+impl Drop for NodeUser {
+    fn drop(&mut self) {
+        self.registry.leave(&self.group);
     }
 }

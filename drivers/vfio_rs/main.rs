@@ -92,7 +92,7 @@ impl kernel::Module for VfioRs {
         let vf_watch = BusWatch::new(physfns.clone())?;
         let debug_files = DebugFiles::new(&registry)?;
         let shared = pci::Shared::new(registry, physfns)?;
-        let driver = Offer::new::<pci::Device>(pci::DRIVER, shared)?;
+        let driver = Offer::new::<pci::Bound>(pci::DRIVER, shared)?;
         Ok(Self {
             _driver: driver,
             _vf_watch: vf_watch,

@@ -101,23 +101,6 @@ impl<E: Into<Error>> From<E> for Refused {
     }
 }
 
-/// A device that has MSI or MSI-X on, as its backend counts them.
-pub(crate) struct MsiUser(Arc<dyn Backend>);
-
-impl MsiUser {
-    /// Tells the backend; on failure nothing may be switched on.
-    pub(crate) fn new(backend: &Arc<dyn Backend>) -> Result<Self> {
-        backend.msi_on()?;
-        Ok(Self(backend.clone()))
-    }
-}
-
-impl Drop for MsiUser {
-    fn drop(&mut self) {
-        self.0.msi_off();
-    }
-}
-
 /// What keeps the devices of a container from memory that is not their user's.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fence {

@@ -4,13 +4,41 @@
 //!
 //! | file           | has                                                        |
 //! |----------------|------------------------------------------------------------|
+//! | `device.rs`    | what a bus driver gives: a device, bound and open          |
+//! | `feature.rs`   | what it can do beyond the ioctls that all have             |
+//! | `users.rs`     | who keeps it from being unbound                            |
+//! | `access.rs`    | by what it does DMA                                        |
 //! | `container.rs` | groups that share an I/O address space                     |
+//!
+//! Locks: `Container::state`, outside of a backend's; `DeviceUsers::state`, innermost.
 
+mod access;
 mod container;
+mod device;
+mod feature;
+mod users;
 
-pub(crate) use self::container::{
-    attach_patiently,
-    Container,
-    Leftover,
-    NotNow, //
+pub(crate) use self::{
+    access::{
+        Access,
+        MsiUser, //
+    },
+    container::{
+        attach_patiently,
+        Container,
+        Leftover,
+        NotNow, //
+    },
+    device::{
+        Device,
+        DeviceInfo,
+        IrqInfo,
+        OpenDevice,
+        RegionInfo, //
+    },
+    feature::Feature,
+    users::{
+        Counted,
+        DeviceUsers, //
+    },
 };

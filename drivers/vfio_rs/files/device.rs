@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device's file: its ioctls, reads, writes and maps.
+//! A device's file: its ioctls, reads, writes and maps. What only one kind of device has is in a
+//! folder of its own, such as `pci/`.
 
 use kernel::{
     device,
@@ -41,138 +42,129 @@ use vfio_kernel::{
         MapRequest,
         Mmap, //
     },
-    pci::IoWidth,
     uapi,
-    user_area::{
-        self,
-        UserArea, //
-    },
 };
 
-use super::{
-    feature::feature,
-    hot_reset, //
-};
+use super::feature::feature;
 use crate::{
     backend::Fence,
-    iommu_group::Group,
-    pci::{
-        BarPart,
+    core::{
+        Counted,
         Device,
-        Open,
-        Region, //
+        OpenDevice, //
+    },
+    iommu_group::{
+        Group,
+        GroupedDevice, //
     },
     uapi::{
         caps::CapChain,
         device_nr as nr,
-        irq_set::IrqSet,
         offset_of_end, //
     },
 };
 
-/// The operations of a device's file.
-pub(super) static FILE_OPS: FileOpsTable<DeviceFile, Anon> = FileOpsTable::anon();
+/// A kind of device that has files.
+pub(super) trait HasFile: OpenDevice<Device: GroupedDevice> {
+    /// The operations of its files.
+    fn table() -> &'static FileOpsTable<DeviceFile<Self>, Anon>;
+}
 
 /// An open device.
-pub(super) struct DeviceFile {
-    // Before `held`, so that nothing of this state is left when the device is closed: its BARs are
+pub(super) struct DeviceFile<O: HasFile> {
+    // Before `held`, so that nothing of this state is left when the device is closed: its memory is
     // the next user's.
-    open: Arc<Open>,
-    held: Held,
+    open: Arc<O>,
+    held: Held<O>,
     /// The virtual machine that the file itself belongs to; that of the group is what counts.
     kvm: Pin<KBox<KvmSlot>>,
 }
 
 /// One open of a device. Dropping this closes it, and lets go of the group's file after that.
-struct Held {
-    device: Counted,
+struct Held<O: HasFile> {
+    device: Arc<O::Device>,
+    _counted: Counted,
     /// The group that it was opened through: its own, or the one that has joined.
     through: Arc<Group>,
     _group_file: ARef<File>,
 }
 
-/// A device that is not unbound as long as this lives.
-struct Counted(Arc<Device>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.put();
-    }
-}
-
-/// Opens `device`, which [`Group::find_device`] of `through` counted, and returns the new
+/// Opens `device` through a group, of which `group_file` is the open file, and returns the new
 /// descriptor.
-pub(crate) fn open(
-    device: Arc<Device>,
+pub(super) fn open<O: HasFile>(
+    device: Arc<O::Device>,
+    counted: Counted,
     through: Arc<Group>,
     group_file: ARef<File>,
 ) -> Result<isize> {
-    let device = Counted(device);
     let fd = FileDescriptorReservation::get_unused_fd_flags(flags::O_CLOEXEC)?;
     let kvm = KBox::pin_init(KvmSlot::new(), GFP_KERNEL)?;
-    let (group, pci) = (device.0.group().clone(), device.0.pci().clone());
+    let group = device.group();
     // Dropped without a lock if it is not needed, as it may be the end of the machine.
     let mut machine = group.kvm_through(&through);
-    let open = through.open_device(&group, |backend| device.0.open(backend, &mut machine))?;
+    let open = through.open_device(group, |access| O::open(&device, access, &mut machine))?;
     drop(machine);
+    let unfenced = (group.fence() == Fence::Missing).then(|| device.clone());
     // From here on dropping the file's data closes the device.
     let held = Held {
         device,
+        _counted: counted,
         through,
         _group_file: group_file,
     };
     let data = DeviceFile { open, held, kvm };
     let data = Arc::new(data, GFP_KERNEL)?;
-    let file = anon_file::create(c"[vfio-device]", &FILE_OPS, data, |data| {
-        data.held.device.0.mapping()
+    let file = anon_file::create(c"[vfio-device]", O::table(), data, |data| {
+        O::mapping(&data.held.device)
     })?;
-    if group.fence() == Fence::Missing {
-        log::warn_opened_by_user(pci.device());
+    if let Some(device) = unfenced {
+        log::warn_opened_by_user(device.dev());
     }
     let number = fd.reserved_fd();
     fd.fd_install(file);
     Ok(number.try_into()?)
 }
 
-/// What the current process has at `vaddr`; see [`user_area::at`]. For a map of a device's file,
-/// what memory of the device that is; which does not keep the device open.
-pub(crate) fn area_at(vaddr: usize, max: usize, writable: bool) -> Result<UserArea<BarPart>> {
-    user_area::at(&FILE_OPS, vaddr, max, writable, |data, part| {
-        data.open.bar_part(part)
-    })
+impl<O: HasFile> DeviceFile<O> {
+    /// The device.
+    pub(super) fn device(&self) -> &O {
+        &self.open
+    }
 }
 
-impl Drop for Held {
+impl<O: HasFile> Drop for Held<O> {
     fn drop(&mut self) {
-        let device = &self.device.0;
-        let kvm = self.through.close_device(device.group(), || device.close());
+        let device = &*self.device;
+        let kvm = self
+            .through
+            .close_device(device.group(), || O::close(device));
         // Not under a lock, as it may be the end of the machine.
         drop(kvm);
     }
 }
 
-impl KvmFile for DeviceFile {
+impl<O: HasFile> KvmFile for DeviceFile<O> {
     fn kvm(&self) -> &KvmSlot {
         &self.kvm
     }
 
     fn enforced_coherent(&self) -> bool {
-        self.held.device.0.pci().enforces_cache_coherency()
+        self.held.device.enforces_coherency()
     }
 }
 
-impl Mmap for DeviceFile {
+impl<O: HasFile> Mmap for DeviceFile<O> {
     #[inline]
     fn mmap(&self, request: MapRequest) -> Result<MapKind> {
-        self.open.add_map(request)
+        self.open.mmap(request)
     }
 
     fn opened(&self, offset: u64) {
-        self.open.add_area(offset);
+        self.open.opened(offset);
     }
 
     fn closed(&self, offset: u64) {
-        self.open.remove_area(offset);
+        self.open.closed(offset);
     }
 
     fn placement(&self, offset: u64) -> Option<u64> {
@@ -185,14 +177,14 @@ impl Mmap for DeviceFile {
     }
 }
 
-impl FileOps for DeviceFile {
+impl<O: HasFile> FileOps for DeviceFile<O> {
     type OwnerModule = crate::VfioRs;
     type Node = ();
 
     fn ioctl(this: ArcBorrow<'_, Self>, _file: &File, cmd: u32, arg: UserArg) -> Result<isize> {
         let open = &*this.open;
         if cmd == nr::SET_IRQS {
-            return set_irqs(open, arg);
+            return open.set_irqs(arg);
         }
         let _awake = open.awake()?;
         match cmd {
@@ -200,16 +192,13 @@ impl FileOps for DeviceFile {
             nr::GET_REGION_INFO => get_region_info(open, arg).map(|()| 0),
             nr::GET_IRQ_INFO => get_irq_info(open, arg).map(|()| 0),
             nr::RESET => open.reset().map(|()| 0),
-            nr::GET_PCI_HOT_RESET_INFO => hot_reset::get_info(open, arg).map(|()| 0),
-            nr::PCI_HOT_RESET => hot_reset::hot_reset(open, arg).map(|()| 0),
-            nr::IOEVENTFD => ioeventfd(&this.open, arg).map(|()| 0),
             nr::FEATURE => feature(open, arg),
-            _ => Err(ENOTTY),
+            _ => O::ioctl(&this.open, cmd, arg),
         }
     }
 
     fn fdinfo_device(&self) -> Option<&device::Device> {
-        Some(self.held.device.0.pci().device())
+        Some(self.held.device.dev())
     }
 
     fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
@@ -222,7 +211,7 @@ impl FileOps for DeviceFile {
 }
 
 /// `VFIO_DEVICE_GET_INFO`.
-fn get_info(open: &Open, arg: UserArg) -> Result {
+fn get_info<O: OpenDevice>(open: &O, arg: UserArg) -> Result {
     type Info = uapi::vfio_device_info;
     const MIN: usize = offset_of_end!(Info, num_irqs);
 
@@ -230,23 +219,18 @@ fn get_info(open: &Open, arg: UserArg) -> Result {
     if (user.argsz as usize) < MIN {
         return Err(EINVAL);
     }
-    let mut flags = uapi::VFIO_DEVICE_FLAGS_PCI;
-    if open.can_reset() {
-        flags |= uapi::VFIO_DEVICE_FLAGS_RESET;
-    }
     let mut caps = CapChain::after(size_of::<Info>());
-    let atomics = open.atomic_completions();
-    if atomics != 0 {
-        const ID: u32 = uapi::VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP;
-        caps.push(ID, 1, &[&atomics.to_ne_bytes(), &[0; 4]])?;
+    let info = open.info(&mut caps)?;
+    let mut flags = O::FLAGS | info.flags;
+    if !caps.is_empty() {
         flags |= uapi::VFIO_DEVICE_FLAGS_CAPS;
     }
     caps.write(arg, user.argsz, user.argsz as usize, |argsz, cap_offset| {
         Info {
             argsz,
             flags,
-            num_regions: open.region_count(),
-            num_irqs: uapi::VFIO_PCI_NUM_IRQS,
+            num_regions: info.regions,
+            num_irqs: O::IRQS,
             cap_offset,
             pad: 0,
         }
@@ -254,7 +238,7 @@ fn get_info(open: &Open, arg: UserArg) -> Result {
 }
 
 /// `VFIO_DEVICE_GET_REGION_INFO`.
-fn get_region_info(open: &Open, arg: UserArg) -> Result {
+fn get_region_info<O: OpenDevice>(open: &O, arg: UserArg) -> Result {
     type Info = uapi::vfio_region_info;
     const MIN: usize = offset_of_end!(Info, offset);
 
@@ -262,26 +246,10 @@ fn get_region_info(open: &Open, arg: UserArg) -> Result {
     if (user.argsz as usize) < MIN {
         return Err(EINVAL);
     }
-    let info = open.region_info(Region::from_index(user.index))?;
     let mut caps = CapChain::after(size_of::<Info>());
+    let info = open.region(user.index, &mut caps)?;
     let mut flags = info.flags;
-    if info.msix_mappable {
-        caps.push(uapi::VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, 1, &[])?;
-        flags |= uapi::VFIO_REGION_INFO_FLAG_CAPS;
-    }
-    if let Some(kind) = info.kind {
-        let body = [&kind.ty.to_ne_bytes()[..], &kind.subtype.to_ne_bytes()];
-        caps.push(uapi::VFIO_REGION_INFO_CAP_TYPE, 1, &body)?;
-        flags |= uapi::VFIO_REGION_INFO_FLAG_CAPS;
-    }
-    if let Some(offset) = info.write_combining {
-        let body = [
-            &uapi::VFIO_REGION_MMAP_ALT_WC.to_ne_bytes()[..],
-            &uapi::VFIO_REGION_MMAP_ALT_FLAG_EXCLUSIVE.to_ne_bytes(),
-            &offset.to_ne_bytes(),
-            &info.size.to_ne_bytes(),
-        ];
-        caps.push(uapi::VFIO_REGION_INFO_CAP_MMAP_ALT, 1, &body)?;
+    if !caps.is_empty() {
         flags |= uapi::VFIO_REGION_INFO_FLAG_CAPS;
     }
     caps.write(arg, user.argsz, MIN, |argsz, cap_offset| Info {
@@ -295,55 +263,19 @@ fn get_region_info(open: &Open, arg: UserArg) -> Result {
 }
 
 /// `VFIO_DEVICE_GET_IRQ_INFO`.
-fn get_irq_info(open: &Open, arg: UserArg) -> Result {
+fn get_irq_info<O: OpenDevice>(open: &O, arg: UserArg) -> Result {
     type Info = uapi::vfio_irq_info;
     const MIN: usize = offset_of_end!(Info, count);
 
     let user: Info = arg.read_min(MIN)?;
-    if (user.argsz as usize) < MIN || user.index >= uapi::VFIO_PCI_NUM_IRQS {
+    if (user.argsz as usize) < MIN || user.index >= O::IRQS {
         return Err(EINVAL);
     }
+    let info = open.irq(user.index);
     let info = Info {
-        flags: open.irq_flags(user.index),
-        count: open.irq_count(user.index),
+        flags: info.flags,
+        count: info.count,
         ..user
     };
     arg.write_prefix(&info, MIN)
-}
-
-/// `VFIO_DEVICE_IOEVENTFD`.
-fn ioeventfd(open: &Arc<Open>, arg: UserArg) -> Result {
-    type Request = uapi::vfio_device_ioeventfd;
-    const MIN: usize = offset_of_end!(Request, fd);
-
-    let request: Request = arg.read_min(MIN)?;
-    if (request.argsz as usize) < MIN {
-        return Err(EINVAL);
-    }
-    let width = match request.flags {
-        uapi::VFIO_DEVICE_IOEVENTFD_8 => IoWidth::W1,
-        uapi::VFIO_DEVICE_IOEVENTFD_16 => IoWidth::W2,
-        uapi::VFIO_DEVICE_IOEVENTFD_32 => IoWidth::W4,
-        uapi::VFIO_DEVICE_IOEVENTFD_64 => IoWidth::W8,
-        _ => return Err(EINVAL),
-    };
-    if request.fd < -1 {
-        return Err(EINVAL);
-    }
-    let doorbell = open.doorbell_at(request.offset, width, request.data)?;
-    open.set_ioeventfd(doorbell, request.fd)
-}
-
-/// `VFIO_DEVICE_SET_IRQS`.
-fn set_irqs(open: &Open, arg: UserArg) -> Result<isize> {
-    // Wakes up a device that its user lets sleep, and else costs nothing.
-    let _access = open.access()?;
-    let set = IrqSet::read(arg, |index| open.irq_count(index))?;
-    let _awake = match set.only_signals() {
-        true => None,
-        false => Some(open.awake()?),
-    };
-    // ERRNO: ENOTTY for an action that is none, as vfio_pci_set_irqs_ioctl().
-    let action = set.action.ok_or(ENOTTY)?;
-    open.set_irqs(set.index, action, set.start, set.count, &set.data)
 }

@@ -25,7 +25,6 @@ use vfio_kernel::{
 
 use super::{
     container,
-    device,
     merge,
     msi_fd,
     viability, //
@@ -111,8 +110,7 @@ fn get_device_fd(group: &Arc<Group>, file: &File, arg: UserArg) -> Result<isize>
     let name = arg.slice(0, SMALL_NAME).reader();
     let name = name.strcpy_into_buf(&mut small)?;
     if name.to_bytes_with_nul().len() < SMALL_NAME {
-        let device = group.find_device(name.to_bytes())?;
-        return device::open(device, group.clone(), file.into());
+        return open_device(group, file, name.to_bytes());
     }
     // It may go on: read again, all of it.
     let mut buf = KVec::from_elem(0, MAX_NAME, GFP_KERNEL)?;
@@ -123,6 +121,10 @@ fn get_device_fd(group: &Arc<Group>, file: &File, arg: UserArg) -> Result<isize>
     if name.to_bytes().len() == last && arg.slice(last, 1).reader().read::<u8>()? != 0 {
         return Err(EINVAL);
     }
-    let device = group.find_device(name.to_bytes())?;
-    device::open(device, group.clone(), file.into())
+    open_device(group, file, name.to_bytes())
+}
+
+fn open_device(group: &Arc<Group>, file: &File, name: &[u8]) -> Result<isize> {
+    let (device, counted) = group.find_device(name)?;
+    device.open_through(counted, group.clone(), file.into())
 }

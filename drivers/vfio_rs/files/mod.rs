@@ -11,19 +11,17 @@
 //! | `viability.rs` | why a group can be used, or not                            |
 //! | `device.rs`    | a device's file                                            |
 //! | `feature.rs`   | `VFIO_DEVICE_FEATURE`                                      |
-//! | `low_power.rs` | the features that let a device sleep                       |
-//! | `hot_reset.rs` | resets of several devices                                  |
+//! | `pci/`         | what PCI devices do, and what only they have               |
 //!
 //! No locks: nothing here has state of its own.
 
 pub(crate) mod container;
-pub(crate) mod device;
+mod device;
 mod feature;
 pub(crate) mod group;
-mod hot_reset;
-mod low_power;
 mod merge;
 mod msi_fd;
+pub(crate) mod pci;
 mod viability;
 
 use vfio_kernel::kvm;
@@ -31,5 +29,5 @@ use vfio_kernel::kvm;
 /// The files that KVM may be told of.
 pub(crate) static KVM_FILES: kvm::Kinds = kvm::Kinds(&[
     kvm::Kind::of(&group::FILE_OPS),
-    kvm::Kind::of(&device::FILE_OPS),
+    kvm::Kind::of(&pci::FILE_OPS),
 ]);

@@ -66,14 +66,17 @@ impl DevSets {
         )
     }
 
-    /// The set of a device that is being bound; made for the first one. To be undone by
-    /// [`leave`](Self::leave).
-    pub(super) fn join(&self, pci: &PciDevice) -> Result<Arc<DevSet>> {
+    /// The set of a device that is being bound; made for the first one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn join(self: &Arc<Self>, pci: &PciDevice) -> Result<SetUser> {
         let id = pci.reset_set();
         let mut all = self.all.lock();
         if let Some(entry) = all.iter_mut().find(|entry| entry.set.id == id) {
             entry.devices.inc();
-            return Ok(entry.set.clone());
+            return Ok(self.user_of(&entry.set));
         }
         let set = Arc::pin_init(
             pin_init!(DevSet {
@@ -87,11 +90,19 @@ impl DevSets {
             devices: Count::ONE,
         };
         all.push(entry, GFP_KERNEL)?;
-        Ok(set)
+        Ok(self.user_of(&set))
     }
 
-    /// Undoes a [`join`](Self::join).
-    pub(super) fn leave(&self, set: &Arc<DevSet>) {
+    /// For a device that is counted.
+    fn user_of(self: &Arc<Self>, set: &Arc<DevSet>) -> SetUser {
+        SetUser {
+            sets: self.clone(),
+            set: set.clone(),
+        }
+    }
+
+    /// Counts one device less.
+    fn leave(&self, set: &Arc<DevSet>) {
         let mut all = self.all.lock();
         for entry in all.iter_mut() {
             if Arc::ptr_eq(&entry.set, set) {
@@ -102,19 +113,50 @@ impl DevSets {
     }
 }
 
+/// A device that is bound, for which there is a set.
+pub(super) struct SetUser {
+    sets: Arc<DevSets>,
+    set: Arc<DevSet>,
+}
+
+impl SetUser {
+    /// The set.
+    pub(super) fn set(&self) -> &Arc<DevSet> {
+        &self.set
+    }
+}
+
+impl Drop for SetUser {
+    fn drop(&mut self) {
+        self.sets.leave(&self.set);
+    }
+}
+
+/// A device that is a member of a set, until dropped.
+pub(super) struct SetMember {
+    set: Arc<DevSet>,
+    device: Arc<Device>,
+}
+
+impl Drop for SetMember {
+    fn drop(&mut self) {
+        let mut members = self.set.members.lock();
+        members.0.retain(|other| !Arc::ptr_eq(other, &self.device));
+    }
+}
+
 impl DevSet {
     /// Makes a device a member.
-    pub(super) fn add(&self, device: Arc<Device>) -> Result {
-        self.members.lock().0.push(device, GFP_KERNEL)?;
-        Ok(())
-    }
-
-    /// Undoes [`add`](Self::add).
-    pub(super) fn remove(&self, device: &Device) {
-        self.members
-            .lock()
-            .0
-            .retain(|other| !core::ptr::eq(&**other, device));
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn add(self: &Arc<Self>, device: Arc<Device>) -> Result<SetMember> {
+        self.members.lock().0.push(device.clone(), GFP_KERNEL)?;
+        Ok(SetMember {
+            set: self.clone(),
+            device,
+        })
     }
 
     /// Resets all members by the bridge above them. Each must be in one of `groups`.

@@ -3,37 +3,25 @@
 //! A device that is bound to the driver.
 
 use kernel::{
-    new_mutex,
+    device, new_mutex,
     prelude::*,
     sync::{
         Arc,
-        ArcBorrow,
         Mutex, //
     },
-    time::msecs_to_jiffies, //
 };
 use vfio_kernel::{
-    completion::{
-        Completion,
-        Waited, //
-    },
     count::Count,
-    iommu,
     kvm::Kvm,
     log,
     mapping::Mapping,
     module_ref::ModuleRef,
-    params::{
-        self,
-        PerDevice, //
-    },
+    params::PerDevice,
     pci::{
         Awake,
-        Driver,
         Owner,
         PciDevice, //
     },
-    sched,
     worker::Worker,
 };
 
@@ -41,19 +29,25 @@ use super::{
     bar_dma::BarDma,
     dev_set::DevSet,
     irq::Signals,
-    name, refusal,
+    name,
     reset_gate::Resets,
     shared::Shared,
     sriov::{
         Function,
+        OpenVf,
         PhysFns, //
     },
     Open,
 };
-use crate::{backend::Backend, iommu_group::Group, uapi::MAPPINGS};
-
-/// How long a user may take to answer a request for the device before it is repeated.
-const REQUEST_MS: u32 = 10_000;
+use crate::{
+    core::{
+        self,
+        Access,
+        DeviceUsers, //
+    },
+    iommu_group::Group,
+    uapi::MAPPINGS, //
+};
 
 /// See the module's documentation.
 #[pin_data]
@@ -75,24 +69,19 @@ pub(crate) struct Device {
     bar_dma: Arc<BarDma>,
     #[pin]
     resets: Resets,
+    users: Arc<DeviceUsers>,
     #[pin]
-    users: Mutex<Users>,
-    /// Nobody uses the device any more, and nobody will.
-    #[pin]
-    unused: Completion,
+    opens: Mutex<Opens>,
     /// What the user wants to be told by; kept while the device is open.
     #[pin]
     pub(super) signals: Mutex<Signals>,
 }
 
+/// Who has it open, and what it keeps meanwhile.
 #[derive(Default)]
-struct Users {
-    /// Open descriptors, and opens under way.
-    count: Count,
+struct Opens {
     /// Descriptors that are open. Changes under the set's lock only.
-    opened: Count,
-    /// Being unbound: no more opens.
-    removed: bool,
+    count: Count,
     /// There while a descriptor is open. Changes under the set's lock only.
     open: Option<Arc<Open>>,
     /// What the group belonged to when the device was opened first; kept for as long as it is open.
@@ -103,115 +92,34 @@ struct Users {
     awake: Option<Awake>,
     /// Keeps the driver's module from being removed while the device is open.
     module: Option<ModuleRef>,
+    /// Of a virtual function, from its first open to its last close.
+    vf: Option<OpenVf>,
 }
 
-impl Driver for Device {
-    type Shared = Arc<Shared>;
-
-    fn probe(
-        pci: PciDevice,
-        params: PerDevice,
-        owner: &Arc<Owner>,
-        shared: &Arc<Shared>,
-    ) -> Result<Arc<Self>> {
-        let iommu_group = iommu::Group::of(pci.device());
-        refusal::check(&pci, iommu_group.as_deref())?;
-        pci.init_p2pdma()?;
-        let function = Function::of(&pci, &shared.physfns)?;
-        let mapping = MAPPINGS.new_mapping()?;
-        let bar_dma = BarDma::new()?;
-        let resets = Resets::new()?;
-        let set = shared.sets.join(&pci)?;
-        let group = shared
-            .join_group(&pci, iommu_group)
-            .inspect_err(|_| shared.sets.leave(&set))?;
-        let (its_group, its_set) = (group.clone(), set.clone());
-        let device = pin_init!(Self {
-            forgets_in_d3: pci.forgets_in_d3(),
-            pci,
-            owner: owner.clone(),
-            shared: shared.clone(),
-            function,
-            group: its_group,
-            set: its_set,
-            mapping,
-            params,
-            bar_dma,
-            resets <- resets,
-            users <- new_mutex!(Users::default(), "Device::users"),
-            unused <- Completion::new(),
-            signals <- new_mutex!(Signals::default(), "Device::signals"),
-        });
-        Arc::pin_init(device, GFP_KERNEL)
-            .and_then(|device| {
-                // The PCI core takes only this way out of the state in which it leaves a device.
-                let _ = device.pci.set_power_state(0);
-                set.add(device.clone())?;
-                group
-                    .add_device(device.clone())
-                    .inspect_err(|_| set.remove(&device))?;
-                Ok(device)
-            })
-            .inspect_err(|_| {
-                shared.registry.leave(&group);
-                shared.sets.leave(&set);
-            })
+impl core::Device for Device {
+    fn dev(&self) -> &device::Device {
+        self.pci.device()
     }
 
-    fn remove(this: ArcBorrow<'_, Self>) {
-        this.disable_sriov();
-        this.group.remove_device(&this);
-        this.wait_unused();
-        this.set.remove(&this);
-        this.shared.sets.leave(&this.set);
-        this.shared.registry.leave(&this.group);
+    fn users(&self) -> &Arc<DeviceUsers> {
+        &self.users
     }
 
-    fn sleeps(&self) -> bool {
-        !self.params.disable_idle_d3
+    fn matches(&self, name: &[u8]) -> Result<bool> {
+        let address = self.pci.name().to_bytes();
+        let Some(options) = name::parse(name, address)? else {
+            return Ok(false);
+        };
+        self.function.admit(&self.pci, options.vf_token)?;
+        Ok(true)
     }
 
-    fn suspend(this: ArcBorrow<'_, Self>) {
-        if let Some(open) = this.current() {
-            open.suspend();
-        }
+    fn enforces_coherency(&self) -> bool {
+        self.pci.enforces_cache_coherency()
     }
 
-    fn resume(this: ArcBorrow<'_, Self>) {
-        if let Some(open) = this.current() {
-            open.resume();
-        }
-    }
-
-    fn sriov_configure(this: ArcBorrow<'_, Self>, count: u16) -> Result<u16> {
-        // ERRNO: ENOENT, as vfio_pci_sriov_configure().
-        if !params::enable_sriov() {
-            // LOG: when an administrator asks for them.
-            dev_warn!(
-                this.pci.device(),
-                "No virtual functions: enable_sriov of vfio-pci is off\n"
-            );
-            return Err(ENOENT);
-        }
-        match count {
-            0 => this.disable_sriov(),
-            count => this.enable_sriov(count)?,
-        }
-        Ok(count)
-    }
-
-    fn error_detected(this: ArcBorrow<'_, Self>) {
-        if let Some(eventfd) = &this.signals.lock().err {
-            eventfd.signal();
-        }
-    }
-
-    fn reset_prepare(this: ArcBorrow<'_, Self>) {
-        this.begin_reset();
-    }
-
-    fn reset_done(this: ArcBorrow<'_, Self>) {
-        this.end_reset();
+    fn request(&self, count: u32) {
+        self.signal_request(count);
     }
 }
 
@@ -260,49 +168,50 @@ impl Device {
         Worker::new(&self.shared.queue)
     }
 
-    /// Whether `VFIO_GROUP_GET_DEVICE_FD` means this device by `name`, and whoever says so may
-    /// open it.
+    /// A device that is being bound.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for options behind the name that are malformed or not wanted, `EACCES` if the
-    /// token of the virtual functions is missing or wrong.
-    pub(crate) fn matches(&self, name: &[u8]) -> Result<bool> {
-        let address = self.pci.name().to_bytes();
-        let Some(options) = name::parse(name, address)? else {
-            return Ok(false);
-        };
-        self.function.admit(&self.pci, options.vf_token)?;
-        Ok(true)
+    /// `ENOMEM`; what the PCI core says.
+    pub(super) fn new(
+        pci: PciDevice,
+        params: PerDevice,
+        owner: &Arc<Owner>,
+        shared: &Arc<Shared>,
+        group: &Arc<Group>,
+        set: &Arc<DevSet>,
+    ) -> Result<Arc<Self>> {
+        pci.init_p2pdma()?;
+        let function = Function::of(&pci, &shared.physfns)?;
+        let device = pin_init!(Self {
+            forgets_in_d3: pci.forgets_in_d3(),
+            pci,
+            owner: owner.clone(),
+            shared: shared.clone(),
+            function,
+            group: group.clone(),
+            set: set.clone(),
+            mapping: MAPPINGS.new_mapping()?,
+            params,
+            bar_dma: BarDma::new()?,
+            resets <- Resets::new()?,
+            users: DeviceUsers::new()?,
+            opens <- new_mutex!(Opens::default(), "Device::opens"),
+            signals <- new_mutex!(Signals::default(), "Device::signals"),
+        }? Error);
+        Arc::pin_init(device, GFP_KERNEL)
     }
 
-    /// Keeps the device from being unbound.
+    /// Opens the device, which does DMA by `access`: switches it on for the first user, who may be
+    /// a virtual machine and then is taken out of `kvm`; shares it with further ones.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if it is being unbound.
-    pub(crate) fn get(&self) -> Result {
-        let mut users = self.users.lock();
-        if users.removed {
-            return Err(ENODEV);
-        }
-        users.count.inc();
-        Ok(())
-    }
-
-    /// Undoes [`get`](Self::get).
-    pub(crate) fn put(&self) {
-        let mut users = self.users.lock();
-        if users.count.dec() && users.removed {
-            self.unused.complete_all();
-        }
-    }
-
-    /// Opens the device, whose group's container has `backend`: switches it on for the first user,
-    /// who may be a virtual machine and then is taken out of `kvm`; shares it with further ones.
+    /// `ENODEV` if the driver's module is going, `EAGAIN` if the device is locked or just being
+    /// reset; what switching it on says.
     pub(crate) fn open(
         self: &Arc<Self>,
-        backend: &Arc<dyn Backend>,
+        access: &Access,
         kvm: &mut Option<Kvm>,
     ) -> Result<Arc<Open>> {
         let set = self.set.members.lock();
@@ -317,7 +226,7 @@ impl Device {
                     true => Some(self.pci.awake()?),
                     false => None,
                 };
-                let open = Open::enable(self, backend)?;
+                let open = Open::enable(self, access)?;
                 if let Err(err) = open.specific() {
                     if log::may_log(log::Subject::Opens) {
                         dev_warn!(self.pci.device(), "Failed to setup Intel IGD regions\n");
@@ -327,17 +236,18 @@ impl Device {
                     set.reset_unused();
                     return Err(err);
                 }
-                self.function.opened();
-                let mut users = self.users.lock();
-                users.kvm = kvm.take();
-                users.awake = awake;
-                users.module = Some(module);
+                let vf = self.function.open_vf();
+                let mut opens = self.opens.lock();
+                opens.kvm = kvm.take();
+                opens.awake = awake;
+                opens.module = Some(module);
+                opens.vf = vf;
                 open
             }
         };
-        let mut users = self.users.lock();
-        users.open = Some(open.clone());
-        users.opened.inc();
+        let mut opens = self.opens.lock();
+        opens.open = Some(open.clone());
+        opens.count.inc();
         Ok(open)
     }
 
@@ -345,36 +255,41 @@ impl Device {
     /// the caller must let go of when it holds no locks.
     pub(crate) fn close(&self) -> Option<Kvm> {
         let set = self.set.members.lock();
-        let mut users = self.users.lock();
-        if !users.opened.dec() {
+        let mut opens = self.opens.lock();
+        if !opens.count.dec() {
             return None;
         }
-        let open = users.open.clone();
-        drop(users);
+        let (open, vf) = (opens.open.clone(), opens.vf.take());
+        drop(opens);
+        drop(vf);
         if let Some(open) = open {
-            self.function.closed();
             let _claim = self.resets.claim();
             self.switch_off(&open);
         }
         set.reset_unused();
-        let awake = self.users.lock().awake.take();
+        let awake = self.opens.lock().awake.take();
         drop(awake);
         *self.signals.lock() = Signals::default();
-        let mut users = self.users.lock();
-        users.module = None;
-        users.kvm.take()
+        let mut opens = self.opens.lock();
+        opens.module = None;
+        opens.kvm.take()
     }
 
     fn switch_off(&self, open: &Open) {
         let was_reset = open.disable();
-        let mut users = self.users.lock();
-        users.open = None;
-        users.needs_reset = !was_reset;
+        let mut opens = self.opens.lock();
+        opens.open = None;
+        opens.needs_reset = !was_reset;
+    }
+
+    /// Whether the device may sleep while it is not open.
+    pub(super) fn sleeps(&self) -> bool {
+        !self.params.disable_idle_d3
     }
 
     /// What is open, if anything.
     pub(super) fn current(&self) -> Option<Arc<Open>> {
-        self.users.lock().open.clone()
+        self.opens.lock().open.clone()
     }
 
     /// The devices that can only be reset together with it.
@@ -384,50 +299,16 @@ impl Device {
 
     /// Whether it was closed without a reset.
     pub(super) fn needs_reset(&self) -> bool {
-        self.users.lock().needs_reset
+        self.opens.lock().needs_reset
     }
 
     /// See [`needs_reset`](Self::needs_reset).
     pub(super) fn set_needs_reset(&self, needs_reset: bool) {
-        self.users.lock().needs_reset = needs_reset;
+        self.opens.lock().needs_reset = needs_reset;
     }
 
     /// Whether it forgets its configuration in D3hot.
     pub(super) fn forgets_in_d3(&self) -> bool {
         self.forgets_in_d3
-    }
-
-    /// Waits until the device is not in use, asking its users to close it.
-    fn wait_unused(&self) {
-        {
-            let mut users = self.users.lock();
-            users.removed = true;
-            if users.count.is_none() {
-                return;
-            }
-        }
-        let timeout = msecs_to_jiffies(REQUEST_MS);
-        let mut interrupted = false;
-        for count in 0u32.. {
-            self.request(count);
-            let waited = if interrupted {
-                self.unused.wait_timeout(timeout)
-            } else {
-                self.unused.wait_interruptible_timeout(timeout)
-            };
-            match waited {
-                Waited::Done => return,
-                Waited::TimedOut => {}
-                Waited::Interrupted => {
-                    // LOG: once for an administrator who unbinds it.
-                    dev_warn!(
-                        self.pci.device(),
-                        "Device is currently in use, task {} blocked until device is released\n",
-                        sched::current_pid()
-                    );
-                    interrupted = true;
-                }
-            }
-        }
     }
 }

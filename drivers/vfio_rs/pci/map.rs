@@ -9,7 +9,8 @@ use vfio_kernel::{
         Fault,
         FaultResult,
         MapKind,
-        MapRequest, //
+        MapRequest,
+        Mmap, //
     },
     pci::BarWindow,
 };
@@ -22,7 +23,7 @@ use super::{
     Open, //
 };
 
-impl Open {
+impl Mmap for Open {
     /// Makes room for a map.
     ///
     /// # Errors
@@ -30,7 +31,7 @@ impl Open {
     /// `EINVAL` if it is private, or goes beyond a BAR that can be mapped in that way; `EBUSY` if
     /// the BAR is somebody else's, or cached in the other way now; `ENOMEM`.
     #[inline]
-    pub(crate) fn add_map(&self, request: MapRequest) -> Result<MapKind> {
+    fn mmap(&self, request: MapRequest) -> Result<MapKind> {
         let (bar, window, offset) = self.window_at(request.offset).ok_or(EINVAL)?;
         let end = offset.checked_add(request.len).ok_or(EINVAL)?;
         if !request.shared || end > window.page_aligned_len() {
@@ -40,29 +41,25 @@ impl Open {
         self.bar(bar)?.add_map(caching(request.offset))
     }
 
-    /// Counts one more area of a map, at an offset of the device's file.
-    pub(crate) fn add_area(&self, offset: u64) {
+    fn opened(&self, offset: u64) {
         if let Some(Ok(bar)) = self.window_at(offset).map(|(bar, ..)| self.bar(bar)) {
             bar.add_area();
         }
     }
 
-    /// Counts one area less of a map.
-    pub(crate) fn remove_area(&self, offset: u64) {
+    fn closed(&self, offset: u64) {
         if let Some(Ok(bar)) = self.window_at(offset).map(|(bar, ..)| self.bar(bar)) {
             bar.remove_area();
         }
     }
 
-    /// The physical address at an offset of the device's file that can be mapped.
-    pub(crate) fn placement(&self, offset: u64) -> Option<u64> {
+    fn placement(&self, offset: u64) -> Option<u64> {
         let (_, window, offset) = self.window_at(offset)?;
         Some(window.phys_at(offset))
     }
 
-    /// Fills in a page of a map.
     #[inline(always)]
-    pub(crate) fn fault(&self, fault: Fault<'_>) -> FaultResult {
+    fn fault(&self, fault: Fault<'_>) -> FaultResult {
         let at = fault.offset();
         let Some((_, window, offset)) = self.window_at(at) else {
             return FaultResult::SIGBUS;
@@ -77,7 +74,9 @@ impl Open {
         }
         fault.insert(window, offset, caching(at))
     }
+}
 
+impl Open {
     /// The BAR at an offset of the device's file, and the offset in the BAR.
     pub(super) fn window_at(&self, offset: u64) -> Option<(u32, BarWindow, u64)> {
         match self.offsets.at(offset & !WRITE_COMBINING).ok()? {

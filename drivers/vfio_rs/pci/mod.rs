@@ -4,7 +4,8 @@
 //!
 //! | file          | has                                                         |
 //! |---------------|-------------------------------------------------------------|
-//! | `device.rs`   | a bound device: probe, remove, who has it open              |
+//! | `bound.rs`    | the driver: what a device has while it is bound             |
+//! | `device.rs`   | a device, and who has it open                               |
 //! | `refusal.rs`  | devices that are not bound, and why                         |
 //! | `shared.rs`   | what all devices share                                      |
 //! | `denylist.rs` | those that are known to be dangerous                        |
@@ -34,12 +35,13 @@
 //! | `msix.rs`     | where the table of MSI-X is; pure                           |
 //!
 //! Locks, outermost first: `DevSet::members`, `Open::irqs` or `Open::ioeventfds`, `Worker::jobs` or
-//! `Open::config`, `Open::memory`, `BarDma::maps` or `BarDma::exports`; `Device::users`,
+//! `Open::config`, `Open::memory`, `BarDma::maps` or `BarDma::exports`; `Device::opens`,
 //! `Device::signals` and `Resets::phase` are leaves. `memory` is also taken for reading by page
 //! faults, so no user memory is touched under it.
 
 mod bar;
 mod bar_dma;
+mod bound;
 mod command;
 mod config;
 mod config_io;
@@ -73,6 +75,7 @@ pub(crate) use self::{
         BarPart,
         BarPieces, //
     },
+    bound::Bound,
     device::Device,
     name::Uuid,
     offsets::Region,

@@ -47,7 +47,7 @@ use super::{
     Device, //
 };
 use crate::{
-    backend::Backend,
+    core::Access,
     iommu_group::Group,
     pci::irq::Irqs, //
 };
@@ -61,8 +61,8 @@ pub(super) const COMMAND_INTX_DISABLE: u16 = 0x400;
 #[pin_data]
 pub(crate) struct Open {
     pub(super) device: Arc<Device>,
-    /// What the container of its group does.
-    pub(super) backend: Arc<dyn Backend>,
+    /// By what it does DMA.
+    pub(super) access: Access,
     /// Whether the function can be reset by itself.
     pub(super) reset_works: bool,
     saved: Option<SavedState>,
@@ -124,17 +124,17 @@ impl Open {
     /// # Errors
     ///
     /// `EAGAIN` if the device is locked by someone else, `ENOMEM`, or what the PCI core says.
-    pub(super) fn enable(device: &Arc<Device>, backend: &Arc<dyn Backend>) -> Result<Arc<Self>> {
+    pub(super) fn enable(device: &Arc<Device>, access: &Access) -> Result<Arc<Self>> {
         let pci = device.pci();
         pci.clear_master();
         pci.enable()?;
-        let open = Self::enable_inner(device, backend).inspect_err(|_| pci.disable())?;
+        let open = Self::enable_inner(device, access).inspect_err(|_| pci.disable())?;
         // Lets BARs be mapped for other devices' DMA, if their memory is enabled already.
         drop(open.write_memory());
         Ok(open)
     }
 
-    fn enable_inner(device: &Arc<Device>, backend: &Arc<dyn Backend>) -> Result<Arc<Self>> {
+    fn enable_inner(device: &Arc<Device>, access: &Access) -> Result<Arc<Self>> {
         let pci = device.pci();
         let own = device.resets().by_ourselves();
         let reset_works = match pci.try_reset_function() {
@@ -218,7 +218,7 @@ impl Open {
         Arc::pin_init(
             pin_init!(Self {
                 device: device.clone(),
-                backend: backend.clone(),
+                access: access.clone(),
                 reset_works,
                 saved,
                 bars,

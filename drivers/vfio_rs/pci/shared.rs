@@ -24,7 +24,7 @@ use super::{
     sriov::PhysFns, //
 };
 use crate::iommu_group::{
-    Group,
+    NodeUser,
     Registry, //
 };
 
@@ -59,17 +59,17 @@ impl Shared {
         &self,
         pci: &PciDevice,
         own: Option<ARef<iommu::Group>>,
-    ) -> Result<Arc<Group>> {
+    ) -> Result<NodeUser> {
         if let Some(own) = own {
             return self.registry.join(own);
         }
-        let group = self.registry.join_bare(BareGroup::new(pci.device())?)?;
+        let node = self.registry.join_bare(BareGroup::new(pci.device())?)?;
         log::taint_user();
         // LOG: when an administrator binds it.
         dev_warn!(
             pci.device(),
             "Adding kernel taint for vfio-noiommu group on device\n"
         );
-        Ok(group)
+        Ok(node)
     }
 }

@@ -174,18 +174,23 @@ impl Function {
         Err(err)
     }
 
-    /// Counts an open virtual function: from here on its physical function wants the token.
-    pub(super) fn opened(&self) {
-        if let Self::Virtual(Some(pf)) = self {
-            pf.state.lock().users.inc();
-        }
+    /// Counts an open virtual function, if it is one: as long as the result lives its physical
+    /// function wants the token.
+    pub(super) fn open_vf(&self) -> Option<OpenVf> {
+        let Self::Virtual(Some(pf)) = self else {
+            return None;
+        };
+        pf.state.lock().users.inc();
+        Some(OpenVf(pf.clone()))
     }
+}
 
-    /// Undoes [`opened`](Self::opened).
-    pub(super) fn closed(&self) {
-        if let Self::Virtual(Some(pf)) = self {
-            pf.state.lock().users.dec();
-        }
+/// A virtual function that is open.
+pub(super) struct OpenVf(Arc<PhysFn>);
+
+impl Drop for OpenVf {
+    fn drop(&mut self) {
+        self.0.state.lock().users.dec();
     }
 }
 

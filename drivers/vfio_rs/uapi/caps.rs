@@ -34,6 +34,11 @@ impl CapChain {
         }
     }
 
+    /// Whether nothing was appended.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buf.is_empty()
+    }
+
     /// Appends a capability: `header`, then each of `parts`.
     pub(crate) fn push(&mut self, id: u32, version: u16, parts: &[&[u8]]) -> Result {
         let start = self.buf.len();

@@ -44,20 +44,24 @@ pub(crate) struct IrqSet {
 }
 
 impl IrqSet {
-    /// Reads a request; `irq_count` tells how many interrupts an index has.
+    /// Reads a request for a device with `indices` kinds of interrupts; `irq_count` tells how many
+    /// interrupts one has.
     ///
     /// # Errors
     ///
     /// `EFAULT`, `EINVAL`, `ENOMEM`, as vfio_set_irqs_validate_and_prepare().
-    pub(crate) fn read(arg: UserArg, irq_count: impl FnOnce(u32) -> u32) -> Result<Self> {
+    pub(crate) fn read(
+        arg: UserArg,
+        indices: u32,
+        irq_count: impl FnOnce(u32) -> u32,
+    ) -> Result<Self> {
         const MIN: usize = offset_of_end!(Header, count);
         const KNOWN: u32 = uapi::VFIO_IRQ_SET_DATA_TYPE_MASK | uapi::VFIO_IRQ_SET_ACTION_TYPE_MASK;
 
         let header: Header = arg.read_min(MIN)?;
         let room = (header.argsz as usize).checked_sub(MIN).ok_or(EINVAL)?;
         let end = header.start.checked_add(header.count).ok_or(EINVAL)?;
-        if header.index >= uapi::VFIO_PCI_NUM_IRQS || end == u32::MAX || header.flags & !KNOWN != 0
-        {
+        if header.index >= indices || end == u32::MAX || header.flags & !KNOWN != 0 {
             return Err(EINVAL);
         }
         let irqs = irq_count(header.index);

@@ -13,10 +13,7 @@ use kernel::{
         to_result, //
     },
     prelude::*,
-    sync::{
-        Arc,
-        ArcBorrow, //
-    },
+    sync::Arc,
     types::Opaque, //
 };
 
@@ -26,47 +23,46 @@ use super::{
 };
 use crate::params::PerDevice;
 
-/// What the driver does. Callbacks run with the device's lock held and may sleep.
-pub trait Driver: Send + Sync + 'static {
+/// What a driver has of a device that is bound to it, and does. Dropped when the device is unbound,
+/// which must wait until nobody uses it any more. That and the callbacks run with the device's lock
+/// held and may sleep.
+pub trait Driver: Send + Sync + Sized + 'static {
     /// What all devices of the driver share.
     type Shared: Clone + Send + Sync + 'static;
 
-    /// Called when the driver is bound to a device; what it returns is the driver's data.
-    /// It keeps `params`, and holds the module that is the `owner` while the device is in use.
+    /// Called when the driver is bound to a device. Keeps `params`, and holds the module that is
+    /// the `owner` while the device is in use.
     fn probe(
         dev: PciDevice,
         params: PerDevice,
         owner: &Arc<Owner>,
         shared: &Self::Shared,
-    ) -> Result<Arc<Self>>;
-
-    /// Called when the driver is unbound; must wait until nobody uses the device any more.
-    fn remove(this: ArcBorrow<'_, Self>);
+    ) -> Result<Self>;
 
     /// Called to make `count` virtual functions, or to remove all if that is 0; returns how many
     /// there are then.
-    fn sriov_configure(this: ArcBorrow<'_, Self>, count: u16) -> Result<u16>;
+    fn sriov_configure(&self, count: u16) -> Result<u16>;
 
     /// Whether the device may sleep while nobody keeps it awake.
     fn sleeps(&self) -> bool;
 
     /// Called before the device falls asleep, by the PM core: without the device's lock.
-    fn suspend(this: ArcBorrow<'_, Self>);
+    fn suspend(&self);
 
     /// Called after the device woke up, by the PM core: without the device's lock.
-    fn resume(this: ArcBorrow<'_, Self>);
+    fn resume(&self);
 
     /// Called when the device reported an uncorrectable error.
-    fn error_detected(this: ArcBorrow<'_, Self>);
+    fn error_detected(&self);
 
     /// Called before the PCI core resets the device, whoever asks for that; users' accesses to the
     /// configuration space are blocked already, most often. When it returns nobody touches the
     /// device.
-    fn reset_prepare(this: ArcBorrow<'_, Self>);
+    fn reset_prepare(&self);
 
     /// Called after each [`reset_prepare`](Self::reset_prepare), by the same thread, whether the
     /// device was reset or not. Its configuration is restored.
-    fn reset_done(this: ArcBorrow<'_, Self>);
+    fn reset_done(&self);
 }
 
 /// Binds by `driver_override` only, to any device; the modalias starts with `vfio_pci:`.
@@ -201,12 +197,11 @@ unsafe extern "C" fn probe<T: Driver>(
             )
         })?;
         let data = T::probe(dev.clone(), params, &inner.owner, &inner.shared)
+            .and_then(|data| Ok(KBox::new(data, GFP_KERNEL)?))
             .inspect_err(|_| dev.leave_vga())?;
         let sleeps = data.sleeps();
         // SAFETY: As above; the driver core leaves the data to us while we are bound.
-        unsafe {
-            bindings::dev_set_drvdata(&raw mut (*pdev).dev, Arc::into_raw(data).cast_mut().cast())
-        };
+        unsafe { bindings::dev_set_drvdata(&raw mut (*pdev).dev, KBox::into_raw(data).cast()) };
         dev.start_runtime_pm(sleeps);
         Ok(0)
     })
@@ -218,14 +213,15 @@ unsafe extern "C" fn probe<T: Driver>(
 ///
 /// Called by the PCI core, once, with a device that [`probe`] was successful for.
 unsafe extern "C" fn remove<T: Driver>(pdev: *mut bindings::pci_dev) {
-    // SAFETY: `probe` stored an `Arc<T>`, which is taken back here, once.
+    // SAFETY: `probe` stored a `KBox<T>`, which is taken back here, once.
     let data =
-        unsafe { Arc::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast()) };
-    T::remove(data.as_arc_borrow());
+        unsafe { KBox::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast()) };
+    let sleeps = data.sleeps();
+    drop(data);
     // SAFETY: The device is alive.
     let dev = unsafe { PciDevice::from_raw(pdev) };
     dev.leave_vga();
-    dev.stop_runtime_pm(data.sleeps());
+    dev.stop_runtime_pm(sleeps);
     // SAFETY: The device is alive and still ours.
     unsafe { bindings::dev_set_drvdata(&raw mut (*pdev).dev, core::ptr::null_mut()) };
 }
@@ -240,7 +236,7 @@ unsafe extern "C" fn error_detected<T: Driver>(
     _state: bindings::pci_channel_state_t,
 ) -> bindings::pci_ers_result_t {
     // SAFETY: The same contract.
-    T::error_detected(unsafe { bound_data(pdev) });
+    unsafe { bound_data::<T>(pdev) }.error_detected();
     bindings::pci_ers_result_PCI_ERS_RESULT_CAN_RECOVER
 }
 
@@ -251,7 +247,7 @@ unsafe extern "C" fn error_detected<T: Driver>(
 /// Called by the PCI core under the device's lock, with a device that is bound.
 unsafe extern "C" fn reset_prepare<T: Driver>(pdev: *mut bindings::pci_dev) {
     // SAFETY: The same contract.
-    T::reset_prepare(unsafe { bound_data(pdev) });
+    unsafe { bound_data::<T>(pdev) }.reset_prepare();
 }
 
 /// `reset_done`.
@@ -261,7 +257,7 @@ unsafe extern "C" fn reset_prepare<T: Driver>(pdev: *mut bindings::pci_dev) {
 /// Called by the PCI core under the device's lock, with a device that is bound.
 unsafe extern "C" fn reset_done<T: Driver>(pdev: *mut bindings::pci_dev) {
     // SAFETY: The same contract.
-    T::reset_done(unsafe { bound_data(pdev) });
+    unsafe { bound_data::<T>(pdev) }.reset_done();
 }
 
 /// The driver's data of a device.
@@ -270,10 +266,10 @@ unsafe extern "C" fn reset_done<T: Driver>(pdev: *mut bindings::pci_dev) {
 ///
 /// `pdev` must be a device of a driver for `T` that is bound, and its lock held while the result is
 /// used.
-unsafe fn bound_data<'a, T: Driver>(pdev: *mut bindings::pci_dev) -> ArcBorrow<'a, T> {
-    // SAFETY: By the contract of this function `probe` stored an `Arc<T>`, and `remove`, which runs
+unsafe fn bound_data<'a, T: Driver>(pdev: *mut bindings::pci_dev) -> &'a T {
+    // SAFETY: By the contract of this function `probe` stored a `KBox<T>`, and `remove`, which runs
     // under the same lock, has not taken it back.
-    unsafe { ArcBorrow::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast()) }
+    unsafe { &*bindings::dev_get_drvdata(&raw const (*pdev).dev).cast() }
 }
 
 /// `sriov_configure`.
@@ -288,7 +284,7 @@ unsafe extern "C" fn sriov_configure<T: Driver>(
     from_result(|| {
         // SAFETY: The same contract.
         let data = unsafe { bound_data::<T>(pdev) };
-        T::sriov_configure(data, count.try_into()?).map(c_int::from)
+        data.sriov_configure(count.try_into()?).map(c_int::from)
     })
 }
 
@@ -299,11 +295,12 @@ unsafe extern "C" fn sriov_configure<T: Driver>(
 /// `dev` must be a device of a driver for `T` that is bound. The PM core calls no callback while
 /// somebody keeps the device awake, as the PCI core does during `probe` and `remove`, so the data
 /// is there until the callback returns.
-unsafe fn pm_data<'a, T: Driver>(dev: *mut bindings::device) -> Option<ArcBorrow<'a, T>> {
+unsafe fn pm_data<'a, T: Driver>(dev: *mut bindings::device) -> Option<&'a T> {
     // SAFETY: By the contract of this function.
     let data = unsafe { bindings::dev_get_drvdata(dev) };
-    // SAFETY: As above, it is an `Arc<T>` that `probe` stored and `remove` has not taken back.
-    (!data.is_null()).then(|| unsafe { ArcBorrow::from_raw(data.cast()) })
+    // SAFETY: As above, it is a `KBox<T>` that `probe` stored and `remove` has not taken back, if
+    // any.
+    unsafe { data.cast::<T>().as_ref() }
 }
 
 /// `runtime_suspend`.
@@ -314,7 +311,7 @@ unsafe fn pm_data<'a, T: Driver>(dev: *mut bindings::device) -> Option<ArcBorrow
 unsafe extern "C" fn runtime_suspend<T: Driver>(dev: *mut bindings::device) -> c_int {
     // SAFETY: The same contract.
     if let Some(data) = unsafe { pm_data::<T>(dev) } {
-        T::suspend(data);
+        data.suspend();
     }
     0
 }
@@ -327,7 +324,7 @@ unsafe extern "C" fn runtime_suspend<T: Driver>(dev: *mut bindings::device) -> c
 unsafe extern "C" fn runtime_resume<T: Driver>(dev: *mut bindings::device) -> c_int {
     // SAFETY: The same contract.
     if let Some(data) = unsafe { pm_data::<T>(dev) } {
-        T::resume(data);
+        data.resume();
     }
     0
 }

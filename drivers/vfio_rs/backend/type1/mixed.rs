@@ -46,7 +46,7 @@ use super::{
     Type1, //
 };
 use crate::{
-    files::device, //
+    files,
     iova::IovaRange,
     pci::{
         BarMapping,
@@ -201,20 +201,21 @@ impl Type1 {
         while done < size {
             let at = vaddr.wrapping_add(done);
             let iova = range.start().wrapping_add(done as u64);
-            let (len, own) = match device::area_at(at, size.wrapping_sub(done), prot.writable())? {
-                UserArea::Own(part) => (part.len(), found.push(iova, &part)?),
-                UserArea::Device(part) => (part.len(), found.devices.push(iova, part)?),
-                UserArea::Memory(len) => {
-                    let npages = len >> PAGE_SHIFT;
-                    // Less was charged if the user has changed the areas meanwhile.
-                    let locked = locked.split(npages)?;
-                    let pages = PinnedPages::pin(at, npages, prot.writable())?;
-                    check(&pages)?;
-                    let io = IoMapping::new(locked, iova, pages, prot)?;
-                    memory.push(io, user_sized::gfp())?;
-                    (len, true)
-                }
-            };
+            let (len, own) =
+                match files::pci::area_at(at, size.wrapping_sub(done), prot.writable())? {
+                    UserArea::Own(part) => (part.len(), found.push(iova, &part)?),
+                    UserArea::Device(part) => (part.len(), found.devices.push(iova, part)?),
+                    UserArea::Memory(len) => {
+                        let npages = len >> PAGE_SHIFT;
+                        // Less was charged if the user has changed the areas meanwhile.
+                        let locked = locked.split(npages)?;
+                        let pages = PinnedPages::pin(at, npages, prot.writable())?;
+                        check(&pages)?;
+                        let io = IoMapping::new(locked, iova, pages, prot)?;
+                        memory.push(io, user_sized::gfp())?;
+                        (len, true)
+                    }
+                };
             if own {
                 parts.add()?;
             }

@@ -15,7 +15,7 @@ use super::{
     Open, //
 };
 use crate::{
-    backend::MsiUser,
+    core::MsiUser,
     pci::{
         command::PinUser,
         open::msix_table, //
@@ -82,7 +82,7 @@ impl Open {
         if kind == MsiKind::MsiX && msix_table(self.pci())? != self.msix {
             return Err(EINVAL);
         }
-        let user = MsiUser::new(&self.backend)?;
+        let user = self.access.msi_user()?;
         let outcome = self.with_memory_and_pin(|| MsiVectors::alloc(self.pci(), kind, count))?;
         let mut vectors = match outcome {
             AllocOutcome::All(vectors) => vectors,

@@ -56,7 +56,7 @@ pub(super) fn set_signal(slot: &mut Option<EventFd>, count: u32, data: &IrqData)
 
 impl Device {
     /// Tells the user that the device is wanted back.
-    pub(crate) fn request(&self, count: u32) {
+    pub(in crate::pci) fn signal_request(&self, count: u32) {
         match &self.signals.lock().req {
             Some(eventfd) => {
                 if count % 10 == 0 {

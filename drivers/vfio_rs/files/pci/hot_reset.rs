@@ -13,8 +13,8 @@ use vfio_kernel::{
 };
 use zerocopy::IntoBytes;
 
-use super::group;
 use crate::{
+    files::group,
     pci::Open,
     uapi::offset_of_end, //
 };
