@@ -16,6 +16,7 @@ pub mod count;
 pub mod debugfs;
 pub mod dma_buf;
 pub mod eventfd;
+pub mod few;
 pub mod fops;
 pub mod gate;
 pub mod iommu;

@@ -26,17 +26,14 @@
 use kernel::{
     new_mutex,
     prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNode, //
-    },
     sync::{
         atomic::{
             Atomic,
             Relaxed, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     },
 };
 use vfio_kernel::{
@@ -55,7 +52,10 @@ use vfio_kernel::{
     user_sized, //
 };
 
-use super::Open;
+use super::{
+    slots::Slots,
+    Open, //
+};
 
 /// All maps of a device's BARs in I/O address spaces, and all dma-bufs of them.
 #[pin_data]
@@ -74,9 +74,7 @@ pub(super) struct BarDma {
 struct Maps {
     /// Whether the device's memory answers.
     answers: bool,
-    all: RBTree<u64, Arc<DeviceMapping>>,
-    /// The key of the next one.
-    next: u64,
+    all: Slots<Arc<DeviceMapping>>,
     /// How many pieces all have.
     pieces: usize,
 }
@@ -105,8 +103,7 @@ impl BarDma {
     pub(super) fn new() -> Result<Arc<Self>> {
         let maps = Maps {
             answers: false,
-            all: RBTree::new(),
-            next: 0,
+            all: Slots::new(),
             pieces: 0,
         };
         let decided = Gate::new()?;
@@ -127,7 +124,7 @@ impl BarDma {
         let mut maps = self.maps.lock();
         maps.answers = false;
         self.decided.shut();
-        for map in maps.all.values() {
+        for map in maps.all.iter() {
             map.switch_off();
         }
         drop(maps);
@@ -141,7 +138,7 @@ impl BarDma {
         let mut maps = self.maps.lock();
         maps.answers = true;
         self.decided.open();
-        for map in maps.all.values() {
+        for map in maps.all.iter() {
             // The next time that memory is switched on tries again.
             if map.switch_on(Stop::Never).is_err() && log::may_log(log::Subject::Devices) {
                 pr_warn!("{name}: BAR is not mapped for other devices again\n");
@@ -167,7 +164,7 @@ impl BarDma {
             .store(self.session.load(Relaxed).wrapping_add(1), Relaxed);
         maps.pieces = 0;
         self.decided.open();
-        let maps = core::mem::replace(&mut maps.all, RBTree::new());
+        let maps = core::mem::replace(&mut maps.all, Slots::new());
         let exports = core::mem::replace(&mut *self.exports.lock(), Exports::new());
         drop((maps, exports));
     }
@@ -205,6 +202,21 @@ struct Session {
     number: u64,
 }
 
+impl Session {
+    /// All maps of it; `None` if it is over.
+    #[inline]
+    fn lock(&self) -> Option<MutexGuard<'_, Maps>> {
+        let maps = self.dma.maps.lock();
+        (self.dma.session.load(Relaxed) == self.number).then_some(maps)
+    }
+
+    /// Whether the other is the same.
+    #[inline]
+    fn is(&self, other: &Self) -> bool {
+        self.number == other.number && Arc::ptr_eq(&self.dma, &other.dma)
+    }
+}
+
 impl BarPart {
     /// Bytes.
     pub(crate) fn len(&self) -> usize {
@@ -219,22 +231,21 @@ pub(crate) struct BarPieces {
 }
 
 impl BarPieces {
-    /// None, for what belongs to the same session of the same device as `part`.
-    pub(crate) fn like(part: &BarPart) -> Self {
-        let Session { dma, number } = &part.session;
-        Self {
-            session: Session {
-                dma: dma.clone(),
-                number: *number,
-            },
-            pieces: Pieces::none(),
-        }
+    /// `part` at `iova`; more of the same session of the same device may follow.
+    ///
+    /// # Errors
+    ///
+    /// None, but see [`Pieces::push`].
+    pub(crate) fn new(iova: u64, part: BarPart) -> Result<Self> {
+        let BarPart { session, memory } = part;
+        let mut pieces = Pieces::none();
+        pieces.push(iova, memory)?;
+        Ok(Self { session, pieces })
     }
 
     /// Whether `part` belongs to the same session of the same device.
     pub(crate) fn is_like(&self, part: &BarPart) -> bool {
-        self.session.number == part.session.number
-            && Arc::ptr_eq(&self.session.dma, &part.session.dma)
+        self.session.is(&part.session)
     }
 
     /// Adds `part` at `iova`; as [`Pieces::push`].
@@ -250,19 +261,16 @@ impl BarPieces {
     /// `ENOSPC` if there are too many pieces; `ENOMEM`; what the IOMMU driver says; `EINTR` if the
     /// task is being killed.
     pub(crate) fn map(self, space: &Arc<IoSpace>, prot: Prot) -> Result<BarMapping> {
-        let Session { dma, number } = self.session;
-        let count = self.pieces.count();
-        let mapping = DeviceMapping::new(space, self.pieces, prot)?;
+        let Self { session, pieces } = self;
+        let count = pieces.count();
+        let mapping = DeviceMapping::new(space, pieces, prot)?;
         let mut maps = loop {
-            let maps = dma.maps.lock();
-            if dma.session.load(Relaxed) != number {
-                return Err(EFAULT);
-            }
-            if !dma.decided.is_shut() {
+            let maps = session.lock().ok_or(EFAULT)?;
+            if !session.dma.decided.is_shut() {
                 break maps;
             }
             drop(maps);
-            dma.decided.wait_killable()?;
+            session.dma.decided.wait_killable()?;
         };
         if !maps.answers {
             return Err(EFAULT);
@@ -271,21 +279,26 @@ impl BarPieces {
         if pieces > Pieces::MOST {
             return Err(ENOSPC);
         }
-        let key = maps.next;
-        let node = RBTreeNode::new(key, mapping.clone(), GFP_KERNEL)?;
-        mapping.switch_on(Stop::WhenKilled)?;
-        maps.next = key.wrapping_add(1);
+        let number = maps.all.add(mapping.clone(), user_sized::gfp())?;
+        if let Err(err) = mapping.switch_on(Stop::WhenKilled) {
+            let _ = maps.all.remove(number);
+            return Err(err);
+        }
         maps.pieces = pieces;
-        maps.all.insert(node);
         drop(maps);
-        Ok(BarMapping { dma, key, mapping })
+        Ok(BarMapping {
+            session,
+            number,
+            mapping,
+        })
     }
 }
 
 /// Parts of BARs in an I/O address space, until dropped.
 pub(crate) struct BarMapping {
-    dma: Arc<BarDma>,
-    key: u64,
+    session: Session,
+    /// Among all maps of the session.
+    number: usize,
     mapping: Arc<DeviceMapping>,
 }
 
@@ -298,12 +311,10 @@ impl BarMapping {
 
 impl Drop for BarMapping {
     fn drop(&mut self) {
-        let mut maps = self.dma.maps.lock();
-        // Not there after the end of the session.
-        if maps.all.remove(&self.key).is_some() {
+        if let Some(mut maps) = self.session.lock() {
+            let _ = maps.all.remove(self.number);
             maps.pieces = maps.pieces.saturating_sub(self.mapping.count());
         }
-        drop(maps);
         self.mapping.switch_off();
     }
 }

@@ -29,6 +29,7 @@
 //! | `bar.rs`      | BARs as the kernel reaches them, and how they are cached    |
 //! | `map.rs`      | BARs in user address spaces                                 |
 //! | `bar_dma.rs`  | BARs in I/O address spaces, for other devices               |
+//! | `slots.rs`    | items that are found by a number; pure                      |
 //! | `export.rs`   | BARs as dma-bufs, for drivers of other devices              |
 //! | `irq/`        | interrupts to eventfds                                      |
 //! | `ioeventfd.rs`| writes to BARs by eventfds                                  |
@@ -65,6 +66,7 @@ mod reset;
 mod reset_gate;
 mod rom_images;
 mod shared;
+mod slots;
 mod specific;
 mod sriov;
 mod vga;

@@ -23,9 +23,13 @@ use kernel::{
 
 use super::{
     domain::Prot,
-    space::IoSpace, //
+    space::{
+        Domains,
+        IoSpace, //
+    },
 };
 use crate::{
+    few::Few,
     sched::Stop,
     shared_page::SharedPage,
     user_sized, //
@@ -60,7 +64,7 @@ pub(super) struct Piece {
 }
 
 /// Device memory at several places of an I/O address space, in ascending order.
-pub struct Pieces(KVVec<Piece>);
+pub struct Pieces(Few<Piece>);
 
 impl Pieces {
     /// How many there can be.
@@ -68,7 +72,7 @@ impl Pieces {
 
     /// None yet.
     pub const fn none() -> Self {
-        Self(KVVec::new())
+        Self(Few::None)
     }
 
     /// Adds `memory` at `iova`, behind all others. Returns whether that takes a piece of its own,
@@ -79,7 +83,7 @@ impl Pieces {
     /// `EINVAL` if it is not behind all others, `ENOSPC` if there are too many, `ENOMEM`.
     pub fn push(&mut self, iova: u64, memory: DeviceMemory) -> Result<bool> {
         let DeviceMemory { phys, len } = memory;
-        if let Some(last) = self.0.last_mut() {
+        if let Some(last) = self.0.as_mut_slice().last_mut() {
             let end = last.iova.checked_add(last.len as u64).ok_or(EINVAL)?;
             if iova < end {
                 return Err(EINVAL);
@@ -89,7 +93,7 @@ impl Pieces {
                 return Ok(false);
             }
         }
-        if self.0.len() >= Self::MOST {
+        if self.count() >= Self::MOST {
             return Err(ENOSPC);
         }
         self.0.push(Piece { iova, phys, len }, user_sized::gfp())?;
@@ -98,7 +102,7 @@ impl Pieces {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.0.as_slice().len()
     }
 }
 
@@ -165,7 +169,7 @@ impl DeviceMapping {
     pub fn switch_on(&self, stop: Stop) -> Result {
         let mut on = self.on.lock();
         if !*on {
-            self.map(stop)?;
+            self.map(Domains::All, stop)?;
             *on = true;
         }
         Ok(())
@@ -175,7 +179,7 @@ impl DeviceMapping {
     pub fn switch_off(&self) {
         let mut on = self.on.lock();
         if *on {
-            self.space.unmap_device(&self.pieces.0);
+            self.space.unmap_device(self.pieces.0.as_slice());
             *on = false;
         }
     }
@@ -185,15 +189,16 @@ impl DeviceMapping {
     pub fn refill(&self) -> Result {
         let on = self.on.lock();
         if *on {
-            self.map(Stop::WhenKilled)?;
+            self.map(Domains::New, Stop::WhenKilled)?;
         }
         Ok(())
     }
 
-    fn map(&self, stop: Stop) -> Result {
+    fn map(&self, domains: Domains, stop: Stop) -> Result {
         let of_kernel = self.page.is_some();
+        let pieces = self.pieces.0.as_slice();
         self.space
-            .map_device(&self.pieces.0, self.prot, of_kernel, stop)
+            .map_device(domains, pieces, self.prot, of_kernel, stop)
     }
 }
 

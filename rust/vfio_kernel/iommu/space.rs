@@ -26,6 +26,7 @@ use super::{
     IoMapping, //
 };
 use crate::{
+    few::Few,
     new_rwsem,
     runs::Cursor,
     rwsem::RwSem,
@@ -42,6 +43,15 @@ pub enum Sharing {
     Optional,
     /// One that other groups have, if there are others.
     Required,
+}
+
+/// Domains of a space, for some memory of a device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Domains {
+    /// All; none of it is mapped in any.
+    All,
+    /// Those in which none of it is mapped.
+    New,
 }
 
 struct Shared {
@@ -137,11 +147,12 @@ impl IoSpace {
         Ok(())
     }
 
-    /// Maps device memory in all domains in which none of it is mapped; on failure in none of
-    /// these. The caller keeps others from mapping and unmapping there meanwhile, and the memory
-    /// where it is if it is `of_kernel`. May sleep.
+    /// Maps device memory in all `which` domains; on failure in none of these. The caller keeps
+    /// others from mapping and unmapping there meanwhile, and the memory where it is if it is
+    /// `of_kernel`. May sleep.
     pub(super) fn map_device(
         &self,
+        which: Domains,
         pieces: &[Piece],
         prot: Prot,
         of_kernel: bool,
@@ -151,19 +162,22 @@ impl IoSpace {
             return Ok(());
         };
         let domains = self.domains.read();
-        let mut done = KVec::with_capacity(domains.len(), GFP_KERNEL)?;
-        for shared in domains.iter() {
-            if shared.domain.translates(first.iova) {
+        let mut done = Few::None;
+        for Shared { domain, .. } in domains.iter() {
+            if which == Domains::New && domain.translates(first.iova) {
                 continue;
             }
-            if let Err(err) = shared.domain.map_pieces(pieces, prot, of_kernel, stop) {
-                for domain in done {
-                    Domain::unmap_pieces(domain, pieces);
+            let mapped = domain.map_pieces(pieces, prot, of_kernel, stop);
+            let noted = mapped.and_then(|()| {
+                done.push(domain, GFP_KERNEL)
+                    .inspect_err(|_| domain.unmap_pieces(pieces))
+            });
+            if let Err(err) = noted {
+                for domain in done.as_slice() {
+                    domain.unmap_pieces(pieces);
                 }
                 return Err(err);
             }
-            // There is room for all.
-            let _ = done.push_within_capacity(&shared.domain);
         }
         Ok(())
     }

@@ -48,6 +48,10 @@ use crate::{
 
 type DmaMap = uapi::vfio_iommu_type1_dma_map;
 
+/// From so many pages on it is asked first whether they are a BAR's: that costs next to nothing of
+/// what pinning them does, and to fail to pin a BAR would cost as much as to map it.
+const LOOK_FIRST: usize = 2048;
+
 impl Type1 {
     /// The ioctl.
     ///
@@ -199,6 +203,11 @@ impl Type1 {
             .try_into()
             .map_err(|_| EOVERFLOW)?;
         let npages = size >> PAGE_SHIFT;
+        if npages >= LOOK_FIRST {
+            if let Some(filled) = self.fill_bar(range, vaddr, size, prot) {
+                return filled;
+            }
+        }
         let mut over_limit = false;
         let pinned = match LockedVm::charge(tenant, npages) {
             Ok(locked) => {

@@ -2,18 +2,20 @@
 
 //! Mappings of user memory that shows devices (`VM_PFNMAP`), in part or as a whole.
 //!
-//! Only looked at after pinning has failed, so that mappings of ordinary memory pay nothing for it.
+//! Only looked at after pinning has failed, so that mappings of ordinary memory pay nothing for it;
+//! but for large ones, of which it is asked first whether all is a part of one BAR.
 //! Maps of our own devices' files are mapped as what they are, parts of BARs, without a fault: see
 //! `pci/bar_dma.rs` for when devices reach them. Of all other areas what the page tables say at
 //! this moment is mapped; nobody tells when it changes, as in C. Neither counts as locked memory.
 
-use core::mem::take;
+use core::mem::replace;
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
     sync::Arc, //
 };
 use vfio_kernel::{
+    few::Few,
     iommu::{
         Departures,
         DeviceMapping,
@@ -57,9 +59,9 @@ use crate::{
 
 /// What a mapping consists of that has not only pinned pages.
 pub(super) struct Mixed {
-    memory: KVVec<IoMapping>,
+    memory: Few<IoMapping>,
     /// One for each device of ours.
-    bars: KVec<BarMapping>,
+    bars: Few<BarMapping>,
     /// Of devices that are not ours.
     devices: Option<Arc<DeviceMapping>>,
     page: Option<Arc<DeviceMapping>>,
@@ -71,15 +73,15 @@ pub(super) struct Mixed {
 
 /// Memory of devices that was found and not mapped yet.
 struct Found {
-    bars: KVec<BarPieces>,
+    bars: Few<BarPieces>,
     devices: Pieces,
 }
 
 impl Mixed {
     fn new(parts: Parts) -> Self {
         Self {
-            memory: KVVec::new(),
-            bars: KVec::new(),
+            memory: Few::None,
+            bars: Few::None,
             devices: None,
             page: None,
             _parts: parts,
@@ -89,12 +91,15 @@ impl Mixed {
 
     /// Maps the pinned pages in a new domain too.
     pub(super) fn replay(&self, replay: &Replay<'_>) -> Result {
-        self.memory.iter().try_for_each(|io| replay.add(io))
+        self.memory
+            .as_slice()
+            .iter()
+            .try_for_each(|io| replay.add(io))
     }
 
     /// Maps the rest in domains that came since.
     pub(super) fn refill(&self) -> Result {
-        for bar in &self.bars {
+        for bar in self.bars.as_slice() {
             bar.mapping().refill()?;
         }
         for other in [&self.devices, &self.page].into_iter().flatten() {
@@ -109,10 +114,12 @@ impl Mixed {
     ///
     /// As [`LockedVm::charge`]; then nothing has changed.
     pub(super) fn pay_with(&mut self, tenant: Arc<Tenant>) -> Result {
-        let others = self.memory.iter().filter(|io| !io.is_current());
+        let others = self.memory.as_slice().iter();
+        let others = others.filter(|io| !io.is_current());
         let npages = others.fold(0usize, |sum, io| sum.saturating_add(io.npages()));
         let mut locked = LockedVm::charge(tenant, npages)?;
-        for io in self.memory.iter_mut().filter(|io| !io.is_current()) {
+        let others = self.memory.as_mut_slice().iter_mut();
+        for io in others.filter(|io| !io.is_current()) {
             let part = locked.split(io.npages());
             // There is enough, and what paid so far gives back.
             let _ = part.and_then(|part| io.pay_with(part));
@@ -121,15 +128,25 @@ impl Mixed {
     }
 }
 
-impl Drop for Mixed {
-    fn drop(&mut self) {
+impl Mixed {
+    #[cold]
+    fn leave(&mut self) {
         let mut departures = Departures::none();
-        for io in take(&mut self.memory) {
+        let _ = replace(&mut self.memory, Few::None).try_each(|io| {
             if !departures.has_room_for(&io) {
                 departures.leave();
                 sched::cond_resched();
             }
             departures.join(io);
+            Ok(())
+        });
+    }
+}
+
+impl Drop for Mixed {
+    fn drop(&mut self) {
+        if !self.memory.as_slice().is_empty() {
+            self.leave();
         }
     }
 }
@@ -137,21 +154,21 @@ impl Drop for Mixed {
 impl Found {
     const fn new() -> Self {
         Self {
-            bars: KVec::new(),
+            bars: Few::None,
             devices: Pieces::none(),
         }
     }
 
     /// Adds a part of a BAR at `iova`. Returns whether that is a piece of its own.
-    fn push(&mut self, iova: u64, part: &BarPart) -> Result<bool> {
+    fn push(&mut self, iova: u64, part: BarPart) -> Result<bool> {
         // As many as the user has devices.
-        if let Some(bar) = self.bars.iter_mut().find(|bar| bar.is_like(part)) {
-            return bar.push(iova, part);
+        let mut bars = self.bars.as_mut_slice().iter_mut();
+        if let Some(bar) = bars.find(|bar| bar.is_like(&part)) {
+            return bar.push(iova, &part);
         }
-        let mut bar = BarPieces::like(part);
-        let own = bar.push(iova, part)?;
+        let bar = BarPieces::new(iova, part)?;
         self.bars.push(bar, user_sized::gfp())?;
-        Ok(own)
+        Ok(true)
     }
 }
 
@@ -188,14 +205,9 @@ impl Type1 {
             }
             return Err(why);
         };
-        let tenant = self.maps.lock().tenant(&self.space)?;
-        let mut locked = LockedVm::charge(tenant, memory >> PAGE_SHIFT).inspect_err(|err| {
-            if *err == ENOMEM {
-                locked_vm::warn(memory >> PAGE_SHIFT);
-            }
-        })?;
-        let mut parts = Parts::of(&self.parts);
-        let mut memory = KVVec::new();
+        let mut locked = self.charge(memory >> PAGE_SHIFT)?;
+        let mut parts = Parts::NONE;
+        let mut memory = Few::None;
         let mut found = Found::new();
         let mut done = 0usize;
         while done < size {
@@ -203,12 +215,12 @@ impl Type1 {
             let iova = range.start().wrapping_add(done as u64);
             let (len, own) =
                 match files::pci::area_at(at, size.wrapping_sub(done), prot.writable())? {
-                    UserArea::Own(part) => (part.len(), found.push(iova, &part)?),
+                    UserArea::Own(part) => (part.len(), found.push(iova, part)?),
                     UserArea::Device(part) => (part.len(), found.devices.push(iova, part)?),
                     UserArea::Memory(len) => {
                         let npages = len >> PAGE_SHIFT;
                         // Less was charged if the user has changed the areas meanwhile.
-                        let locked = locked.split(npages)?;
+                        let locked = locked.as_mut().ok_or(EFAULT)?.split(npages)?;
                         let pages = PinnedPages::pin(at, npages, prot.writable())?;
                         check(&pages)?;
                         let io = IoMapping::new(locked, iova, pages, prot)?;
@@ -217,17 +229,68 @@ impl Type1 {
                     }
                 };
             if own {
-                parts.add()?;
+                parts.add(&self.parts)?;
             }
             done = done.saturating_add(len);
             sched::cond_resched();
         }
         let mut mixed = Mixed::new(parts);
         mixed.memory = memory;
-        for bar in found.bars {
-            let bar = bar.map(&self.space, prot)?;
-            mixed.bars.push(bar, user_sized::gfp())?;
+        self.map_found(range, mixed, found, prot)
+    }
+
+    /// Maps `size` bytes if all are a part of one BAR of a device of ours. Holds no lock; the range
+    /// is busy.
+    ///
+    /// # Errors
+    ///
+    /// Why that could not be mapped.
+    pub(super) fn fill_bar(
+        &self,
+        range: IovaRange,
+        vaddr: usize,
+        size: usize,
+        prot: Prot,
+    ) -> Option<Result<Entry>> {
+        // What is wrong with anything else will be found.
+        match files::pci::area_at(vaddr, size, prot.writable()) {
+            Ok(UserArea::Own(part)) if part.len() == size => Some(self.map_bar(range, part, prot)),
+            _ => None,
         }
+    }
+
+    fn map_bar(&self, range: IovaRange, part: BarPart, prot: Prot) -> Result<Entry> {
+        let mut found = Found::new();
+        found.push(range.start(), part)?;
+        self.map_found(range, Mixed::new(Parts::NONE), found, prot)
+    }
+
+    /// Charges `npages` to the current process, which may be none.
+    fn charge(&self, npages: usize) -> Result<Option<LockedVm>> {
+        if npages == 0 {
+            return Ok(None);
+        }
+        let tenant = self.maps.lock().tenant(&self.space)?;
+        let locked = LockedVm::charge(tenant, npages).inspect_err(|err| {
+            if *err == ENOMEM {
+                locked_vm::warn(npages);
+            }
+        })?;
+        Ok(Some(locked))
+    }
+
+    /// Maps what was found of devices, besides what is in `mixed` already.
+    fn map_found(
+        &self,
+        range: IovaRange,
+        mut mixed: Mixed,
+        found: Found,
+        prot: Prot,
+    ) -> Result<Entry> {
+        found.bars.try_each(|bar| {
+            let bar = bar.map(&self.space, prot)?;
+            mixed.bars.push(bar, user_sized::gfp())
+        })?;
         if found.devices.count() != 0 {
             let mapping = DeviceMapping::new(&self.space, found.devices, prot)?;
             mapping.switch_on(Stop::WhenKilled)?;
@@ -246,7 +309,7 @@ impl Type1 {
     ) -> Result<Entry> {
         let mapping = DeviceMapping::of_page(&self.space, iova, page, prot)?;
         mapping.switch_on(Stop::WhenKilled)?;
-        let mut mixed = Mixed::new(Parts::of(&self.parts));
+        let mut mixed = Mixed::new(Parts::NONE);
         mixed.page = Some(mapping);
         let mixed = KBox::new(mixed, GFP_KERNEL_ACCOUNT)?;
         Ok(Entry::mixed(iova, mixed))

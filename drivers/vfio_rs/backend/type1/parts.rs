@@ -64,27 +64,28 @@ impl Pool {
 
 /// The parts of one mapping, until dropped.
 pub(super) struct Parts {
-    pool: Arc<Pool>,
     count: u64,
+    /// Where they count, from the second on.
+    pool: Option<Arc<Pool>>,
 }
 
 impl Parts {
     /// None yet.
-    pub(super) fn of(pool: &Arc<Pool>) -> Self {
-        Self {
-            pool: pool.clone(),
-            count: 0,
-        }
-    }
+    pub(super) const NONE: Self = Self {
+        count: 0,
+        pool: None,
+    };
 
-    /// One more.
+    /// One more, always of the same `pool`.
     ///
     /// # Errors
     ///
     /// `ENOSPC` if the container has too many.
-    pub(super) fn add(&mut self) -> Result {
+    #[inline]
+    pub(super) fn add(&mut self, pool: &Arc<Pool>) -> Result {
         if self.count != 0 {
-            self.pool.add()?;
+            pool.add()?;
+            self.pool.get_or_insert_with(|| pool.clone());
         }
         self.count = self.count.saturating_add(1);
         Ok(())
@@ -93,8 +94,8 @@ impl Parts {
 
 impl Drop for Parts {
     fn drop(&mut self) {
-        self.pool
-            .used
-            .fetch_sub(self.count.saturating_sub(1), Relaxed);
+        if let Some(pool) = &self.pool {
+            pool.used.fetch_sub(self.count.saturating_sub(1), Relaxed);
+        }
     }
 }

@@ -11,6 +11,9 @@
 
 #[path = "../../../../../../drivers/vfio_rs/pci/config/mod.rs"]
 mod config;
+#[path = "../../../../../../rust/vfio_kernel/few.rs"]
+#[allow(unreachable_pub)] // It is a crate's there.
+mod few;
 #[path = "../../../../../../drivers/vfio_rs/iova/mod.rs"]
 mod iova;
 #[path = "../../../../../../drivers/vfio_rs/pci/msix.rs"]
@@ -27,6 +30,8 @@ mod roles;
 mod rom_images;
 #[path = "../../../../../../rust/vfio_kernel/runs.rs"]
 mod runs;
+#[path = "../../../../../../drivers/vfio_rs/pci/slots.rs"]
+mod slots;
 #[path = "../../../../../../rust/vfio_kernel/user_sized.rs"]
 #[allow(unreachable_pub)] // It is a crate's there.
 mod user_sized;
