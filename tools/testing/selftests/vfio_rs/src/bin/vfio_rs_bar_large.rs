@@ -153,10 +153,48 @@ fn mapped_for_dma() -> Outcome {
     same("unmapped", opened.container.unmap_all()?, 4 * PAGE)
 }
 
+/// So much at once that nobody tries to pin it.
+fn mapped_for_dma_at_once() -> Outcome {
+    const SIZE: u64 = 16 << 20;
+
+    let (opened, bar) = open()?;
+    let start = opened.bound.pci.resource(2)?.0;
+    let config = opened.device.config()?;
+    let user = opened.device.mmap(&bar, TIB, SIZE as usize)?;
+    let map = |flags, size| opened.container.map(flags, user.addr(), IOVA, size);
+    config.update_command(COMMAND_MEMORY, 0)?;
+    errno("memory off", map(RW, SIZE), Errno::EFAULT)?;
+    config.update_command(0, COMMAND_MEMORY)?;
+    for round in 0..2 {
+        map(RW, SIZE)?;
+        errno("there already", map(RW, SIZE), Errno::EEXIST)?;
+        if translation::is_shown(&opened.bound.pci) {
+            let reached = translation::pages(&opened.bound.pci)?;
+            for at in [0, SIZE - PAGE] {
+                let target = reached.get(&((IOVA + at) / PAGE)).map(|target| target.pfn);
+                same("page", target, Some((start + TIB + at) / PAGE))?;
+            }
+        }
+        let part = opened.container.unmap(IOVA, SIZE / 2);
+        errno("a part of it", part, Errno::EINVAL)?;
+        same("unmapped", opened.container.unmap(IOVA, SIZE)?, SIZE)?;
+        println!("# round {round}");
+    }
+    let page = user.addr() + SIZE - PAGE;
+    // SAFETY: Nobody uses the page.
+    unsafe {
+        libc::mprotect(page as *mut libc::c_void, PAGE as usize, libc::PROT_READ);
+    }
+    errno("one page read-only", map(RW, SIZE), Errno::EFAULT)?;
+    map(VFIO_DMA_MAP_FLAG_READ, SIZE)?;
+    Ok(())
+}
+
 suite!(
     no_regions_overlap,
     reads_and_writes,
     maps,
     write_combining,
     mapped_for_dma,
+    mapped_for_dma_at_once,
 );
