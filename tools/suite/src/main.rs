@@ -14,14 +14,15 @@ mod selftests;
 mod stages;
 mod tap;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 
 use crate::report::Report;
 use crate::runner::Runner;
-use crate::stages::{ON_DEMAND, STAGES};
+use crate::stages::{Job, ON_DEMAND, STAGES, Stage};
 
 /// Runs the project's tests, on this machine and in virtual machines.
 #[derive(Debug, Parser)]
@@ -35,6 +36,9 @@ pub struct Args {
     /// Print the stages and do nothing.
     #[arg(long)]
     list: bool,
+    /// Print which kselftest programs the stages run, and run none.
+    #[arg(long)]
+    plan: bool,
     /// The project's folder.
     #[arg(long, hide = true, default_value = ".")]
     top: PathBuf,
@@ -59,12 +63,21 @@ fn main() -> ExitCode {
         eprintln!("no stage '{unknown}'; --list prints them");
         return ExitCode::from(2);
     }
-    let mut runner = Runner::new(&args.top, &args.logs, args.filter.as_deref(), Report::new());
     let is_wanted = |name: &str| match &args.only[..] {
         [] => name != ON_DEMAND,
         only => only.iter().any(|o| o == name),
     };
     let stages: Vec<_> = STAGES.iter().filter(|s| is_wanted(s.name)).collect();
+    if args.plan {
+        return match print_plan(&args.top, &stages) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("{e:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let mut runner = Runner::new(&args.top, &args.logs, args.filter.as_deref(), Report::new());
     for (number, stage) in stages.iter().enumerate() {
         runner.run(stage, &stages[number + 1..]);
     }
@@ -73,4 +86,16 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Prints a line for each program of each stage.
+fn print_plan(top: &Path, stages: &[&Stage]) -> Result<()> {
+    for stage in stages {
+        if let Job::Selftests(_, _, choice) = stage.job {
+            for program in selftests::programs(top, choice)? {
+                println!("{:<14}{program}", stage.name);
+            }
+        }
+    }
+    Ok(())
 }

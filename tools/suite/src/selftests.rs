@@ -117,8 +117,7 @@ impl Plan {
         for number in 0..MACHINES {
             File::create(log(logs, number))?; // a machine appends to it
         }
-        let mut programs = names(&top.join("tools/testing/selftests/vfio_rs/src/bin"))?;
-        programs.retain(|name| choice.contain(name));
+        let mut programs = programs(top, choice)?;
         let mut filter = filter.unwrap_or_default();
         if programs.iter().any(|name| name.contains(filter)) {
             programs.retain(|name| name.contains(filter));
@@ -207,6 +206,16 @@ impl Plan {
 /// Where all that machine `number` prints is kept.
 fn log(logs: &Path, number: usize) -> PathBuf {
     logs.join(format!("machine-{number}.log"))
+}
+
+/// Names of the programs that are `choice`, in order.
+///
+/// # Errors
+/// If they cannot be listed.
+pub(crate) fn programs(top: &Path, choice: Programs) -> Result<Vec<String>> {
+    let mut programs = names(&top.join("tools/testing/selftests/vfio_rs/src/bin"))?;
+    programs.retain(|name| choice.contain(name));
+    Ok(programs)
 }
 
 /// Names of the kselftest programs, from the folder of their sources.
