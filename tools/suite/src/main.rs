@@ -15,14 +15,14 @@ mod stages;
 mod tap;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Parser;
 
 use crate::report::Report;
 use crate::runner::Runner;
-use crate::stages::{Job, ON_DEMAND, STAGES, Stage};
+use crate::stages::{Job, Need, ON_DEMAND, STAGES, Stage};
 
 /// Runs the project's tests, on this machine and in virtual machines.
 #[derive(Debug, Parser)]
@@ -90,6 +90,9 @@ fn main() -> ExitCode {
 
 /// Prints a line for each program of each stage.
 fn print_plan(top: &Path, stages: &[&Stage]) -> Result<()> {
+    let (script, package) = Need::Programs.command();
+    let built = Command::new(top.join(script)).arg(package).status()?;
+    ensure!(built.success(), "{script} {package}: {built}");
     for stage in stages {
         if let Job::Selftests(_, _, choice) = stage.job {
             for program in selftests::programs(top, choice)? {

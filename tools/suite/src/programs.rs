@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which kselftest programs a stage runs: all of them everywhere would take hours.
+//! Which kselftest programs a stage runs: all of them everywhere would take hours. Each says by
+//! `--describe` where it belongs.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
 
 /// A choice of programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,70 +24,58 @@ pub(crate) enum Programs {
     Counted,
 }
 
-/// About the devices or about the rules for groups alone, and one that needs unmaps which take
-/// seconds, as behind VT-d.
-const VTD_ONLY: &[&str] = &[
-    "bar_io",
-    "bar_map",
-    "dma_buf",
-    "group_info",
-    "hot_reset",
-    "igd",
-    "intx",
-    "ioeventfd",
-    "kvm",
-    "load",
-    "log",
-    "merge_kvm",
-    "merge_model",
-    "merge_race",
-    "merge_refused",
-    "nointxmask",
-    "odd",
-    "params",
-    "pin_bit",
-    "power",
-    "regions",
-    "reset",
-    "reset_outside",
-    "rom",
-    "set_irqs",
-    "signals",
-    "sriov",
-    "stall",
-    "unmap_large",
-    "vga",
-    "vf_token",
-    "wc",
-];
+/// What a program says of itself, see `vfio_rs_selftests::place`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    iommus: Iommus,
+    debug: Debug,
+}
 
-const LIFETIMES: &[&str] = &[
-    "debugfs",
-    "dirty",
-    "dma_buf",
-    "domains",
-    "faults",
-    "hostile",
-    "intx",
-    "kill",
-    "load",
-    "map",
-    "merge_life",
-    "merge_race",
-    "model",
-    "order",
-    "pamu",
-    "race",
-    "reset_outside",
-    "signals",
-    "stall",
-    "unbind",
-    "unmap",
-    "vaddr",
-    "wc",
-];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Iommus {
+    All,
+    Vtd,
+}
 
-const COUNTED: &[&str] = &["map", "model", "unmap"];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Debug {
+    Lifetimes,
+    Counted,
+    Answers,
+}
+
+impl Place {
+    /// Asks `program`, a file.
+    ///
+    /// # Errors
+    /// If it does not run, or says what is not known here.
+    pub(crate) fn of(program: &Path) -> Result<Self> {
+        let output = Command::new(program).arg("--describe").output();
+        let output = output.with_context(|| program.display().to_string())?;
+        let text = String::from_utf8(output.stdout)?;
+        Self::parse(&text).with_context(|| format!("{} --describe: {text:?}", program.display()))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let value = |key: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once(": "));
+            lines.find_map(|(name, value)| (name == key).then_some(value))
+        };
+        Some(Self {
+            iommus: match value("iommus")? {
+                "all" => Iommus::All,
+                "vtd" => Iommus::Vtd,
+                _ => return None,
+            },
+            debug: match value("debug")? {
+                "lifetimes" => Debug::Lifetimes,
+                "counted" => Debug::Counted,
+                "answers" => Debug::Answers,
+                _ => return None,
+            },
+        })
+    }
+}
 
 impl Programs {
     /// What the machine is booted with. With this, which users do not run, the module changes I/O
@@ -91,18 +85,14 @@ impl Programs {
         (self == Self::Counted).then_some("iommu.debug_pagealloc=1")
     }
 
-    /// Whether the program `name` is one of them.
-    pub(crate) fn contain(self, name: &str) -> bool {
-        let is_in = |list: &[&str]| {
-            let short = name.strip_prefix("vfio_rs_").unwrap_or(name);
-            list.contains(&short)
-        };
+    /// Whether a program that says this of itself is one of them.
+    pub(crate) fn contain(self, place: Place) -> bool {
         match self {
             Self::All => true,
-            Self::Iommu => !is_in(VTD_ONLY),
-            Self::Lifetimes => is_in(LIFETIMES),
-            Self::Answers => !is_in(LIFETIMES),
-            Self::Counted => is_in(COUNTED),
+            Self::Iommu => place.iommus == Iommus::All,
+            Self::Lifetimes => place.debug != Debug::Answers,
+            Self::Answers => place.debug == Debug::Answers,
+            Self::Counted => place.debug == Debug::Counted,
         }
     }
 }
@@ -112,17 +102,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_choices_make_all() {
-        for name in ["vfio_rs_kill", "vfio_rs_names", "kill"] {
-            assert!(Programs::All.contain(name));
-            assert_ne!(
-                Programs::Lifetimes.contain(name),
-                Programs::Answers.contain(name)
-            );
+    fn programs_are_where_they_say() {
+        let map = Place::parse("iommus: all\ndebug: counted\n");
+        let rom = Place::parse("debug: answers\niommus: vtd\n");
+        let in_all = |place: Option<Place>, choices: &[Programs]| {
+            place.is_some_and(|place| choices.iter().all(|c| c.contain(place)))
+        };
+        let in_none = |place: Option<Place>, choices: &[Programs]| {
+            place.is_some_and(|place| !choices.iter().any(|c| c.contain(place)))
+        };
+        use Programs::{All, Answers, Counted, Iommu, Lifetimes};
+        assert!(in_all(map, &[All, Iommu, Lifetimes, Counted]));
+        assert!(in_none(map, &[Answers]));
+        assert!(in_all(rom, &[All, Answers]));
+        assert!(in_none(rom, &[Iommu, Lifetimes, Counted]));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for text in ["", "iommus: all\n", "iommus: all\ndebug: never\n", "ok 1\n"] {
+            assert_eq!(Place::parse(text), None);
         }
-        assert!(Programs::Counted.contain("vfio_rs_map"));
-        assert!(!Programs::Counted.contain("vfio_rs_rom"));
-        assert!(Programs::Iommu.contain("vfio_rs_map"));
-        assert!(!Programs::Iommu.contain("vfio_rs_rom"));
     }
 }

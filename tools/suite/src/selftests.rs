@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result};
 
 use crate::process;
-use crate::programs::Programs;
+use crate::programs::{Place, Programs};
 
 /// The other drivers of the devices, for tests of who may have a device. Behind AMD-Vi their
 /// interrupts do not arrive, and nvme would wait for them.
@@ -208,14 +208,22 @@ fn log(logs: &Path, number: usize) -> PathBuf {
     logs.join(format!("machine-{number}.log"))
 }
 
-/// Names of the programs that are `choice`, in order.
+/// Names of the built programs that are `choice`, in order.
 ///
 /// # Errors
-/// If they cannot be listed.
+/// If they cannot be listed, or one does not say where it belongs.
 pub(crate) fn programs(top: &Path, choice: Programs) -> Result<Vec<String>> {
+    let folder = PathBuf::from(folder(top)?);
     let mut programs = names(&top.join("tools/testing/selftests/vfio_rs/src/bin"))?;
-    programs.retain(|name| choice.contain(name));
-    Ok(programs)
+    let mut failed = Ok(());
+    programs.retain(|name| match Place::of(&folder.join(name)) {
+        Ok(place) => choice.contain(place),
+        Err(e) => {
+            failed = Err(e);
+            false
+        }
+    });
+    failed.map(|()| programs)
 }
 
 /// Names of the kselftest programs, from the folder of their sources.

@@ -22,6 +22,7 @@ use vfio_client::counters;
 use crate::Outcome;
 use crate::check::Skip;
 use crate::leaks::{self, Baseline};
+use crate::place::Place;
 use crate::process::{self, Child};
 use crate::setup::{number, slowness};
 
@@ -47,6 +48,9 @@ struct Args {
     /// Print the names of the tests and do nothing.
     #[arg(short, long)]
     list: bool,
+    /// Print where `make test` runs the program, and do nothing.
+    #[arg(long)]
+    describe: bool,
 }
 
 /// How a test ended.
@@ -64,8 +68,12 @@ fn timeout() -> Duration {
 
 /// Runs `tests` as the command line asks.
 #[must_use]
-pub fn main(tests: &[Test]) -> ExitCode {
+pub fn main(place: Place, tests: &[Test]) -> ExitCode {
     let args = Args::parse();
+    if args.describe {
+        println!("{place}");
+        return ExitCode::SUCCESS;
+    }
     let wanted = |test: &&Test| {
         args.filters.is_empty() || args.filters.iter().any(|f| test.name.contains(f.as_str()))
     };

@@ -23,6 +23,7 @@ pub mod nobody;
 pub mod order;
 pub mod pamu;
 pub mod pin;
+pub mod place;
 pub mod process;
 pub mod qmp;
 pub mod race;
@@ -47,12 +48,21 @@ macro_rules! skip {
     };
 }
 
-/// Makes `main` of a test program: runs the named functions as tests, in this order.
+/// Makes `main` of a test program: runs the named functions as tests, in this order. Before them,
+/// where `make test` runs the program: a member of [`Iommus`](place::Iommus), and one of
+/// [`Debug`](place::Debug).
 #[macro_export]
 macro_rules! suite {
-    ($($test:ident),* $(,)?) => {
+    (iommus: $iommus:ident, debug: $debug:ident; $($test:ident),+ $(,)?) => {
         fn main() -> std::process::ExitCode {
-            $crate::harness::main(&[$($crate::harness::Test { name: stringify!($test), run: $test }),*])
+            let place = $crate::place::Place {
+                iommus: $crate::place::Iommus::$iommus,
+                debug: $crate::place::Debug::$debug,
+            };
+            $crate::harness::main(
+                place,
+                &[$($crate::harness::Test { name: stringify!($test), run: $test }),+],
+            )
         }
     };
 }

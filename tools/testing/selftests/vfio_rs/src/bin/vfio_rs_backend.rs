@@ -184,6 +184,7 @@ fn failures_leave_nothing() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     mapped_memory_is_reached,
     overlaps_are_refused,
     bad_calls_change_nothing,

@@ -310,6 +310,7 @@ fn killed_in_the_middle() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     any_size_and_alignment,
     buffer_ends_early,
     ports,

@@ -191,6 +191,7 @@ fn mapped_for_dma_at_once() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     no_regions_overlap,
     reads_and_writes,
     maps,

@@ -199,6 +199,7 @@ fn inherited_map() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     huge_pages,
     giant_page,
     fixed_place,

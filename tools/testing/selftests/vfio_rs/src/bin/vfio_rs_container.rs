@@ -305,6 +305,7 @@ fn read_write_and_mmap() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     api_version,
     extensions_without_iommu,
     extensions_with_iommu,

@@ -299,6 +299,7 @@ fn asking_races_with_the_driver_going() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     user_is_cut_off_and_told,
     group_without_a_user_is_refused,
     before_there_is_an_address_space,

@@ -205,6 +205,7 @@ fn reading_races_with_everything() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Lifetimes;
     group_through_its_life,
     group_that_joined,
     output_is_bounded,

@@ -183,6 +183,7 @@ fn features() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     unknown_ioctls,
     pointers,
     argsz,

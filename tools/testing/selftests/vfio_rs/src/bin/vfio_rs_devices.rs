@@ -195,4 +195,4 @@ fn igb_function_level_reset() -> Outcome {
     )
 }
 
-suite!(edu, igb, e1000e, nvme, igb_function_level_reset,);
+suite!(iommus: All, debug: Answers; edu, igb, e1000e, nvme, igb_function_level_reset);

@@ -376,6 +376,7 @@ fn large_mapping() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Lifetimes;
     not_for_version_1,
     flags_and_size,
     start_and_stop,

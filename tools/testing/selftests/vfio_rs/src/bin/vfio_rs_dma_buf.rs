@@ -316,6 +316,7 @@ fn many() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Lifetimes;
     not_in_every_kernel,
     misuse,
     sizes,

@@ -231,6 +231,7 @@ fn copy_under_way_at_unmap() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     write_to_nowhere,
     read_from_nowhere,
     read_only_mapping,

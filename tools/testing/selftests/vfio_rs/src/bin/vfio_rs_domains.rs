@@ -282,6 +282,7 @@ fn map_failing(what: &str, buf: &DmaBuf) -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Lifetimes;
     replay_map_unmap,
     cut_mappings,
     leaving_in_either_order,

@@ -449,6 +449,7 @@ fn file_that_ends_early() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Lifetimes;
     map,
     map_beside_another,
     map_scattered,

@@ -197,6 +197,7 @@ fn mmap_of_a_bar() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     open_container,
     open_group,
     set_container,

@@ -352,6 +352,7 @@ fn second_group() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     geometry_and_windows,
     several_windows_by_one_map,
     banks_with_the_first_msi,

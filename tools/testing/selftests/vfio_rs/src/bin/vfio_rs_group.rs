@@ -270,6 +270,7 @@ fn joins_again_elsewhere() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     second_opener,
     duplicate_keeps_it_open,
     status_misuse,

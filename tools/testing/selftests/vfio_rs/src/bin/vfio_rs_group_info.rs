@@ -350,6 +350,7 @@ fn answers_while_the_device_is_wanted_back() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     lone_device,
     driver_of_the_kernel_is_named,
     log_of_refusals_is_limited,

@@ -121,4 +121,4 @@ fn nvme() -> Outcome {
     storm(NVME)
 }
 
-suite!(edu, igb, e1000e, nvme);
+suite!(iommus: All, debug: Lifetimes; edu, igb, e1000e, nvme);

@@ -186,6 +186,7 @@ fn plugged_into_a_group_in_use() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     comes_back_to_a_group_in_use,
     removal_waits_for_its_user_alone,
     plugged_into_a_group_in_use,

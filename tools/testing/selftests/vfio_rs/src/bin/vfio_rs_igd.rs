@@ -426,6 +426,7 @@ fn open_with_faults() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     what_they_are,
     opregion_and_vbt_are_one,
     bridges_are_read_through,

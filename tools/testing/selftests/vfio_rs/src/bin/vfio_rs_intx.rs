@@ -337,6 +337,7 @@ fn racing() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Lifetimes;
     unmasked_by_eventfd,
     still_asserted,
     signalled_before_it_is_set,

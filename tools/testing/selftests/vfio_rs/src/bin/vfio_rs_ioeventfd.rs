@@ -440,6 +440,7 @@ fn racing() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     rings,
     eight_bytes,
     few_bytes,

@@ -186,6 +186,7 @@ fn reserved_regions_cannot_be_mapped() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     info_argsz,
     info_capabilities,
     ranges_leave_reserved_regions_out,

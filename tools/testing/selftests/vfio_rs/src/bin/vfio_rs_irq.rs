@@ -150,6 +150,7 @@ fn msi_enable_bit() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     msi_by_hand,
     msi_descriptor_is_replaced,
     msi_with_a_hole,

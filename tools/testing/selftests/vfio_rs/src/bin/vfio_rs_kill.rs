@@ -210,4 +210,4 @@ fn while_unmapping() -> Outcome {
     Ok(())
 }
 
-suite!(with_all_it_has, without_its_memory, while_unmapping);
+suite!(iommus: All, debug: Lifetimes; with_all_it_has, without_its_memory, while_unmapping);

@@ -228,6 +228,7 @@ fn one_eventfd_for_all_vectors() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     files,
     device_keeps_the_machine,
     added_late,

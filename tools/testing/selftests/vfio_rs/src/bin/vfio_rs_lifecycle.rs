@@ -283,6 +283,7 @@ fn no_reset() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     whole_life,
     open_close_many_times,
     two_descriptors_of_one_device,

@@ -163,6 +163,7 @@ fn accounting() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     accounting,
     one_page_many_times,
     entry_limit,

@@ -205,6 +205,7 @@ fn memory_goes_away() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Lifetimes;
     unbound,
     unbound_with_msix,
     removed_and_found_again,

@@ -117,6 +117,7 @@ fn resets() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     rom_of_a_sleeping_device,
     lines_that_are_not_shared,
     opens,

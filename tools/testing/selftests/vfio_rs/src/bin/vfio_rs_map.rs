@@ -295,6 +295,7 @@ fn hole_in_memory_undoes_all() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Counted;
     pages_are_counted_where_asked,
     argsz,
     flags,

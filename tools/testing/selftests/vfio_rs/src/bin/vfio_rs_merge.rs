@@ -394,6 +394,7 @@ fn hot_reset_by_the_leader() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     mappings_before_and_after,
     devices_are_opened_through_the_leader,
     split_cuts_off,

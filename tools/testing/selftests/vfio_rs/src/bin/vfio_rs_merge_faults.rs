@@ -126,4 +126,4 @@ fn container_of_both() -> Outcome {
     )
 }
 
-suite!(merge, merge_into_the_same_domain, split, container_of_both);
+suite!(iommus: All, debug: Answers; merge, merge_into_the_same_domain, split, container_of_both);

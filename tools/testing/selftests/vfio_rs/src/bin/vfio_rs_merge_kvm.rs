@@ -115,6 +115,7 @@ fn incoherent_leader_of_a_machine() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     machine_of_the_leader,
     coherent_leader_of_a_machine,
     joined_before_the_machine_came,

@@ -248,6 +248,7 @@ fn leader_is_unbound() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Lifetimes;
     closed_in_each_order,
     member_works_without_other_descriptors,
     leader_closed_first_frees_the_member,

@@ -429,4 +429,4 @@ fn random_steps() -> Outcome {
     Ok(())
 }
 
-suite!(random_steps);
+suite!(iommus: Vtd, debug: Answers; random_steps);

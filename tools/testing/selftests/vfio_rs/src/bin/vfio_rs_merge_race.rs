@@ -160,6 +160,7 @@ fn two_processes_with_their_own_files() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Lifetimes;
     threads,
     merging_while_mapping,
     two_processes_with_the_same_files,

@@ -125,6 +125,7 @@ fn windows() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     mapping_without_an_address,
     interrupts_that_are_not_isolated,
     only_one_has_an_iommu,

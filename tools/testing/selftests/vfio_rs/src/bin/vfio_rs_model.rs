@@ -489,6 +489,7 @@ fn two_domains_are_the_model() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Counted;
     type1v2_is_its_model,
     type1_is_its_model,
     two_domains_are_the_model,

@@ -125,6 +125,7 @@ fn raised_by_igb() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     igb_by_hand,
     e1000e_by_hand,
     one_event_for_all_vectors,

@@ -216,6 +216,7 @@ fn sysfs_folder_of_an_open_device() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     modules,
     parameters_of_vfio,
     parameters_of_type1,

@@ -92,4 +92,4 @@ fn line_of_its_own() -> Outcome {
     Ok(pin.device().disable_irqs(INTX)?)
 }
 
-suite!(line_of_its_own);
+suite!(iommus: Vtd, debug: Answers; line_of_its_own);

@@ -382,6 +382,7 @@ fn dma_to_physical_memory() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     not_without_the_parameter,
     the_log_says_why_not,
     names,

@@ -29,4 +29,4 @@ fn no_write_combining() -> Outcome {
     same("word", opened.device.read32(&bar, 0)?, 5)
 }
 
-suite!(no_write_combining);
+suite!(iommus: All, debug: Answers; no_write_combining);

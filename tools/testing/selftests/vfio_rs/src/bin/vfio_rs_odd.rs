@@ -294,6 +294,7 @@ fn pulled_out() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     vital_product_data,
     advanced_features,
     a_space_that_ends_early,

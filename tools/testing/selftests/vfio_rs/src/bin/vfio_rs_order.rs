@@ -224,6 +224,7 @@ fn kill_while_mapping() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Lifetimes;
     every_order_of_close,
     device_works_without_the_other_descriptors,
     container_is_kept_by_its_group,

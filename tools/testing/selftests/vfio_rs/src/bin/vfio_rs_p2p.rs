@@ -458,6 +458,7 @@ fn joined_later() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     copies_to_and_from_a_bar,
     touched_before_and_in_pieces,
     not_counted_as_locked,

@@ -295,6 +295,7 @@ fn close_and_open(word: &Word, group: &Group, first: Device, bound: &Bound) -> R
 }
 
 suite!(
+    iommus: All, debug: Answers;
     areas_that_continue_each_other,
     parts_are_limited,
     many_areas,

@@ -314,6 +314,7 @@ fn strict_mode() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Lifetimes;
     example_of_the_document,
     short_window,
     one_window,

@@ -335,6 +335,7 @@ fn too_many_windows_in_all_containers() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     geometries_that_cannot_be,
     numbers_of_windows_that_cannot_be,
     before_there_are_windows,

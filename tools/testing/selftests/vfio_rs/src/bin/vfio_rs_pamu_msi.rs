@@ -451,6 +451,7 @@ fn killed_with_msi_on() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     implicit,
     implicit_without_room,
     implicit_with_two_devices,

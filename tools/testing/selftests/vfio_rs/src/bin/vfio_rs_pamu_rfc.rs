@@ -178,6 +178,7 @@ fn rfc_banks_by_many_threads() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     rfc_errors_are_told,
     rfc_iova_below_the_aperture,
     rfc_no_windows_divides_by_zero,

@@ -202,6 +202,7 @@ fn module_by_its_other_name() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     defaults,
     given_at_load,
     written_in_sysfs,

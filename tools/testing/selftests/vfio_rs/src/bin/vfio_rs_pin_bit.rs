@@ -205,6 +205,7 @@ fn memory_stays_on() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     masked_by_the_next_interrupt,
     put_right_by_who_writes,
     put_right_by_who_looks_for_a_rom,

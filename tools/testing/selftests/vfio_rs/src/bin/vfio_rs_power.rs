@@ -424,6 +424,7 @@ fn an_access_under_way_goes_on() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     unused_devices_sleep,
     idle_d3_can_be_disabled,
     the_user_changes_the_state,

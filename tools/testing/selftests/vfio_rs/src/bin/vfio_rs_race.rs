@@ -276,6 +276,7 @@ fn reading_while_memory_goes_off_and_on() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Lifetimes;
     maps_of_different_ranges,
     maps_of_the_same_range,
     group_is_opened_by_many,

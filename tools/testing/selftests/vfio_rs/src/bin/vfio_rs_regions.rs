@@ -267,6 +267,7 @@ fn room_for_capabilities() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     igb_registers,
     e1000e_registers,
     nvme_registers,

@@ -285,6 +285,7 @@ fn write_combining_writer() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     by_its_own_register,
     under_load,
     atomic_completions,

@@ -230,6 +230,7 @@ fn of_a_bus() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Lifetimes;
     nobody_meets_a_dead_device,
     resets_reset,
     interrupts_come_and_go,

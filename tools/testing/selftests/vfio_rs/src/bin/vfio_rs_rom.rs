@@ -157,6 +157,7 @@ fn address_register() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     contents,
     contents_of_a_display,
     no_rom,

@@ -271,6 +271,7 @@ fn request_and_error_events() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     header,
     data,
     action,

@@ -240,6 +240,7 @@ fn many_doorbells_and_resets() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Lifetimes;
     interrupt_rings_its_own_doorbell,
     killed_in_circles,
     pin_unmasks_itself,

@@ -263,6 +263,7 @@ fn bank_page_against_an_attach() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Lifetimes;
     others_go_on,
     who_waits_can_be_killed,
     last_close_waits_for_no_other_process,

@@ -139,6 +139,7 @@ fn one_container_each() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     both_of_a_group,
     the_other_leaves_and_returns,
     port_without_acs,

@@ -116,6 +116,7 @@ fn unsafe_interrupts_need_a_word() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     no_huge_iommu_pages,
     line_about_the_memlock_limit,
     unsafe_interrupts_need_a_word,

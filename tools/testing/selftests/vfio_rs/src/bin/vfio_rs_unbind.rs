@@ -362,6 +362,7 @@ fn nvme_comes_back() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Lifetimes;
     unbind_waits_for_the_user,
     request_is_repeated,
     unbind_without_a_request_event,

@@ -249,6 +249,7 @@ fn freed_addresses_can_be_mapped_again() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Counted;
     argsz,
     flags,
     size_and_alignment,

@@ -219,6 +219,7 @@ fn killed_with_all_mapped() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     one_mapping_yields,
     many_mappings_yield,
     killed_between_mappings,

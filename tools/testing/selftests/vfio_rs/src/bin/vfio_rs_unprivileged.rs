@@ -186,6 +186,7 @@ fn mapping_outlives_its_process() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     owner_of_the_node,
     descriptors_work_without_rights,
     container_is_set_up_by_another,

@@ -218,6 +218,7 @@ fn limit_of_the_new_process() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Lifetimes;
     flags_of_a_new_address,
     ranges_taken_back,
     version_1,

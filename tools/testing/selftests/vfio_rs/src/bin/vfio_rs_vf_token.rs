@@ -205,6 +205,7 @@ fn data_out_of_reach() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     of_no_use_to_others,
     malformed_names,
     physical_function_sets_it_by_opening,

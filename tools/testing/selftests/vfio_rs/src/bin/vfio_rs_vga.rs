@@ -306,6 +306,7 @@ fn disabled() -> Outcome {
 }
 
 suite!(
+    iommus: Vtd, debug: Answers;
     what_it_tells,
     not_a_display,
     bounds,

@@ -265,6 +265,7 @@ fn host_driver_comes_back() -> Outcome {
 }
 
 suite!(
+    iommus: All, debug: Answers;
     neighbour_without_driver,
     neighbour_with_host_driver,
     host_driver_is_denied_while_in_use,

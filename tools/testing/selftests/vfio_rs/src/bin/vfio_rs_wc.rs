@@ -465,6 +465,7 @@ impl Drop for Restore {
 }
 
 suite!(
+    iommus: Vtd, debug: Lifetimes;
     discovery,
     cache_types,
     data,
