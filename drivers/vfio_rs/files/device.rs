@@ -60,7 +60,10 @@ use crate::{
     uapi::{
         caps::CapChain,
         device_nr as nr,
-        offset_of_end, //
+        row::{
+            self,
+            Row, //
+        },
     },
 };
 
@@ -213,12 +216,7 @@ impl<O: HasFile> FileOps for DeviceFile<O> {
 /// `VFIO_DEVICE_GET_INFO`.
 fn get_info<O: OpenDevice>(open: &O, arg: UserArg) -> Result {
     type Info = uapi::vfio_device_info;
-    const MIN: usize = offset_of_end!(Info, num_irqs);
-
-    let user: Info = arg.read_min(MIN)?;
-    if (user.argsz as usize) < MIN {
-        return Err(EINVAL);
-    }
+    let user: Info = row::read(arg)?;
     let mut caps = CapChain::after(size_of::<Info>());
     let info = open.info(&mut caps)?;
     let mut flags = O::FLAGS | info.flags;
@@ -240,19 +238,14 @@ fn get_info<O: OpenDevice>(open: &O, arg: UserArg) -> Result {
 /// `VFIO_DEVICE_GET_REGION_INFO`.
 fn get_region_info<O: OpenDevice>(open: &O, arg: UserArg) -> Result {
     type Info = uapi::vfio_region_info;
-    const MIN: usize = offset_of_end!(Info, offset);
-
-    let user: Info = arg.read_min(MIN)?;
-    if (user.argsz as usize) < MIN {
-        return Err(EINVAL);
-    }
+    let user: Info = row::read(arg)?;
     let mut caps = CapChain::after(size_of::<Info>());
     let info = open.region(user.index, &mut caps)?;
     let mut flags = info.flags;
     if !caps.is_empty() {
         flags |= uapi::VFIO_REGION_INFO_FLAG_CAPS;
     }
-    caps.write(arg, user.argsz, MIN, |argsz, cap_offset| Info {
+    caps.write(arg, user.argsz, Info::MIN, |argsz, cap_offset| Info {
         argsz,
         flags,
         index: user.index,
@@ -265,10 +258,8 @@ fn get_region_info<O: OpenDevice>(open: &O, arg: UserArg) -> Result {
 /// `VFIO_DEVICE_GET_IRQ_INFO`.
 fn get_irq_info<O: OpenDevice>(open: &O, arg: UserArg) -> Result {
     type Info = uapi::vfio_irq_info;
-    const MIN: usize = offset_of_end!(Info, count);
-
-    let user: Info = arg.read_min(MIN)?;
-    if (user.argsz as usize) < MIN || user.index >= O::IRQS {
+    let user: Info = row::read(arg)?;
+    if user.index >= O::IRQS {
         return Err(EINVAL);
     }
     let info = open.irq(user.index);
@@ -277,5 +268,5 @@ fn get_irq_info<O: OpenDevice>(open: &O, arg: UserArg) -> Result {
         count: info.count,
         ..user
     };
-    arg.write_prefix(&info, MIN)
+    arg.write_prefix(&info, Info::MIN)
 }

@@ -16,7 +16,10 @@ use vfio_kernel::{
 
 use crate::{
     core::OpenDevice,
-    uapi::offset_of_end, //
+    uapi::row::{
+        self,
+        Row, //
+    },
 };
 
 /// The parts of the flags.
@@ -34,14 +37,10 @@ const NUMBER: u32 = uapi::VFIO_DEVICE_FEATURE_MASK;
 /// says.
 pub(super) fn feature<O: OpenDevice>(open: &O, arg: UserArg) -> Result<isize> {
     type Header = uapi::vfio_device_feature_header;
-    const MIN: usize = offset_of_end!(Header, flags);
 
-    let header: Header = arg.read_min(MIN)?;
-    let room = (header.argsz as usize).checked_sub(MIN).ok_or(EINVAL)?;
+    let header: Header = row::read(arg)?;
+    let room = row::room(&header);
     let flags = header.flags;
-    if flags & !(NUMBER | GET | SET | PROBE) != 0 {
-        return Err(EINVAL);
-    }
     let probe = flags & PROBE != 0;
     let ops = flags & (GET | SET);
     // Reading and writing at once can only be asked about.
@@ -67,5 +66,5 @@ pub(super) fn feature<O: OpenDevice>(open: &O, arg: UserArg) -> Result<isize> {
     if ops == 0 || room < feature.size {
         return Err(EINVAL);
     }
-    (feature.run)(open, arg.at(MIN), room)
+    (feature.run)(open, arg.at(Header::MIN), room)
 }

@@ -36,7 +36,7 @@ use crate::{
     },
     uapi::{
         group_nr as nr,
-        offset_of_end, //
+        row, //
     },
 };
 
@@ -74,11 +74,7 @@ impl FileOps for GroupFile {
 
 /// `VFIO_GROUP_GET_STATUS`.
 fn get_status(group: &Group, arg: UserArg) -> Result {
-    const MIN: usize = offset_of_end!(uapi::vfio_group_status, flags);
-    let mut status: uapi::vfio_group_status = arg.read_min(MIN)?;
-    if (status.argsz as usize) < MIN {
-        return Err(EINVAL);
-    }
+    let mut status: uapi::vfio_group_status = row::read(arg)?;
     let now = group.status()?;
     status.flags = 0;
     if now.viable {
@@ -90,7 +86,7 @@ fn get_status(group: &Group, arg: UserArg) -> Result {
     if now.merged {
         status.flags |= uapi::VFIO_GROUP_FLAGS_MERGED;
     }
-    arg.write_prefix(&status, MIN)
+    arg.write_prefix(&status, size_of_val(&status))
 }
 
 /// `VFIO_GROUP_SET_CONTAINER`.

@@ -22,24 +22,13 @@ use vfio_kernel::{
 use super::group;
 use crate::{
     iommu_group::Group,
-    uapi::offset_of_end, //
+    uapi::row, //
 };
 
 type Request = uapi::vfio_group_merge;
 
 /// `group_fd` of who leaves by its own descriptor.
 const OWN: i32 = -1;
-
-/// Reads the struct, of whose flags those in `flags` may be set.
-fn read(arg: UserArg, flags: u32) -> Result<Request> {
-    const MIN: usize = offset_of_end!(Request, __reserved);
-
-    let request: Request = arg.read_min(MIN)?;
-    if (request.argsz as usize) < MIN || request.flags & !flags != 0 || request.__reserved != 0 {
-        return Err(EINVAL);
-    }
-    Ok(request)
-}
 
 /// The group's file behind `fd`.
 ///
@@ -59,7 +48,7 @@ fn group_file(fd: i32) -> Result<(Arc<Group>, ARef<File>)> {
 ///
 /// `EINVAL` for a malformed struct; `EBADF`, `EBADFD`, `EFAULT`; what [`Group::merge`] says.
 pub(super) fn merge(leader: &Arc<Group>, arg: UserArg) -> Result {
-    let request = read(arg, uapi::VFIO_GROUP_MERGE_SAME_DOMAIN)?;
+    let request: Request = row::read_flags(arg, uapi::VFIO_GROUP_MERGE_SAME_DOMAIN)?;
     let sharing = match request.flags {
         0 => Sharing::Optional,
         _ => Sharing::Required,
@@ -75,7 +64,7 @@ pub(super) fn merge(leader: &Arc<Group>, arg: UserArg) -> Result {
 /// `EINVAL` for a malformed struct; `EBADF`, `EBADFD`, `EFAULT`; what [`Group::split`] or
 /// [`Group::leave`] say.
 pub(super) fn split(group: &Group, arg: UserArg) -> Result {
-    let request = read(arg, 0)?;
+    let request: Request = row::read_flags(arg, 0)?;
     if request.group_fd == OWN {
         return group.leave();
     }

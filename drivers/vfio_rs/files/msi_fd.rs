@@ -37,7 +37,10 @@ use vfio_kernel::{
     uapi,
 };
 
-use crate::iommu_group::Group;
+use crate::{
+    iommu_group::Group,
+    uapi::row, //
+};
 
 type MsiFd = uapi::vfio_group_msi_fd;
 
@@ -72,10 +75,7 @@ impl ShowsPage for BankFile {
 /// In this order: `EFAULT`, `EINVAL` (size of the struct, flags, no container or no backend),
 /// `ENODEV` (no bank to map), `EINVAL` (no such bank), `EMFILE`, `ENOMEM`.
 pub(super) fn open(group: &Group, group_file: &File, arg: UserArg) -> Result<isize> {
-    let mut user: MsiFd = arg.read_min(size_of::<MsiFd>())?;
-    if (user.argsz as usize) < size_of::<MsiFd>() || user.flags != 0 {
-        return Err(EINVAL);
-    }
+    let mut user: MsiFd = row::read(arg)?;
     let map = group.msi_bank(user.bank)?;
     let fd = FileDescriptorReservation::get_unused_fd_flags(flags::O_CLOEXEC)?;
     let data = BankFile {

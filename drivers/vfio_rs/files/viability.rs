@@ -14,14 +14,17 @@ use crate::{
         Verdict, //
     },
     pci::Open,
-    uapi::offset_of_end, //
+    uapi::row::{
+        self,
+        Row, //
+    },
 };
 
 type Header = uapi::vfio_group_viability_header;
-type Row = uapi::vfio_viability_dev;
+type Device = uapi::vfio_viability_dev;
 
 /// What a user must pass to be heard.
-pub(super) const MIN: usize = offset_of_end!(Header, reason);
+pub(super) const MIN: usize = Header::MIN;
 
 /// Users' numbers are those of the rules.
 const _: () = {
@@ -56,12 +59,9 @@ pub(super) fn feature(open: &Open, data: UserArg, room: usize) -> Result<isize> 
 /// unbound; `ENOSPC` if there are more devices than the user has room for, who then learns how
 /// many; `EFAULT`, `ENOMEM`.
 pub(super) fn get(group: &Group, arg: UserArg, room: usize) -> Result {
-    let user: Header = arg.read_min(MIN)?;
+    let user: Header = row::read(arg)?;
     let room = room.min(user.argsz as usize);
     let room = room.checked_sub(MIN).ok_or(EINVAL)?;
-    if user.flags != 0 {
-        return Err(EINVAL);
-    }
     let report = group.report()?;
     let header = Header {
         argsz: user.argsz,
@@ -69,21 +69,21 @@ pub(super) fn get(group: &Group, arg: UserArg, room: usize) -> Result {
         count: report.devices.len().try_into()?,
         reason: report.verdict.number(),
     };
-    let needed = report.devices.len().saturating_mul(size_of::<Row>());
+    let needed = report.devices.len().saturating_mul(size_of::<Device>());
     if needed > room {
         arg.write_prefix(&header, MIN)?;
         return Err(ENOSPC);
     }
     let mut rows = arg.at(MIN);
     for device in &report.devices {
-        let row = Row {
+        let row = Device {
             name: device.name,
             driver: device.driver,
             reason: device.verdict.number(),
             __reserved: 0,
         };
-        rows.write_prefix(&row, size_of::<Row>())?;
-        rows = rows.at(size_of::<Row>());
+        rows.write_prefix(&row, size_of::<Device>())?;
+        rows = rows.at(size_of::<Device>());
     }
     arg.write_prefix(&header, MIN)
 }

@@ -8,7 +8,10 @@ use vfio_kernel::{
     uapi, //
 };
 
-use super::offset_of_end;
+use super::row::{
+    self,
+    Row, //
+};
 
 type Header = uapi::vfio_irq_set_header;
 
@@ -55,13 +58,12 @@ impl IrqSet {
         indices: u32,
         irq_count: impl FnOnce(u32) -> u32,
     ) -> Result<Self> {
-        const MIN: usize = offset_of_end!(Header, count);
-        const KNOWN: u32 = uapi::VFIO_IRQ_SET_DATA_TYPE_MASK | uapi::VFIO_IRQ_SET_ACTION_TYPE_MASK;
+        const MIN: usize = Header::MIN;
 
-        let header: Header = arg.read_min(MIN)?;
-        let room = (header.argsz as usize).checked_sub(MIN).ok_or(EINVAL)?;
+        let header: Header = row::read(arg)?;
+        let room = row::room(&header);
         let end = header.start.checked_add(header.count).ok_or(EINVAL)?;
-        if header.index >= indices || end == u32::MAX || header.flags & !KNOWN != 0 {
+        if header.index >= indices || end == u32::MAX {
             return Err(EINVAL);
         }
         let irqs = irq_count(header.index);

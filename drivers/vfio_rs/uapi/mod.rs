@@ -6,7 +6,9 @@
 //! of file to the next, so there is a table for each.
 
 pub(crate) mod caps;
+pub(crate) mod dma;
 pub(crate) mod irq_set;
+pub(crate) mod row;
 
 use kernel::ioctl::_IO;
 use vfio_kernel::mapping::PseudoFs;
@@ -69,17 +71,3 @@ pub(crate) mod device_nr {
     pub(crate) const IOEVENTFD: u32 = vfio(16);
     pub(crate) const FEATURE: u32 = vfio(17);
 }
-
-/// Where the field behind `$field` starts: how much of a struct a user must pass to be heard.
-macro_rules! offset_of_end {
-    ($type:ty, $field:ident) => {{
-        const END: usize = {
-            const fn size<T>(_: fn(&$type) -> &T) -> usize {
-                core::mem::size_of::<T>()
-            }
-            core::mem::offset_of!($type, $field).wrapping_add(size(|value| &value.$field))
-        };
-        END
-    }};
-}
-pub(crate) use offset_of_end;

@@ -70,6 +70,11 @@ impl Prot {
         self.0
     }
 
+    /// Whether devices may read.
+    pub fn readable(self) -> bool {
+        self.0 & bindings::IOMMU_READ != 0
+    }
+
     /// Whether devices may write.
     pub fn writable(self) -> bool {
         self.0 & bindings::IOMMU_WRITE != 0

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::uapi::{
     caps::CapChain,
-    offset_of_end, //
+    row, //
 };
 
 type Info = uapi::vfio_iommu_type1_info;
@@ -28,12 +28,7 @@ impl Type1 {
     ///
     /// `EFAULT`, `EINVAL` (size of the struct), `ENOMEM`.
     pub(in crate::backend) fn get_info(&self, arg: UserArg, tracks_dirty: bool) -> Result {
-        const MIN: usize = offset_of_end!(Info, iova_pgsizes);
-
-        let user: Info = arg.read_min(MIN)?;
-        if (user.argsz as usize) < MIN {
-            return Err(EINVAL);
-        }
+        let user: Info = row::read(arg)?;
         let mut caps = CapChain::after(size_of::<Info>());
         let maps = self.maps.lock();
         let pgsizes = maps.pgsizes as u64;

@@ -25,8 +25,7 @@ use vfio_kernel::{
         LockedVm,
         Tenant, //
     },
-    pin::PinnedPages,
-    uapi, //
+    pin::PinnedPages, //
 };
 
 use super::{
@@ -43,10 +42,11 @@ use crate::{
         IovaRange,
         Slot, //
     },
-    uapi::offset_of_end,
+    uapi::dma::{
+        self,
+        MapDma, //
+    },
 };
-
-type DmaMap = uapi::vfio_iommu_type1_dma_map;
 
 /// From so many pages on it is asked first whether they are a BAR's: that costs next to nothing of
 /// what pinning them does, and to fail to pin a BAR would cost as much as to map it.
@@ -63,35 +63,15 @@ impl Type1 {
     /// `EEXIST` (overlaps), `ENOSPC` (too many), `EINVAL` (not translated or reserved), `ENOMEM`
     /// (also: locked memory), `EFAULT` (no memory there).
     pub(super) fn map_dma(&self, arg: UserArg) -> Result {
-        const MIN: usize = offset_of_end!(DmaMap, size);
-        const PROT: u32 = uapi::VFIO_DMA_MAP_FLAG_READ | uapi::VFIO_DMA_MAP_FLAG_WRITE;
-        const KNOWN: u32 = PROT | uapi::VFIO_DMA_MAP_FLAG_VADDR;
-
-        let map: DmaMap = arg.read_min(MIN)?;
-        if (map.argsz as usize) < MIN || map.flags & !KNOWN != 0 {
-            return Err(EINVAL);
-        }
-        if map.size == 0 {
-            return Err(EINVAL);
-        }
-        let range = IovaRange::from_size(map.iova, map.size).map_err(|_| EOVERFLOW)?;
-        IovaRange::from_size(map.vaddr, map.size).map_err(|_| EOVERFLOW)?;
-        let set_vaddr = map.flags & uapi::VFIO_DMA_MAP_FLAG_VADDR != 0;
-        if set_vaddr == (map.flags & PROT != 0) {
-            return Err(EINVAL);
-        }
-        if set_vaddr {
-            return self.update_vaddr(range, map.vaddr);
-        }
-        let prot = Prot::new(
-            map.flags & uapi::VFIO_DMA_MAP_FLAG_READ != 0,
-            map.flags & uapi::VFIO_DMA_MAP_FLAG_WRITE != 0,
-        );
-
+        let (range, vaddr, prot) = match MapDma::read(arg, dma::VADDR)? {
+            MapDma::Memory { range, vaddr, prot } => (range, vaddr, prot),
+            MapDma::Vaddr { range, vaddr } => return self.update_vaddr(range, vaddr),
+            MapDma::Msi { .. } => return Err(EINVAL),
+        };
         let (held, tenant) = self.in_turn(range, |held, ticket| {
-            self.reserve(held, ticket, range, range, map.vaddr)
+            self.reserve(held, ticket, range, range, vaddr)
         })?;
-        let filled = self.fill(range, map.vaddr, prot, tenant, &|_| Ok(()));
+        let filled = self.fill(range, vaddr, prot, tenant, &|_| Ok(()));
         self.settle(&held, range, filled)
     }
 

@@ -9,8 +9,7 @@ use kernel::{
 use vfio_kernel::{
     argsz::UserArg,
     iommu::Departures,
-    sched,
-    uapi, //
+    sched, //
 };
 
 use super::{
@@ -29,10 +28,8 @@ use crate::{
         IovaRange,
         Slot, //
     },
-    uapi::offset_of_end,
+    uapi::dma::UnmapDma,
 };
-
-type DmaUnmap = uapi::vfio_iommu_type1_dma_unmap_header;
 
 impl Type1 {
     /// The ioctl; tells in `size` how many bytes were unmapped.
@@ -44,34 +41,19 @@ impl Type1 {
     /// without mappings is no error. With a bitmap of dirty pages also `EFAULT`, and `EINTR` if the
     /// task is being killed; then some mappings may be gone, and the first part of one.
     pub(super) fn unmap_dma(&self, arg: UserArg) -> Result {
-        const MIN: usize = offset_of_end!(DmaUnmap, size);
-        const KNOWN: u32 = uapi::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
-            | uapi::VFIO_DMA_UNMAP_FLAG_ALL
-            | uapi::VFIO_DMA_UNMAP_FLAG_VADDR;
+        const SERVED: u32 = UnmapDma::BITMAP | UnmapDma::ALL | UnmapDma::VADDR;
 
-        let mut unmap: DmaUnmap = arg.read_min(MIN)?;
-        let has = |flag| unmap.flags & flag != 0;
-        let bitmap = has(uapi::VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP);
-        let all = has(uapi::VFIO_DMA_UNMAP_FLAG_ALL);
-        let vaddr = has(uapi::VFIO_DMA_UNMAP_FLAG_VADDR);
-        if (unmap.argsz as usize) < MIN || has(!KNOWN) || (bitmap && (all || vaddr)) {
-            return Err(EINVAL);
-        }
-        let bitmap = match bitmap {
-            true => {
-                if (unmap.argsz as usize) < MIN.wrapping_add(UserBitmap::SIZE) {
-                    return Err(EINVAL);
-                }
-                let bitmap = arg.at(MIN).read_min(UserBitmap::SIZE)?;
-                Some(UserBitmap::new(bitmap, unmap.size)?)
+        let unmap = UnmapDma::read(arg, SERVED)?;
+        let (iova, size, all) = (unmap.iova(), unmap.size(), unmap.all);
+        let bytes = match (unmap.vaddr, unmap.bitmap) {
+            (true, _) => self.invalidate_vaddr(iova, size, all)?,
+            (false, None) => self.unmap(iova, size, all, None)?,
+            (false, Some(bitmap)) => {
+                let bitmap = UserBitmap::new(bitmap, size)?;
+                self.unmap(iova, size, all, Some(bitmap))?
             }
-            false => None,
         };
-        unmap.size = match vaddr {
-            true => self.invalidate_vaddr(unmap.iova, unmap.size, all)?,
-            false => self.unmap(unmap.iova, unmap.size, all, bitmap)?,
-        };
-        arg.write_prefix(&unmap, MIN)
+        unmap.answer(arg, bytes)
     }
 
     /// Drops all mappings but those that others are at work on; nobody attaches groups any more.

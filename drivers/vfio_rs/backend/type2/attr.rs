@@ -19,6 +19,7 @@ use super::{
     Pamu,
     State, //
 };
+use crate::uapi::row;
 
 type Attr = uapi::vfio_pamu_attr_words;
 
@@ -34,7 +35,7 @@ impl Pamu {
     ///
     /// `EFAULT`, `EINVAL` (size of the struct, flags, no such attribute).
     pub(super) fn get_attr(&self, arg: UserArg) -> Result {
-        let mut attr = read(arg)?;
+        let mut attr: Attr = row::read(arg)?;
         let limits = self.limits()?;
         let state = self.state.lock();
         attr.data = match attr.attribute {
@@ -79,7 +80,7 @@ impl Pamu {
     pub(super) fn set_attr(&self, arg: UserArg) -> Result {
         let Attr {
             attribute, data, ..
-        } = read(arg)?;
+        } = row::read(arg)?;
         // CAST: The lower half.
         let [first, second, ..] = data;
         let low = first as u32;
@@ -121,13 +122,4 @@ impl Pamu {
         }
         change(&mut state)
     }
-}
-
-/// Reads the struct.
-fn read(arg: UserArg) -> Result<Attr> {
-    let attr: Attr = arg.read_min(size_of::<Attr>())?;
-    if (attr.argsz as usize) < size_of::<Attr>() || attr.flags != 0 || attr.__reserved != 0 {
-        return Err(EINVAL);
-    }
-    Ok(attr)
 }

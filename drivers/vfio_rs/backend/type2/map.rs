@@ -23,8 +23,7 @@ use vfio_kernel::{
     iommu::Prot,
     lockdep::Held,
     locked_vm::Tenant,
-    pin::PinnedPages,
-    uapi, //
+    pin::PinnedPages, //
 };
 
 use super::{
@@ -44,18 +43,18 @@ use crate::{
         turns::Ticket,
         IovaRange, //
     },
-    uapi::offset_of_end, //
+    uapi::dma::{
+        self,
+        MapDma,
+        UnmapDma, //
+    },
 };
-
-type DmaMap = uapi::vfio_iommu_type1_dma_map;
-type DmaUnmap = uapi::vfio_iommu_type1_dma_unmap_header;
 
 /// Memory that goes into windows.
 #[derive(Clone, Copy)]
 struct Memory {
     vaddr: u64,
     prot: Prot,
-    readable: bool,
     /// Whether a page of a bank may be among it.
     takes_banks: bool,
 }
@@ -88,34 +87,17 @@ impl Pamu {
     /// translated or is reserved), `ENOMEM`, `EFAULT`; `EINVAL` (strict: not one piece, or a bank
     /// of MSI registers not by itself, for writing only, with windows for these being the user's).
     pub(super) fn map_dma(&self, arg: UserArg) -> Result {
-        const MIN: usize = offset_of_end!(DmaMap, size);
-        const PROT: u32 = uapi::VFIO_DMA_MAP_FLAG_READ | uapi::VFIO_DMA_MAP_FLAG_WRITE;
-        const KNOWN: u32 = PROT | uapi::VFIO_DMA_MAP_FLAG_MSI;
-
-        let map: DmaMap = arg.read_min(MIN)?;
-        if (map.argsz as usize) < MIN || map.flags & !KNOWN != 0 || map.size == 0 {
-            return Err(EINVAL);
-        }
-        let range = IovaRange::from_size(map.iova, map.size).map_err(|_| EOVERFLOW)?;
-        if map.flags & uapi::VFIO_DMA_MAP_FLAG_MSI != 0 {
-            if map.flags & PROT != uapi::VFIO_DMA_MAP_FLAG_WRITE || map.vaddr != 0 {
-                return Err(EINVAL);
-            }
-            return self.map_all_banks(range);
-        }
-        IovaRange::from_size(map.vaddr, map.size).map_err(|_| EOVERFLOW)?;
-        if map.flags & PROT == 0 {
-            return Err(EINVAL);
-        }
-        let readable = map.flags & uapi::VFIO_DMA_MAP_FLAG_READ != 0;
-        let writable = map.flags & uapi::VFIO_DMA_MAP_FLAG_WRITE != 0;
+        let (range, vaddr, prot) = match MapDma::read(arg, dma::MSI)? {
+            MapDma::Memory { range, vaddr, prot } => (range, vaddr, prot),
+            MapDma::Msi { range } => return self.map_all_banks(range),
+            MapDma::Vaddr { .. } => return Err(EINVAL),
+        };
         let (held, reserved) = self.space.in_turn(range, |held, ticket| {
-            self.reserve_windows(held, ticket, range, map.vaddr)
+            self.reserve_windows(held, ticket, range, vaddr)
         })?;
         let memory = Memory {
-            vaddr: map.vaddr,
-            prot: Prot::new(readable, writable),
-            readable,
+            vaddr,
+            prot,
             takes_banks: reserved.explicit,
         };
         let Reserved {
@@ -223,7 +205,7 @@ impl Pamu {
             }
         }
         let one_page = pages.npages() << PAGE_SHIFT == PAGE_SIZE;
-        let fits_banks = memory.takes_banks && !memory.readable && one_page;
+        let fits_banks = memory.takes_banks && !memory.prot.readable() && one_page;
         if !fits_banks && self.banks.has_page_of(pages) {
             return Err(EINVAL);
         }
@@ -238,21 +220,14 @@ impl Pamu {
     /// (wraps), `EINVAL` (does not fit windows, cuts what is mapped in one). What is not mapped, or
     /// the kernel's, is no error.
     pub(super) fn unmap_dma(&self, arg: UserArg) -> Result {
-        const MIN: usize = offset_of_end!(DmaUnmap, size);
-
-        let mut unmap: DmaUnmap = arg.read_min(MIN)?;
-        let all = unmap.flags & uapi::VFIO_DMA_UNMAP_FLAG_ALL != 0;
-        let unknown = unmap.flags & !uapi::VFIO_DMA_UNMAP_FLAG_ALL != 0;
-        if (unmap.argsz as usize) < MIN || unknown {
-            return Err(EINVAL);
-        }
-        let range = match (all, unmap.iova, unmap.size) {
+        let unmap = UnmapDma::read(arg, UnmapDma::ALL)?;
+        let range = match (unmap.all, unmap.iova(), unmap.size()) {
             (true, 0, 0) => IovaRange::ALL,
             (true, ..) | (false, _, 0) => return Err(EINVAL),
             (false, iova, size) => IovaRange::from_size(iova, size).map_err(|_| EOVERFLOW)?,
         };
-        unmap.size = self.unmap(range)?;
-        arg.write_prefix(&unmap, MIN)
+        let bytes = self.unmap(range)?;
+        unmap.answer(arg, bytes)
     }
 
     fn unmap(&self, range: IovaRange) -> Result<u64> {

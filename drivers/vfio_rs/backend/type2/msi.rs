@@ -36,7 +36,10 @@ use crate::{
         turns::Ticket,
         IovaRange, //
     },
-    uapi::MAPPINGS, //
+    uapi::{
+        row,
+        MAPPINGS, //
+    },
 };
 
 type BankMap = uapi::vfio_pamu_msi_bank_map;
@@ -254,10 +257,7 @@ impl Pamu {
     /// no bank to map), `EINVAL` (no such bank, not the start of a window), `EBUSY` (the window is
     /// the kernel's), `EINVAL` (not the explicit mode), `EEXIST`, `EINVAL` (reserved), `ENOMEM`.
     pub(super) fn bank_map(&self, arg: UserArg) -> Result {
-        let map: BankMap = arg.read_min(size_of::<BankMap>())?;
-        if (map.argsz as usize) < size_of::<BankMap>() || map.flags != 0 || map.__reserved != 0 {
-            return Err(EINVAL);
-        }
+        let map: BankMap = row::read(arg)?;
         let state = self.state.lock();
         let windows = state.geometry.windows().ok_or(ENODEV)?;
         if self.mappable() == 0 {
@@ -285,10 +285,7 @@ impl Pamu {
     /// no bank to map), `EINVAL` (not the start of a window), `EBUSY` (the window is the kernel's),
     /// `ENOENT` (it shows no bank).
     pub(super) fn bank_unmap(&self, arg: UserArg) -> Result {
-        let unmap: BankUnmap = arg.read_min(size_of::<BankUnmap>())?;
-        if (unmap.argsz as usize) < size_of::<BankUnmap>() || unmap.flags != 0 {
-            return Err(EINVAL);
-        }
+        let unmap: BankUnmap = row::read(arg)?;
         let state = self.state.lock();
         let windows = state.geometry.windows().ok_or(ENODEV)?;
         if self.mappable() == 0 {

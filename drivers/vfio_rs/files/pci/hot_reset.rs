@@ -16,7 +16,10 @@ use zerocopy::IntoBytes;
 use crate::{
     files::group,
     pci::Open,
-    uapi::offset_of_end, //
+    uapi::row::{
+        self,
+        Row, //
+    },
 };
 
 /// `VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`.
@@ -29,10 +32,9 @@ use crate::{
 pub(super) fn get_info(open: &Open, arg: UserArg) -> Result {
     type Info = uapi::vfio_pci_hot_reset_info_header;
     type Dependent = uapi::vfio_pci_dependent_device_in_group;
-    const MIN: usize = offset_of_end!(Info, count);
 
-    let user: Info = arg.read_min(MIN)?;
-    let room = (user.argsz as usize).checked_sub(MIN).ok_or(EINVAL)?;
+    let user: Info = row::read(arg)?;
+    let room = row::room(&user);
     let scope = open.reset_scope()?;
     let count = open.count_reset_with(scope)?;
     let mut info = Info {
@@ -41,7 +43,7 @@ pub(super) fn get_info(open: &Open, arg: UserArg) -> Result {
         count: count.try_into()?,
     };
     if count.saturating_mul(size_of::<Dependent>()) > room {
-        arg.write_prefix(&info, MIN)?;
+        arg.write_prefix(&info, Info::MIN)?;
         return Err(ENOSPC);
     }
     let mut devices = KVec::with_capacity(count, GFP_KERNEL)?;
@@ -56,9 +58,11 @@ pub(super) fn get_info(open: &Open, arg: UserArg) -> Result {
         devices.push_within_capacity(dependent).map_err(|_| EAGAIN)
     })?;
     let bytes = devices.as_slice().as_bytes();
-    arg.slice(MIN, bytes.len()).writer().write_slice(bytes)?;
+    arg.slice(Info::MIN, bytes.len())
+        .writer()
+        .write_slice(bytes)?;
     info.count = devices.len().try_into()?;
-    arg.write_prefix(&info, MIN)
+    arg.write_prefix(&info, Info::MIN)
 }
 
 /// `VFIO_DEVICE_PCI_HOT_RESET`: all devices that are reset must be in groups that the user shows to
@@ -71,10 +75,9 @@ pub(super) fn get_info(open: &Open, arg: UserArg) -> Result {
 /// [`Open::hot_reset`] says.
 pub(super) fn hot_reset(open: &Open, arg: UserArg) -> Result {
     type Header = uapi::vfio_pci_hot_reset_header;
-    const MIN: usize = offset_of_end!(Header, count);
 
-    let header: Header = arg.read_min(MIN)?;
-    if (header.argsz as usize) < MIN || header.flags != 0 || header.count == 0 {
+    let header: Header = row::read(arg)?;
+    if header.count == 0 {
         return Err(EINVAL);
     }
     let scope = open.reset_scope()?;
@@ -84,7 +87,7 @@ pub(super) fn hot_reset(open: &Open, arg: UserArg) -> Result {
         return Err(EINVAL);
     }
     let mut fds = KVec::from_elem(0i32, count, GFP_KERNEL)?;
-    arg.slice(MIN, size_of_val(fds.as_slice()))
+    arg.slice(Header::MIN, size_of_val(fds.as_slice()))
         .reader()
         .read_slice(fds.as_mut_slice().as_mut_bytes())?;
 

@@ -67,7 +67,7 @@ use crate::{
         caps::CapChain,
         device_nr as nr,
         irq_set::IrqSet,
-        offset_of_end, //
+        row, //
     },
 };
 
@@ -217,12 +217,8 @@ impl OpenDevice for Open {
 /// `VFIO_DEVICE_IOEVENTFD`.
 fn ioeventfd(open: &Arc<Open>, arg: UserArg) -> Result {
     type Request = uapi::vfio_device_ioeventfd;
-    const MIN: usize = offset_of_end!(Request, fd);
 
-    let request: Request = arg.read_min(MIN)?;
-    if (request.argsz as usize) < MIN {
-        return Err(EINVAL);
-    }
+    let request: Request = row::read(arg)?;
     let width = match request.flags {
         uapi::VFIO_DEVICE_IOEVENTFD_8 => IoWidth::W1,
         uapi::VFIO_DEVICE_IOEVENTFD_16 => IoWidth::W2,
