@@ -2,9 +2,12 @@
 
 //! Backends: what the ioctls of a container mean.
 //!
-//! [`open`] is the only place that knows which there are.
+//! [`open`] is the only place that knows which there are. [`p2p`] is memory of devices in I/O
+//! address spaces, which the devices take away and give back.
 
 mod noiommu;
+pub(crate) mod p2p;
+mod slots;
 mod type1;
 pub(crate) mod type2;
 
@@ -28,6 +31,7 @@ use vfio_kernel::{
 };
 
 use noiommu::NoIommu;
+use p2p::AreaAt;
 use type1::{
     Type1,
     Version, //
@@ -118,20 +122,20 @@ pub(crate) fn check_extension(fence: Fence, extension: u32) -> bool {
     }
 }
 
-/// Makes the backend that `VFIO_SET_IOMMU` names.
+/// Makes the backend that `VFIO_SET_IOMMU` names; `area_at` finds memory of devices that are open.
 ///
 /// # Errors
 ///
 /// `EINVAL` if `kind` names none; `EPERM` if the user may not have it.
-pub(crate) fn open(fence: Fence, kind: u32) -> Result<Arc<dyn Backend>> {
+pub(crate) fn open(fence: Fence, kind: u32, area_at: AreaAt) -> Result<Arc<dyn Backend>> {
     if fence == Fence::Missing {
         return Ok(NoIommu::new()?);
     }
     let version = match kind {
         uapi::VFIO_TYPE1_IOMMU => Version::V1,
         uapi::VFIO_TYPE1v2_IOMMU => Version::V2,
-        uapi::VFIO_PAMU_IOMMU => return Ok(Pamu::new()?),
+        uapi::VFIO_PAMU_IOMMU => return Ok(Pamu::new(area_at)?),
         _ => return Err(EINVAL),
     };
-    Ok(Type1::new(version)?)
+    Ok(Type1::new(version, area_at)?)
 }

@@ -45,6 +45,7 @@ use vfio_kernel::{
 
 use crate::backend::{
     self,
+    p2p::AreaAt,
     Backend,
     Fence,
     Refused, //
@@ -55,6 +56,7 @@ use crate::backend::{
 pub(crate) struct Container {
     /// For debugfs: no other has had it.
     number: u64,
+    area_at: AreaAt,
     #[pin]
     state: Mutex<State>,
     /// Keeps the module of the name from being removed.
@@ -148,8 +150,8 @@ struct Joined {
 }
 
 impl Container {
-    /// An empty container.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    /// An empty container; `area_at` finds memory of devices that are open in what users map.
+    pub(crate) fn new(area_at: AreaAt) -> Result<Arc<Self>> {
         let state = State {
             groups: KVec::new(),
             unfenced: KVec::new(),
@@ -159,6 +161,7 @@ impl Container {
         Arc::pin_init(
             pin_init!(Self {
                 number: COUNT.fetch_add(1, Relaxed),
+                area_at,
                 state <- new_mutex!(state, "Container::state"),
                 _vfio: hold(Name::Vfio),
             }),
@@ -218,7 +221,7 @@ impl Container {
         if !backend::check_extension(state.fence, kind) {
             return Err(ENODEV);
         }
-        let backend = backend::open(state.fence, kind)?;
+        let backend = backend::open(state.fence, kind, self.area_at)?;
         // Dropping the backend on failure detaches what was attached.
         for group in &state.groups {
             match backend.attach_group(group.owner.clone(), group.sharing) {

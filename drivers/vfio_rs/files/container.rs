@@ -22,6 +22,7 @@ use vfio_kernel::{
     owed,
 };
 
+use super::pci;
 use crate::{
     core::Container,
     uapi::container_nr as nr, //
@@ -38,7 +39,7 @@ impl FileOps for Container {
     type Node = ();
 
     fn open(_node: &()) -> Result<Arc<Self>> {
-        Container::new()
+        Container::new(pci::area_at)
     }
 
     fn ioctl(this: ArcBorrow<'_, Self>, _file: &File, cmd: u32, arg: UserArg) -> Result<isize> {

@@ -21,7 +21,7 @@ mod feature;
 pub(crate) mod group;
 mod merge;
 mod msi_fd;
-pub(crate) mod pci;
+mod pci;
 mod viability;
 
 use vfio_kernel::kvm;

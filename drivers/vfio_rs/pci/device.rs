@@ -26,7 +26,6 @@ use vfio_kernel::{
 };
 
 use super::{
-    bar_dma::BarDma,
     dev_set::DevSet,
     irq::Signals,
     name,
@@ -40,6 +39,7 @@ use super::{
     Open,
 };
 use crate::{
+    backend::p2p::BarDma,
     core::{
         self,
         Access,

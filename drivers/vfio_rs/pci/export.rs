@@ -2,7 +2,7 @@
 
 //! Parts of BARs as dma-bufs, for drivers of other devices.
 //!
-//! They are revoked and restored with the maps in I/O address spaces, see `bar_dma.rs`.
+//! They are revoked and restored with the maps in I/O address spaces, see `backend/p2p.rs`.
 //!
 //! Stands for drivers/vfio/pci/vfio_pci_dmabuf.c.
 

@@ -13,6 +13,7 @@ use vfio_kernel::{
         Mmap, //
     },
     pci::BarWindow,
+    user_area::FilePart, //
 };
 
 use super::{
@@ -22,6 +23,7 @@ use super::{
     },
     Open, //
 };
+use crate::backend::p2p::BarPart;
 
 impl Mmap for Open {
     /// Makes room for a map.
@@ -77,6 +79,17 @@ impl Mmap for Open {
 }
 
 impl Open {
+    /// The memory that a user's map of the device's file shows. The file is open.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if it is none.
+    pub(crate) fn bar_part(&self, part: FilePart) -> Result<BarPart> {
+        let (_, window, offset) = self.window_at(part.offset).ok_or(EFAULT)?;
+        let memory = window.part(offset, part.len).ok_or(EFAULT)?;
+        Ok(self.device.bar_dma().part(memory))
+    }
+
     /// The BAR at an offset of the device's file, and the offset in the BAR.
     pub(super) fn window_at(&self, offset: u64) -> Option<(u32, BarWindow, u64)> {
         match self.offsets.at(offset & !WRITE_COMBINING).ok()? {

@@ -28,8 +28,6 @@
 //! | `igd/`        | those of Intel graphics                                     |
 //! | `bar.rs`      | BARs as the kernel reaches them, and how they are cached    |
 //! | `map.rs`      | BARs in user address spaces                                 |
-//! | `bar_dma.rs`  | BARs in I/O address spaces, for other devices               |
-//! | `slots.rs`    | items that are found by a number; pure                      |
 //! | `export.rs`   | BARs as dma-bufs, for drivers of other devices              |
 //! | `irq/`        | interrupts to eventfds                                      |
 //! | `ioeventfd.rs`| writes to BARs by eventfds                                  |
@@ -41,7 +39,6 @@
 //! faults, so no user memory is touched under it.
 
 mod bar;
-mod bar_dma;
 mod bound;
 mod command;
 mod config;
@@ -66,17 +63,11 @@ mod reset;
 mod reset_gate;
 mod rom_images;
 mod shared;
-mod slots;
 mod specific;
 mod sriov;
 mod vga;
 
 pub(crate) use self::{
-    bar_dma::{
-        BarMapping,
-        BarPart,
-        BarPieces, //
-    },
     bound::Bound,
     device::Device,
     name::Uuid,

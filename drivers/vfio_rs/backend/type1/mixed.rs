@@ -5,7 +5,7 @@
 //! Only looked at after pinning has failed, so that mappings of ordinary memory pay nothing for it;
 //! but for large ones, of which it is asked first whether all is a part of one BAR.
 //! Maps of our own devices' files are mapped as what they are, parts of BARs, without a fault: see
-//! `pci/bar_dma.rs` for when devices reach them. Of all other areas what the page tables say at
+//! `backend/p2p.rs` for when devices reach them. Of all other areas what the page tables say at
 //! this moment is mapped; nobody tells when it changes, as in C. Neither counts as locked memory.
 
 use core::mem::replace;
@@ -48,13 +48,12 @@ use super::{
     Type1, //
 };
 use crate::{
-    files,
-    iova::IovaRange,
-    pci::{
+    backend::p2p::{
         BarMapping,
         BarPart,
         BarPieces, //
     },
+    iova::IovaRange,
 };
 
 /// What a mapping consists of that has not only pinned pages.
@@ -213,21 +212,20 @@ impl Type1 {
         while done < size {
             let at = vaddr.wrapping_add(done);
             let iova = range.start().wrapping_add(done as u64);
-            let (len, own) =
-                match files::pci::area_at(at, size.wrapping_sub(done), prot.writable())? {
-                    UserArea::Own(part) => (part.len(), found.push(iova, part)?),
-                    UserArea::Device(part) => (part.len(), found.devices.push(iova, part)?),
-                    UserArea::Memory(len) => {
-                        let npages = len >> PAGE_SHIFT;
-                        // Less was charged if the user has changed the areas meanwhile.
-                        let locked = locked.as_mut().ok_or(EFAULT)?.split(npages)?;
-                        let pages = PinnedPages::pin(at, npages, prot.writable())?;
-                        check(&pages)?;
-                        let io = IoMapping::new(locked, iova, pages, prot)?;
-                        memory.push(io, user_sized::gfp())?;
-                        (len, true)
-                    }
-                };
+            let (len, own) = match (self.area_at)(at, size.wrapping_sub(done), prot.writable())? {
+                UserArea::Own(part) => (part.len(), found.push(iova, part)?),
+                UserArea::Device(part) => (part.len(), found.devices.push(iova, part)?),
+                UserArea::Memory(len) => {
+                    let npages = len >> PAGE_SHIFT;
+                    // Less was charged if the user has changed the areas meanwhile.
+                    let locked = locked.as_mut().ok_or(EFAULT)?.split(npages)?;
+                    let pages = PinnedPages::pin(at, npages, prot.writable())?;
+                    check(&pages)?;
+                    let io = IoMapping::new(locked, iova, pages, prot)?;
+                    memory.push(io, user_sized::gfp())?;
+                    (len, true)
+                }
+            };
             if own {
                 parts.add(&self.parts)?;
             }
@@ -253,7 +251,7 @@ impl Type1 {
         prot: Prot,
     ) -> Option<Result<Entry>> {
         // What is wrong with anything else will be found.
-        match files::pci::area_at(vaddr, size, prot.writable()) {
+        match (self.area_at)(vaddr, size, prot.writable()) {
             Ok(UserArea::Own(part)) if part.len() == size => Some(self.map_bar(range, part, prot)),
             _ => None,
         }

@@ -67,6 +67,7 @@ use vfio_kernel::{
 
 use self::maps::Maps;
 use super::{
+    p2p::AreaAt,
     Backend,
     Refused, //
 };
@@ -100,6 +101,8 @@ impl Version {
 #[pin_data]
 pub(super) struct Type1 {
     version: Version,
+    /// Finds memory of devices that are open in what users map.
+    area_at: AreaAt,
     space: Arc<IoSpace>,
     /// The parts of mappings that have several.
     parts: Arc<parts::Pool>,
@@ -119,12 +122,13 @@ pub(super) struct Type1 {
 
 impl Type1 {
     /// An empty address space.
-    pub(super) fn new(version: Version) -> Result<Arc<Self>> {
+    pub(super) fn new(version: Version, area_at: AreaAt) -> Result<Arc<Self>> {
         let space = IoSpace::new()?;
         let parts = parts::Pool::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 version,
+                area_at,
                 space,
                 parts,
                 maps <- new_mutex!(Maps::new(), "Type1::maps"),

@@ -59,6 +59,7 @@ use self::{
     window::Geometry, //
 };
 use super::{
+    p2p::AreaAt,
     type1::{
         Type1,
         Version, //
@@ -90,8 +91,8 @@ struct State {
 
 impl Pamu {
     /// An empty address space without an aperture.
-    pub(super) fn new() -> Result<Arc<Self>> {
-        let space = Type1::new(Version::V2)?;
+    pub(super) fn new(area_at: AreaAt) -> Result<Arc<Self>> {
+        let space = Type1::new(Version::V2, area_at)?;
         let banks = bank::provider()?;
         let state = State {
             geometry: Geometry::Unset,

@@ -44,6 +44,7 @@ use super::device::{
     HasFile, //
 };
 use crate::{
+    backend::p2p::BarPart,
     core::{
         Access,
         Counted,
@@ -58,7 +59,6 @@ use crate::{
         GroupedDevice, //
     },
     pci::{
-        BarPart,
         Device,
         Open,
         Region, //
@@ -80,9 +80,8 @@ impl HasFile for Open {
     }
 }
 
-/// What the current process has at `vaddr`; see [`user_area::at`]. For a map of a device's file,
-/// what memory of the device that is; which does not keep the device open.
-pub(crate) fn area_at(vaddr: usize, max: usize, writable: bool) -> Result<UserArea<BarPart>> {
+/// As [`AreaAt`](crate::backend::p2p::AreaAt).
+pub(super) fn area_at(vaddr: usize, max: usize, writable: bool) -> Result<UserArea<BarPart>> {
     user_area::at(&FILE_OPS, vaddr, max, writable, |data, part| {
         data.device().bar_part(part)
     })

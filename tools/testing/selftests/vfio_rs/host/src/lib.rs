@@ -30,7 +30,7 @@ mod roles;
 mod rom_images;
 #[path = "../../../../../../rust/vfio_kernel/runs.rs"]
 mod runs;
-#[path = "../../../../../../drivers/vfio_rs/pci/slots.rs"]
+#[path = "../../../../../../drivers/vfio_rs/backend/slots.rs"]
 mod slots;
 #[path = "../../../../../../rust/vfio_kernel/user_sized.rs"]
 #[allow(unreachable_pub)] // It is a crate's there.

@@ -3,25 +3,24 @@
 //! BARs in I/O address spaces, so that other devices reach them (peer-to-peer DMA).
 //!
 //! Such a map goes where users' own maps of the BAR go: whoever revokes those
-//! ([`Device::zap_bars`]) cuts the devices off too, before the memory stops answering; and when it
-//! answers again, the map is back. Users' maps come back by page faults, which devices do not
-//! have, so here it is done at once. When the device is closed its maps are cut off for good: they
-//! keep their place in the address space, where DMA then fails, until the user unmaps them.
+//! (`zap_bars` in `pci/regions.rs`) cuts the devices off too, before the memory stops answering;
+//! and when it answers again, the map is back. Users' maps come back by page faults, which devices
+//! do not have, so here it is done at once. When the device is closed its maps are cut off for
+//! good: they keep their place in the address space, where DMA then fails, until the user unmaps
+//! them.
 //!
-//! Who maps a BAR has looked up before what an area of his shows ([`BarPart`]), and may take long
-//! to come here. That keeps nothing of the open device: it says in which *session*, from a first
-//! open to the last close, it was found, and is of no use after that. He waits while the device is
-//! being reset, or something else is done to it of which it is not known yet whether its memory
-//! will answer: from [`BarDma::revoke`] until whoever has `Open::memory` lets go of it.
+//! Who maps a BAR has looked up before what an area of theirs shows ([`BarPart`]), and may take
+//! long to come here. That keeps nothing of the open device: it says in which *session*, from a
+//! first open to the last close, it was found, and is of no use after that. They wait while the
+//! device is being reset, or something else is done to it of which it is not known yet whether its
+//! memory will answer: from [`BarDma::revoke`] until whoever has `Open::memory` lets go of it.
 //!
 //! How many pieces there are is limited, as all are switched with `Open::memory` held.
 //!
-//! Parts of BARs that are exported as dma-bufs (`export.rs`) go and come back with them.
+//! Parts of BARs that are exported as dma-bufs (`pci/export.rs`) go and come back with them.
 //!
 //! Locks: `BarDma::maps`, inside `Open::memory`, outside of `DeviceMapping::on`; `BarDma::exports`,
 //! inside `Open::memory`, outside of the dma-bufs' own.
-//!
-//! [`Device::zap_bars`]: super::Device::zap_bars
 
 use kernel::{
     new_mutex,
@@ -48,18 +47,15 @@ use vfio_kernel::{
     },
     log,
     sched::Stop,
-    user_area::FilePart,
+    user_area::UserArea,
     user_sized, //
 };
 
-use super::{
-    slots::Slots,
-    Open, //
-};
+use super::slots::Slots;
 
 /// All maps of a device's BARs in I/O address spaces, and all dma-bufs of them.
 #[pin_data]
-pub(super) struct BarDma {
+pub(crate) struct BarDma {
     /// Which session it is. Changes with `maps` held.
     session: Atomic<u64>,
     /// Shut while it is open whether the device's memory will answer. Changes with `maps` held.
@@ -100,7 +96,7 @@ impl Exports {
 }
 
 impl BarDma {
-    pub(super) fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new() -> Result<Arc<Self>> {
         let maps = Maps {
             answers: false,
             all: Slots::new(),
@@ -118,9 +114,19 @@ impl BarDma {
         )
     }
 
+    /// `memory`, a part of a BAR of the device, as it can be mapped in this session. The device is
+    /// open.
+    pub(crate) fn part(self: &Arc<Self>, memory: DeviceMemory) -> BarPart {
+        let session = Session {
+            dma: self.clone(),
+            number: self.session.load(Relaxed),
+        };
+        BarPart { session, memory }
+    }
+
     /// Cuts all devices off. [`restore`](Self::restore), [`stay`](Self::stay) or
     /// [`close`](Self::close) must follow. May sleep.
-    pub(super) fn revoke(&self) {
+    pub(crate) fn revoke(&self) {
         let mut maps = self.maps.lock();
         maps.answers = false;
         self.decided.shut();
@@ -134,7 +140,7 @@ impl BarDma {
     }
 
     /// Lets devices in, again maybe. `name` is for the log. May sleep.
-    pub(super) fn restore(&self, name: &CStr) {
+    pub(crate) fn restore(&self, name: &CStr) {
         let mut maps = self.maps.lock();
         maps.answers = true;
         self.decided.open();
@@ -151,13 +157,13 @@ impl BarDma {
     }
 
     /// Leaves all devices as they are: the memory does not answer, if it was revoked before.
-    pub(super) fn stay(&self) {
+    pub(crate) fn stay(&self) {
         let _maps = self.maps.lock();
         self.decided.open();
     }
 
     /// Cuts all devices off for good: the session is over. May sleep.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.revoke();
         let mut maps = self.maps.lock();
         self.session
@@ -175,7 +181,7 @@ impl BarDma {
     /// # Errors
     ///
     /// `ENOSPC` if there are too many, `ENOMEM`.
-    pub(super) fn add_export(&self, export: &Arc<BarExport>) -> Result {
+    pub(crate) fn add_export(&self, export: &Arc<BarExport>) -> Result {
         let mut exports = self.exports.lock();
         if exports.all.len() >= exports.sweep_at {
             exports.all.retain(|export| export.is_open());
@@ -189,6 +195,11 @@ impl BarDma {
         Ok(())
     }
 }
+
+/// What the current process has at an address, of some bytes at most, which may be for writing: see
+/// [`user_area::at`](vfio_kernel::user_area::at). For a map of a device's file, what memory of the
+/// device that is; which does not keep the device open.
+pub(crate) type AreaAt = fn(usize, usize, bool) -> Result<UserArea<BarPart>>;
 
 /// A part of a BAR that a user's map shows.
 pub(crate) struct BarPart {
@@ -316,21 +327,5 @@ impl Drop for BarMapping {
             maps.pieces = maps.pieces.saturating_sub(self.mapping.count());
         }
         self.mapping.switch_off();
-    }
-}
-
-impl Open {
-    /// The memory that a user's map of the device's file shows. The file is open.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT` if it is none.
-    pub(crate) fn bar_part(&self, part: FilePart) -> Result<BarPart> {
-        let (_, window, offset) = self.window_at(part.offset).ok_or(EFAULT)?;
-        let memory = window.part(offset, part.len).ok_or(EFAULT)?;
-        let dma = self.device.bar_dma().clone();
-        let number = dma.session.load(Relaxed);
-        let session = Session { dma, number };
-        Ok(BarPart { session, memory })
     }
 }
