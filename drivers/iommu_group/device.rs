@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a group knows of its devices.
+//! The devices of a group: how users find and open them.
+//!
+//! Locks: `Group::state`, `Group::devices`.
 
 use kernel::{
     fs::File,
@@ -11,8 +13,15 @@ use kernel::{
     },
 };
 
-use super::Group;
+use super::{
+    roles::{
+        Op,
+        Role, //
+    },
+    Group, //
+};
 use crate::core::{
+    Access,
     Counted,
     Device, //
 };
@@ -34,4 +43,106 @@ pub(crate) trait GroupedDevice: Device {
         group: Arc<Group>,
         group_file: ARef<File>,
     ) -> Result<isize>;
+}
+
+/// A device that its group finds, until dropped.
+pub(crate) struct ListedDevice {
+    group: Arc<Group>,
+    device: Arc<dyn GroupedDevice>,
+}
+
+impl Drop for ListedDevice {
+    fn drop(&mut self) {
+        let mut devices = self.group.devices.lock();
+        devices.retain(|other| !Arc::ptr_eq(other, &self.device));
+    }
+}
+
+impl Group {
+    /// Makes a device one that `GET_DEVICE_FD` finds, as long as the result lives.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn list_device(
+        self: &Arc<Self>,
+        device: Arc<dyn GroupedDevice>,
+    ) -> Result<ListedDevice> {
+        self.devices.lock().push(device.clone(), GFP_KERNEL)?;
+        Ok(ListedDevice {
+            group: self.clone(),
+            device,
+        })
+    }
+
+    /// Finds the device that `name` of `VFIO_GROUP_GET_DEVICE_FD` means, and counts a user of it so
+    /// that it is not unbound meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is none, `EINVAL` for options that the device does not take, `EBUSY` if
+    /// the group has joined another.
+    pub(crate) fn find_device(
+        self: &Arc<Self>,
+        name: &[u8],
+    ) -> Result<(Arc<dyn GroupedDevice>, Counted)> {
+        let state = self.state().lock();
+        if state.role() == Role::Member {
+            return Err(EBUSY);
+        }
+        self.find_in_all(&state, |group| group.find_own_device(name).transpose())
+            .unwrap_or(Err(ENODEV))
+    }
+
+    fn find_own_device(&self, name: &[u8]) -> Result<Option<(Arc<dyn GroupedDevice>, Counted)>> {
+        for device in self.devices.lock().iter() {
+            if device.matches(name)? {
+                let counted = device.users().count()?;
+                return Ok(Some((device.clone(), counted)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the IOMMU keeps all DMA of the group's devices coherent.
+    pub(super) fn own_coherent(&self) -> bool {
+        let devices = self.devices.lock();
+        devices.iter().all(|device| device.enforces_coherency())
+    }
+
+    /// Runs `open`, which opens a device of the group or of `of`, which joined it, if the container
+    /// is ready for it.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` without a container or a backend; `EBUSY` if the group has joined another; `ENODEV`
+    /// if `of` has left; `EPERM` for the first user of a device without an IOMMU who may not; what
+    /// `open` says.
+    pub(crate) fn open_device<T>(
+        &self,
+        of: &Group,
+        open: impl FnOnce(&Access) -> Result<T>,
+    ) -> Result<T> {
+        let mut state = self.state().lock();
+        state.check(Op::GetDevice)?;
+        let container = state.container.as_ref().ok_or(EINVAL)?;
+        let backend = container.backend().ok_or(EINVAL)?;
+        let users = state.users_of(self, of).ok_or(ENODEV)?;
+        if users.is_none() {
+            of.check_rawio()?;
+        }
+        let opened = open(&Access::Container(backend))?;
+        users.inc();
+        Ok(opened)
+    }
+
+    /// Runs `close`, which undoes what [`open_device`](Self::open_device) ran.
+    pub(crate) fn close_device<T>(&self, of: &Group, close: impl FnOnce() -> T) -> T {
+        let mut state = self.state().lock();
+        let closed = close();
+        if let Some(users) = state.users_of(self, of) {
+            users.dec();
+        }
+        closed
+    }
 }

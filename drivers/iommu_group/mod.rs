@@ -12,7 +12,7 @@
 //! | file           | has                                                        |
 //! |----------------|------------------------------------------------------------|
 //! | `group.rs`     | a group and its way through containers                     |
-//! | `device.rs`    | what a group knows of its devices                          |
+//! | `device.rs`    | its devices: how users find and open them                  |
 //! | `file.rs`      | its node, opened                                           |
 //! | `merge.rs`     | groups that join others                                    |
 //! | `roles.rs`     | what a group may do then; pure                             |
@@ -42,13 +42,13 @@ mod watch;
 
 pub(crate) use self::{
     debug::DebugFiles,
-    device::GroupedDevice,
-    drivers::Drivers,
-    file::GroupFile,
-    group::{
-        Group,
+    device::{
+        GroupedDevice,
         ListedDevice, //
     },
+    drivers::Drivers,
+    file::GroupFile,
+    group::Group,
     registry::{
         NodeUser,
         Registry, //
