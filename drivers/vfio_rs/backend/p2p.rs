@@ -22,9 +22,11 @@
 //! Locks: `BarDma::maps`, inside `Open::memory`, outside of `DeviceMapping::on`; `BarDma::exports`,
 //! inside `Open::memory`, outside of the dma-bufs' own.
 
+use core::mem::replace;
 use kernel::{
     new_mutex,
     prelude::*,
+    str::CString,
     sync::{
         atomic::{
             Atomic,
@@ -56,6 +58,8 @@ use super::slots::Slots;
 /// All maps of a device's BARs in I/O address spaces, and all dma-bufs of them.
 #[pin_data]
 pub(crate) struct BarDma {
+    /// The device's, for the log.
+    name: CString,
     /// Which session it is. Changes with `maps` held.
     session: Atomic<u64>,
     /// Shut while it is open whether the device's memory will answer. Changes with `maps` held.
@@ -73,6 +77,22 @@ struct Maps {
     all: Slots<Arc<DeviceMapping>>,
     /// How many pieces all have.
     pieces: usize,
+    /// The log says already that there are as many as there may be.
+    said_full: bool,
+}
+
+impl Maps {
+    /// Says, once in a session, that there are as many pieces as there may be.
+    #[cold]
+    fn warn_full(&mut self, name: &CStr) {
+        if !self.said_full && log::may_log(log::Subject::Limits) {
+            self.said_full = true;
+            pr_warn!(
+                "{name}: BARs are mapped for other devices in {} parts, which is the limit\n",
+                Pieces::MOST
+            );
+        }
+    }
 }
 
 struct Exports {
@@ -96,15 +116,19 @@ impl Exports {
 }
 
 impl BarDma {
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    /// For the device `name`.
+    pub(crate) fn new(name: &CStr) -> Result<Arc<Self>> {
+        let name = CString::try_from(name)?;
         let maps = Maps {
             answers: false,
             all: Slots::new(),
             pieces: 0,
+            said_full: false,
         };
         let decided = Gate::new()?;
         Arc::pin_init(
             pin_init!(Self {
+                name,
                 session: Atomic::new(0),
                 decided,
                 maps <- new_mutex!(maps, "BarDma::maps"),
@@ -139,8 +163,9 @@ impl BarDma {
         }
     }
 
-    /// Lets devices in, again maybe. `name` is for the log. May sleep.
-    pub(crate) fn restore(&self, name: &CStr) {
+    /// Lets devices in, again maybe. May sleep.
+    pub(crate) fn restore(&self) {
+        let name = &*self.name;
         let mut maps = self.maps.lock();
         maps.answers = true;
         self.decided.open();
@@ -169,9 +194,10 @@ impl BarDma {
         self.session
             .store(self.session.load(Relaxed).wrapping_add(1), Relaxed);
         maps.pieces = 0;
+        maps.said_full = false;
         self.decided.open();
-        let maps = core::mem::replace(&mut maps.all, Slots::new());
-        let exports = core::mem::replace(&mut *self.exports.lock(), Exports::new());
+        let maps = replace(&mut maps.all, Slots::new());
+        let exports = replace(&mut *self.exports.lock(), Exports::new());
         drop((maps, exports));
     }
 
@@ -288,6 +314,7 @@ impl BarPieces {
         }
         let pieces = maps.pieces.saturating_add(count);
         if pieces > Pieces::MOST {
+            maps.warn_full(&session.dma.name);
             return Err(ENOSPC);
         }
         let number = maps.all.add(mapping.clone(), user_sized::gfp())?;

@@ -183,6 +183,7 @@ impl Device {
     ) -> Result<Arc<Self>> {
         pci.init_p2pdma()?;
         let function = Function::of(&pci, &shared.physfns)?;
+        let bar_dma = BarDma::new(pci.name())?;
         let device = pin_init!(Self {
             forgets_in_d3: pci.forgets_in_d3(),
             pci,
@@ -193,7 +194,7 @@ impl Device {
             set: set.clone(),
             mapping: MAPPINGS.new_mapping()?,
             params,
-            bar_dma: BarDma::new()?,
+            bar_dma,
             resets <- Resets::new()?,
             users: DeviceUsers::new()?,
             opens <- new_mutex!(Opens::default(), "Device::opens"),

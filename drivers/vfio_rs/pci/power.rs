@@ -109,7 +109,7 @@ impl Drop for MemoryGuard<'_> {
         }
         let device = &self.open.device;
         match self.open.maps(&self.memory) {
-            true => device.bar_dma().restore(device.pci().name()),
+            true => device.bar_dma().restore(),
             false => device.bar_dma().stay(),
         }
     }

@@ -139,13 +139,17 @@ fn many_areas() -> Outcome {
         (0..times).try_for_each(map)
     })?;
     if is_rust_stack() && times * count == MOST {
-        errno(
-            "one more",
-            opened
-                .container
-                .map(RW, buf.addr(), IOVA + times * size, PAGE),
-            Errno::ENOSPC,
-        )?;
+        let one_more = || {
+            let at = IOVA + times * size;
+            let result = opened.container.map(RW, buf.addr(), at, PAGE);
+            errno("one more", result, Errno::ENOSPC)
+        };
+        let mut log = Kmsg::now()?;
+        one_more()?;
+        log.expect("in 65536 parts, which is the limit")?;
+        one_more()?;
+        let again = log.lines()?.iter().any(|line| line.contains("65536 parts"));
+        same("said again", again, false)?;
     }
     timed("memory off", || config.update_command(COMMAND_MEMORY, 0))?;
     timed("memory on", || config.update_command(0, COMMAND_MEMORY))?;
