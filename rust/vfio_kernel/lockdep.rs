@@ -7,6 +7,7 @@
 //! threads can wait for each other before they do. [`LockMap`] tells it. Without `CONFIG_LOCKDEP`
 //! all of this is nothing.
 
+use core::marker::PhantomData;
 use kernel::{
     prelude::*,
     sync::LockClassKey,
@@ -62,7 +63,12 @@ impl LockMap {
         unsafe {
             bindings::vfio_rs_lockdep_hold(self.map.get())
         }
-        Held(self, NotThreadSafe)
+        Held {
+            #[cfg(CONFIG_LOCKDEP)]
+            map: self,
+            _map: PhantomData,
+            _thread: NotThreadSafe,
+        }
     }
 
     /// The current thread is about to wait until nobody has it, if somebody has. It may hold no
@@ -78,7 +84,12 @@ impl LockMap {
 }
 
 /// See [`LockMap::hold`].
-pub struct Held<'a>(#[allow(dead_code)] &'a LockMap, NotThreadSafe);
+pub struct Held<'a> {
+    #[cfg(CONFIG_LOCKDEP)]
+    map: &'a LockMap,
+    _map: PhantomData<&'a LockMap>,
+    _thread: NotThreadSafe,
+}
 
 impl Drop for Held<'_> {
     #[inline]
@@ -86,7 +97,7 @@ impl Drop for Held<'_> {
         #[cfg(CONFIG_LOCKDEP)]
         // SAFETY: Initialised by `new`; held by this thread, as `self` cannot leave it.
         unsafe {
-            bindings::vfio_rs_lockdep_release(self.0.map.get())
+            bindings::vfio_rs_lockdep_release(self.map.map.get())
         }
     }
 }

@@ -92,6 +92,29 @@ impl Tenant {
         core::ptr::eq(self.mm.as_raw(), unsafe { bindings::vfio_rs_current_mm() })
     }
 
+    /// Charges `npages` to it, if it is the current process.
+    #[inline(always)]
+    fn charge(&self, npages: usize) -> Result {
+        if !self.is_current() {
+            return Err(ESRCH);
+        }
+        // SAFETY: `current` has this `mm`, so it is alive.
+        match unsafe { bindings::vfio_rs_account_locked_vm(self.mm.as_raw(), npages) } {
+            0 => Ok(()),
+            errno => Err(Error::from_errno(errno)),
+        }
+    }
+
+    /// Charges once more after `err`: it may be that something is owed to it.
+    #[cold]
+    fn charge_again(&self, npages: usize, err: Error) -> Result {
+        if err != ENOMEM || !owed::is_pending() {
+            return Err(err);
+        }
+        owed::settle();
+        self.charge(npages)
+    }
+
     /// Gives back what `npages` pages were charged, now or, if the process's `mmap_lock` is taken,
     /// soon.
     #[inline]
@@ -153,20 +176,10 @@ impl LockedVm {
     /// `ENOMEM` if the limit would be passed by a task without `CAP_IPC_LOCK`, and then only; for a
     /// log line call [`warn`]. `EINTR` if the task is being killed, `ESRCH` for another process.
     /// May sleep; takes `mmap_lock` for writing.
-    #[inline]
+    #[inline(always)]
     pub fn charge(tenant: Arc<Tenant>, npages: usize) -> Result<Self> {
-        if !tenant.is_current() {
-            return Err(ESRCH);
-        }
-        // SAFETY: `current` has this `mm`, so it is alive.
-        let account = || unsafe { bindings::vfio_rs_account_locked_vm(tenant.mm.as_raw(), npages) };
-        if let Err(err) = to_result(account()) {
-            // It may be that something is owed to it.
-            if err != ENOMEM || !owed::is_pending() {
-                return Err(err);
-            }
-            owed::settle();
-            to_result(account())?;
+        if let Err(err) = tenant.charge(npages) {
+            tenant.charge_again(npages, err)?;
         }
         Ok(Self { tenant, npages })
     }

@@ -52,10 +52,16 @@ impl PinnedPages {
     ///
     /// `EFAULT` if some page is not there or may not be written though `writable` asks for it,
     /// `ENOMEM`, `EINTR` if the task is being killed. May sleep; takes `mmap_lock` for reading.
+    #[inline]
     pub fn pin(vaddr: usize, npages: usize, writable: bool) -> Result<Self> {
-        if npages == 1 {
-            return Self::pin_one(vaddr, writable);
+        match npages {
+            1 => Self::pin_one(vaddr, writable),
+            _ => Self::pin_several(vaddr, npages, writable),
         }
+    }
+
+    #[inline(never)]
+    fn pin_several(vaddr: usize, npages: usize, writable: bool) -> Result<Self> {
         let mut pinned = Self {
             runs: Runs::new(),
             writable,
@@ -71,8 +77,7 @@ impl PinnedPages {
         Ok(pinned)
     }
 
-    /// Pins a single page, as [`pin`](Self::pin).
-    #[inline]
+    #[inline(always)]
     fn pin_one(vaddr: usize, writable: bool) -> Result<Self> {
         let mut page: PagePtr = core::ptr::null_mut();
         // SAFETY: There is room for one pointer. The page is unpinned by `drop`.

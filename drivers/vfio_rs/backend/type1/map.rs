@@ -71,7 +71,7 @@ impl Type1 {
         let (held, tenant) = self.in_turn(range, |held, ticket| {
             self.reserve(held, ticket, range, range, vaddr)
         })?;
-        let filled = self.fill(range, vaddr, prot, tenant, &|_| Ok(()));
+        let filled = self.fill(range, vaddr, prot, tenant, |_| Ok(()));
         self.settle(&held, range, filled)
     }
 
@@ -174,7 +174,7 @@ impl Type1 {
         vaddr: u64,
         prot: Prot,
         tenant: Arc<Tenant>,
-        check: &dyn Fn(&PinnedPages) -> Result,
+        check: impl Fn(&PinnedPages) -> Result,
     ) -> Result<Entry> {
         let vaddr: usize = vaddr.try_into().map_err(|_| EOVERFLOW)?;
         let size: usize = range
@@ -203,7 +203,7 @@ impl Type1 {
                 check(&pages)?;
                 IoMapping::new(locked, range.start(), pages, prot).map(Entry::Pages)
             }
-            Err(why) => self.fill_mixed(range, vaddr, size, prot, check, (why, over_limit)),
+            Err(why) => self.fill_mixed(range, vaddr, size, prot, &check, (why, over_limit)),
         }
     }
 }

@@ -184,12 +184,17 @@ impl Maps {
     }
 
     /// The current process in `space`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn tenant(&mut self, space: &Arc<IoSpace>) -> Result<Arc<Tenant>> {
         if let Some(tenant) = self.tenant.as_ref().filter(|tenant| tenant.is_current()) {
             return Ok(tenant.clone());
         }
-        // Once, unless several processes take turns.
+        self.new_tenant(space)
+    }
+
+    /// Once, unless several processes take turns.
+    #[cold]
+    fn new_tenant(&mut self, space: &Arc<IoSpace>) -> Result<Arc<Tenant>> {
         Ok(self.tenant.insert(Tenant::current(space)?).clone())
     }
 

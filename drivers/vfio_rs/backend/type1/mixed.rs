@@ -243,6 +243,7 @@ impl Type1 {
     /// # Errors
     ///
     /// Why that could not be mapped.
+    #[cold]
     pub(super) fn fill_bar(
         &self,
         range: IovaRange,

@@ -105,7 +105,7 @@ impl Type1 {
     /// # Errors
     ///
     /// Those of `reserve`; `EINTR` if the task is being killed.
-    #[inline]
+    #[inline(always)]
     pub(in crate::backend) fn in_turn<T>(
         &self,
         range: IovaRange,

@@ -61,11 +61,11 @@ struct Memory {
 
 /// Windows that were taken, and for whom.
 struct Reserved {
-    windows: Windows,
-    parts: Parts,
     tenant: Arc<Tenant>,
     /// Whether windows for MSIs are the user's.
     explicit: bool,
+    /// Which, if it was not one.
+    several: Option<(Windows, Parts)>,
 }
 
 /// What is mapped in window `index`, of which it has the first `bytes`, and the window.
@@ -100,20 +100,15 @@ impl Pamu {
             prot,
             takes_banks: reserved.explicit,
         };
-        let Reserved {
-            windows,
-            parts,
-            tenant,
-            ..
-        } = reserved;
-        if parts.count == 1 {
-            let filled = self.fill(range, memory, tenant);
-            return self.space.settle(&held, range, filled);
+        if let Some((windows, parts)) = &reserved.several {
+            return self.fill_windows(&held, windows, *parts, memory, reserved.tenant);
         }
-        self.fill_windows(&held, &windows, parts, memory, tenant)
+        let filled = self.fill(range, memory, reserved.tenant);
+        self.space.settle(&held, range, filled)
     }
 
     /// Takes the windows of `range`, empty and busy, or none.
+    #[inline(never)]
     fn reserve_windows(
         &self,
         held: &Held<'_>,
@@ -127,25 +122,48 @@ impl Pamu {
         if self.is_kernels(&state, &windows, parts) {
             return Err(EBUSY.into());
         }
+        let (tenant, several) = match parts.count {
+            1 => {
+                let window = windows.window(parts.first).ok_or(EINVAL)?;
+                let tenant = self.space.reserve(held, ticket, range, window, vaddr)?;
+                (tenant, None)
+            }
+            _ => {
+                let tenant = self.reserve_several(held, ticket, &windows, parts, vaddr)?;
+                (tenant, Some((windows, parts)))
+            }
+        };
+        Ok(Reserved {
+            tenant,
+            // It stays so while something is busy.
+            explicit: state.msi.mode() == Mode::Explicit,
+            several,
+        })
+    }
+
+    /// Takes several windows, empty and busy, or none. Holds `state`.
+    #[cold]
+    fn reserve_several(
+        &self,
+        held: &Held<'_>,
+        ticket: Ticket,
+        windows: &Windows,
+        parts: Parts,
+        vaddr: u64,
+    ) -> Result<Arc<Tenant>, Refused> {
         let mut reserved = Err(EINVAL.into());
         for index in parts.indices() {
-            let (range, window) = place(&windows, index, parts.bytes)?;
+            let (range, window) = place(windows, index, parts.bytes)?;
             reserved = self.space.reserve(held, ticket, range, window, vaddr);
             if reserved.is_err() {
                 for done in parts.first..index {
-                    let (range, _) = place(&windows, done, parts.bytes)?;
+                    let (range, _) = place(windows, done, parts.bytes)?;
                     let _ = self.space.settle(held, range, Err(ECANCELED));
                 }
                 break;
             }
         }
-        Ok(Reserved {
-            tenant: reserved?,
-            windows,
-            parts,
-            // It stays so while something is busy.
-            explicit: state.msi.mode() == Mode::Explicit,
-        })
+        reserved
     }
 
     /// Fills several windows that are busy, or none.
@@ -187,7 +205,7 @@ impl Pamu {
     /// Pins and maps what a window gets. Holds no lock.
     fn fill(&self, range: IovaRange, memory: Memory, tenant: Arc<Tenant>) -> Result<Entry> {
         let Memory { vaddr, prot, .. } = memory;
-        let filled = self.space.fill(range, vaddr, prot, tenant, &|pages| {
+        let filled = self.space.fill(range, vaddr, prot, tenant, |pages| {
             self.check_pages(pages, memory)
         })?;
         if self.strict && !filled.is_pinned() {
