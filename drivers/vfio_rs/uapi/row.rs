@@ -101,6 +101,8 @@ macro_rules! rows {
         /// Whether each row takes what it should, and nothing else.
         #[cfg(CONFIG_VFIO_RS_KUNIT_TEST)]
         fn rows_hold() -> bool {
+            use zerocopy::FromZeros;
+
             $({
                 type T = uapi::$type;
                 let is = |argsz: usize, flags: u32, expected: Result| {
