@@ -199,7 +199,7 @@ fn inherited_map() -> Outcome {
 }
 
 suite!(
-    iommus: Vtd, debug: Answers;
+    iommus: Vtd, debug: Lifetimes;
     huge_pages,
     giant_page,
     fixed_place,

@@ -338,7 +338,7 @@ fn accesses_are_waited_for() -> Outcome {
 }
 
 suite!(
-    iommus: Vtd, debug: Answers;
+    iommus: Vtd, debug: Lifetimes;
     alone_in_its_slot,
     malformed_requests,
     none_on_the_root_bus,

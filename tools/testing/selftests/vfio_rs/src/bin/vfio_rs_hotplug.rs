@@ -186,7 +186,7 @@ fn plugged_into_a_group_in_use() -> Outcome {
 }
 
 suite!(
-    iommus: All, debug: Answers;
+    iommus: All, debug: Lifetimes;
     comes_back_to_a_group_in_use,
     removal_waits_for_its_user_alone,
     plugged_into_a_group_in_use,

@@ -440,7 +440,7 @@ fn racing() -> Outcome {
 }
 
 suite!(
-    iommus: Vtd, debug: Answers;
+    iommus: Vtd, debug: Lifetimes;
     rings,
     eight_bytes,
     few_bytes,

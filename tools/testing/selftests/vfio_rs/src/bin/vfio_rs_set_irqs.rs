@@ -271,7 +271,7 @@ fn request_and_error_events() -> Outcome {
 }
 
 suite!(
-    iommus: Vtd, debug: Answers;
+    iommus: Vtd, debug: Lifetimes;
     header,
     data,
     action,

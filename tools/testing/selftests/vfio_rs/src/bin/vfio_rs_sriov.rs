@@ -327,7 +327,7 @@ fn wakes_the_physical_function() -> Outcome {
 }
 
 suite!(
-    iommus: Vtd, debug: Answers;
+    iommus: Vtd, debug: Lifetimes;
     not_without_the_parameter,
     counts,
     same_driver_and_own_group,
