@@ -12,6 +12,7 @@
 //!
 //! Stands for drivers/vfio/container.c.
 
+use core::mem::replace;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -66,14 +67,23 @@ pub(crate) struct Container {
 /// How many there have been.
 static COUNT: Atomic<u64> = Atomic::new(0);
 
-struct State {
-    /// The groups in the container, all owned by it.
-    groups: KVec<Joined>,
-    /// Groups of devices without an IOMMU; one of the two lists is empty.
-    unfenced: KVec<ARef<iommu::Group>>,
-    /// Of the groups in the container.
+enum State {
+    /// No group.
+    Unset,
+    /// Groups, and no backend yet.
+    Set(Groups),
+    /// Groups in the address space of a backend.
+    Ready {
+        groups: Groups,
+        backend: Arc<dyn Backend>,
+    },
+}
+
+/// The groups of a container, one at least.
+struct Groups {
+    /// The same for all.
     fence: Fence,
-    backend: Option<Arc<dyn Backend>>,
+    all: KVec<Joined>,
 }
 
 /// Why a group cannot be attached.
@@ -143,7 +153,9 @@ impl Drop for Leftover {
 
 /// A group in the container.
 struct Joined {
-    owner: Arc<DmaOwner>,
+    group: ARef<iommu::Group>,
+    /// Keeps drivers of the kernel away; none where there is no IOMMU.
+    owner: Option<Arc<DmaOwner>>,
     sharing: Sharing,
     /// It must not come back by a new backend.
     cut_off: bool,
@@ -152,17 +164,11 @@ struct Joined {
 impl Container {
     /// An empty container; `area_at` finds memory of devices that are open in what users map.
     pub(crate) fn new(area_at: AreaAt) -> Result<Arc<Self>> {
-        let state = State {
-            groups: KVec::new(),
-            unfenced: KVec::new(),
-            fence: Fence::Iommu,
-            backend: None,
-        };
         Arc::pin_init(
             pin_init!(Self {
                 number: COUNT.fetch_add(1, Relaxed),
                 area_at,
-                state <- new_mutex!(state, "Container::state"),
+                state <- new_mutex!(State::Unset, "Container::state"),
                 _vfio: hold(Name::Vfio),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -189,14 +195,13 @@ impl Container {
             return 0;
         };
         let state = self.state.lock();
-        // An empty container can still become anything.
-        let fence = (!state.is_empty()).then_some(state.fence);
-        let backend = state.backend.clone();
+        let (fence, backend) = (state.fence(), state.backend().cloned());
         drop(state);
         let has = |fence| backend::check_extension(fence, extension);
         match (backend, fence) {
             (Some(backend), _) => backend.check_extension(extension),
             (None, Some(fence)) => has(fence),
+            // It can still become anything.
             (None, None) => has(Fence::Iommu) || has(Fence::Missing),
         }
         .into()
@@ -211,33 +216,33 @@ impl Container {
     /// cut off; what the backend says of the groups and the user.
     pub(crate) fn set_iommu(&self, kind: usize) -> Result {
         let mut state = self.state.lock();
-        if state.is_empty() || state.backend.is_some() {
+        let State::Set(groups) = &*state else {
             return Err(EINVAL);
-        }
-        if state.groups.iter().any(|joined| joined.cut_off) {
+        };
+        if groups.all.iter().any(|joined| joined.cut_off) {
             return Err(EPERM);
         }
         let kind = u32::try_from(kind).map_err(|_| ENODEV)?;
-        if !backend::check_extension(state.fence, kind) {
+        if !backend::check_extension(groups.fence, kind) {
             return Err(ENODEV);
         }
-        let backend = backend::open(state.fence, kind, self.area_at)?;
+        let backend = backend::open(groups.fence, kind, self.area_at)?;
         // Dropping the backend on failure detaches what was attached.
-        for group in &state.groups {
-            match backend.attach_group(group.owner.clone(), group.sharing) {
+        for joined in &groups.all {
+            match joined.attach(&backend) {
                 Ok(()) => {}
                 Err(Refused::Failed(err)) => return Err(err),
                 // Nobody else knows it yet.
                 Err(Refused::Busy) => return Err(EBUSY),
             }
         }
-        state.backend = Some(backend);
+        state.make_ready(backend);
         Ok(())
     }
 
     /// The backend, if the container is ready.
     pub(crate) fn backend(&self) -> Option<Arc<dyn Backend>> {
-        self.state.lock().backend.clone()
+        self.state.lock().backend().cloned()
     }
 
     /// Lets a group in: from here on its devices belong to the user.
@@ -257,30 +262,38 @@ impl Container {
             return Err(EPERM.into());
         }
         let mut state = self.state.lock();
-        if !state.is_empty() && state.fence != fence {
+        if state.fence().is_some_and(|other| other != fence) {
             return Err(EPERM.into());
         }
-        if fence == Fence::Missing {
-            state.unfenced.push(group.clone(), GFP_KERNEL)?;
-            state.fence = fence;
-            return Ok(());
-        }
-        state.groups.reserve(1, GFP_KERNEL)?;
-        let owner = DmaOwner::claim(group)?;
-        if let Some(backend) = &state.backend {
-            match backend.attach_group(owner.clone(), sharing) {
+        let mut first = KVec::new();
+        let all = match state.groups_mut() {
+            Some(groups) => &mut groups.all,
+            None => &mut first,
+        };
+        all.reserve(1, GFP_KERNEL)?;
+        let joined = Joined {
+            group: group.clone(),
+            owner: match fence {
+                Fence::Iommu => Some(DmaOwner::claim(group)?),
+                Fence::Missing => None,
+            },
+            sharing,
+            cut_off: false,
+        };
+        if let Some(backend) = state.backend() {
+            match joined.attach(backend) {
                 Ok(()) => {}
                 Err(Refused::Failed(err)) => return Err(err.into()),
                 Err(Refused::Busy) => return Err(NotNow::Busy(backend.clone())),
             }
         }
-        let joined = Joined {
-            owner,
-            sharing,
-            cut_off: false,
-        };
-        state.groups.push(joined, GFP_KERNEL)?;
-        state.fence = fence;
+        match state.groups_mut() {
+            Some(groups) => groups.all.push(joined, GFP_KERNEL)?,
+            None => {
+                first.push(joined, GFP_KERNEL)?;
+                *state = State::Set(Groups { fence, all: first });
+            }
+        }
         Ok(())
     }
 
@@ -288,38 +301,79 @@ impl Container {
     /// it.
     pub(crate) fn cut_off(&self, group: &iommu::Group) {
         let mut state = self.state.lock();
-        if let Some(backend) = &state.backend {
+        if let Some(backend) = state.backend() {
             backend.detach_group(group);
         }
-        for joined in &mut state.groups {
-            joined.cut_off |= joined.is(group);
+        if let Some(groups) = state.groups_mut() {
+            for joined in &mut groups.all {
+                joined.cut_off |= joined.is(group);
+            }
         }
     }
 
     /// Takes a group out, and the backend after the last one, which is returned.
     pub(crate) fn detach_group(&self, group: &iommu::Group) -> Leftover {
         let mut state = self.state.lock();
-        if let Some(backend) = &state.backend {
+        if let Some(backend) = state.backend() {
             backend.detach_group(group);
         }
-        state.groups.retain(|joined| !joined.is(group));
-        state.unfenced.retain(|other| other.id() != group.id());
-        match state.is_empty() {
+        let Some(groups) = state.groups_mut() else {
+            return Leftover::none();
+        };
+        groups.all.retain(|joined| !joined.is(group));
+        if !groups.all.is_empty() {
+            return Leftover::none();
+        }
+        match replace(&mut *state, State::Unset) {
             // An ioctl that still runs has a reference, but no group left to serve.
-            true => Leftover(state.backend.take()),
-            false => Leftover::none(),
+            State::Ready { backend, .. } => Leftover(Some(backend)),
+            State::Set(_) | State::Unset => Leftover::none(),
         }
     }
 }
 
 impl Joined {
     fn is(&self, group: &iommu::Group) -> bool {
-        self.owner.group().id() == group.id()
+        self.group.id() == group.id()
+    }
+
+    /// Lets it see the address space of `backend`, if there is an IOMMU to do so.
+    fn attach(&self, backend: &Arc<dyn Backend>) -> Result<(), Refused> {
+        match &self.owner {
+            Some(owner) => backend.attach_group(owner.clone(), self.sharing),
+            None => Ok(()),
+        }
     }
 }
 
 impl State {
-    fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.unfenced.is_empty()
+    fn groups_mut(&mut self) -> Option<&mut Groups> {
+        match self {
+            Self::Unset => None,
+            Self::Set(groups) | Self::Ready { groups, .. } => Some(groups),
+        }
+    }
+
+    /// That of the groups, if there are any.
+    fn fence(&self) -> Option<Fence> {
+        match self {
+            Self::Unset => None,
+            Self::Set(groups) | Self::Ready { groups, .. } => Some(groups.fence),
+        }
+    }
+
+    fn backend(&self) -> Option<&Arc<dyn Backend>> {
+        match self {
+            Self::Ready { backend, .. } => Some(backend),
+            Self::Unset | Self::Set(_) => None,
+        }
+    }
+
+    /// The groups see the address space of `backend` from here on.
+    fn make_ready(&mut self, backend: Arc<dyn Backend>) {
+        *self = match replace(self, Self::Unset) {
+            Self::Set(groups) | Self::Ready { groups, .. } => Self::Ready { groups, backend },
+            Self::Unset => Self::Unset,
+        };
     }
 }
