@@ -9,7 +9,7 @@ LLVM ?= $(if $(shell grep -s '^CONFIG_CC_IS_CLANG=y' $(KDIR)/include/config/auto
 kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
 
 .DEFAULT_GOAL := modules
-.PHONY: modules modules_install clean demo demo-type2 test test-upstream test-qemu test-dpdk test-libvirt test-clients bench check miri htmldocs fmt kernel kernel-debug setup distclean help
+.PHONY: modules modules_install clean demo demo-type2 test test-upstream test-qemu test-dpdk test-libvirt test-clients bench check miri rust-analyzer htmldocs fmt kernel kernel-debug setup distclean help
 
 modules: $(KDIR)/include/config/auto.conf
 	+$(kbuild) modules
@@ -47,6 +47,9 @@ check:
 
 miri:
 	@scripts/miri
+
+rust-analyzer: setup
+	@scripts/rust-analyzer
 
 # As kernel trees have it: of the documents, which any pager shows as well.
 htmldocs: setup
@@ -91,6 +94,7 @@ help:
 	@echo 'For work on the project:'
 	@echo '  make check            style and hygiene, under a minute;  make fmt formats'
 	@echo '  make miri             tests of pure code under Miri, if a nightly Rust is there'
+	@echo '  make rust-analyzer    write rust-project.json, by which editors know the crates'
 	@echo '  make htmldocs         Documentation/ as web pages, in ~/.cache/vfio-rs/htmldocs'
 	@echo '  make setup            install what is missing, nothing else'
 	@echo '  make distclean        remove everything kept outside the checkout'
