@@ -35,8 +35,8 @@ const SHOWN_DEVICES: usize = 64;
 
 /// The files, until dropped.
 pub(crate) struct DebugFiles {
-    _groups: ShowFile<Groups>,
-    _mappings: ShowFile<Mappings>,
+    _groups: ShowFile<GroupsFile>,
+    _mappings: ShowFile<MappingsFile>,
 }
 
 impl DebugFiles {
@@ -47,8 +47,8 @@ impl DebugFiles {
     /// `ENOMEM`.
     pub(crate) fn new(registry: &Arc<Registry>) -> Result<Self> {
         let folder = Folder::new(c"vfio_rs")?;
-        let groups = Arc::new(Groups(registry.clone()), GFP_KERNEL)?;
-        let mappings = Arc::new(Mappings(registry.clone()), GFP_KERNEL)?;
+        let groups = Arc::new(GroupsFile(registry.clone()), GFP_KERNEL)?;
+        let mappings = Arc::new(MappingsFile(registry.clone()), GFP_KERNEL)?;
         Ok(Self {
             _groups: ShowFile::new(&folder, c"groups", groups),
             _mappings: ShowFile::new(&folder, c"mappings", mappings),
@@ -57,12 +57,12 @@ impl DebugFiles {
 }
 
 /// The file `groups`.
-struct Groups(Arc<Registry>);
+struct GroupsFile(Arc<Registry>);
 
 /// The file `mappings`.
-struct Mappings(Arc<Registry>);
+struct MappingsFile(Arc<Registry>);
 
-impl Show for Groups {
+impl Show for GroupsFile {
     type OwnerModule = crate::VfioRs;
 
     fn show(&self, out: &SeqFile) {
@@ -104,7 +104,7 @@ fn show_group(group: &Group, out: &SeqFile) -> Result {
     Ok(())
 }
 
-impl Show for Mappings {
+impl Show for MappingsFile {
     type OwnerModule = crate::VfioRs;
 
     fn show(&self, out: &SeqFile) {

@@ -32,10 +32,10 @@ pub(crate) type Name = [u8; 32];
 #[pin_data]
 pub(crate) struct Drivers {
     #[pin]
-    all: Mutex<KVec<Entry>>,
+    all: Mutex<KVec<DriverEntry>>,
 }
 
-struct Entry {
+struct DriverEntry {
     pci: PciDevice,
     name: Name,
     holder: Holder,
@@ -58,7 +58,7 @@ impl Drivers {
 
     /// Notes that `driver` has `pci`. Without memory for that it will be one of unknown name.
     pub(super) fn enter(&self, pci: &PciDevice, driver: BusDriver<'_>) {
-        let entry = Entry {
+        let entry = DriverEntry {
             pci: pci.clone(),
             name: name(driver.name),
             holder: match driver.managed_dma {

@@ -49,7 +49,7 @@ pub(crate) struct Group {
     fence: Fence,
     drivers: Arc<Drivers>,
     #[pin]
-    state: Mutex<State>,
+    state: Mutex<GroupState>,
     /// The devices of the group that are bound to the driver.
     #[pin]
     pub(super) devices: Mutex<KVec<Arc<dyn GroupedDevice>>>,
@@ -59,7 +59,7 @@ pub(crate) struct Group {
 }
 
 /// What changes, under `Group::state`.
-pub(super) struct State {
+pub(super) struct GroupState {
     /// Gone when the last device was unbound: then the node is an empty shell.
     iommu_group: Option<ARef<iommu::Group>>,
     /// Makes a device without an IOMMU a member of that.
@@ -129,7 +129,7 @@ impl Group {
             Some(_) => Fence::Missing,
             None => Fence::Iommu,
         };
-        let state = State {
+        let state = GroupState {
             iommu_group: Some(iommu_group),
             bare,
             opener: None,
@@ -197,7 +197,7 @@ impl Group {
     }
 
     /// What its user can change.
-    pub(super) fn state(&self) -> &Mutex<State> {
+    pub(super) fn state(&self) -> &Mutex<GroupState> {
         &self.state
     }
 
@@ -221,7 +221,7 @@ impl Group {
     }
 
     /// What [`status`](Self::status) tells of a group that has joined none.
-    pub(super) fn status_by(&self, state: &State) -> Status {
+    pub(super) fn status_by(&self, state: &GroupState) -> Status {
         let container_set = state.container.is_some();
         let claimed = |group: &ARef<iommu::Group>| group.dma_owner_claimed();
         Status {
@@ -353,7 +353,7 @@ impl Group {
     }
 }
 
-impl State {
+impl GroupState {
     /// The IOMMU's group.
     ///
     /// # Errors

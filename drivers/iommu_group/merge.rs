@@ -41,7 +41,7 @@ use vfio_kernel::{
 use super::{
     group::{
         Group,
-        State,
+        GroupState,
         Status, //
     },
     roles::{
@@ -57,7 +57,7 @@ use crate::core::{
     NotNow, //
 };
 
-type StateGuard<'a> = MutexGuard<'a, State>;
+type StateGuard<'a> = MutexGuard<'a, GroupState>;
 
 /// A group that joined.
 pub(super) struct Member {
@@ -68,7 +68,7 @@ pub(super) struct Member {
     sharing: Sharing,
     /// How often devices of it are open.
     pub(super) users: Count,
-    /// As `State::cut_off`.
+    /// As `GroupState::cut_off`.
     pub(super) cut_off: bool,
 }
 
@@ -155,7 +155,7 @@ impl Member {
     }
 }
 
-impl State {
+impl GroupState {
     /// Whether others may join.
     fn check_leader(&self) -> Result {
         self.alive()?;
@@ -251,7 +251,7 @@ impl Group {
         Ok((state, theirs))
     }
 
-    fn would_lower_coherency(&self, state: &State, other: &Group) -> bool {
+    fn would_lower_coherency(&self, state: &GroupState, other: &Group) -> bool {
         let of = |group: &Group, enforced| Coherency {
             in_kvm: group.kvm().is_set(),
             enforced,
@@ -264,7 +264,7 @@ impl Group {
     }
 
     /// Whether the IOMMU keeps all DMA of the group and its members coherent.
-    pub(super) fn all_coherent(&self, state: &State) -> bool {
+    pub(super) fn all_coherent(&self, state: &GroupState) -> bool {
         self.own_coherent() && state.members.groups().all(|group| group.own_coherent())
     }
 
@@ -314,14 +314,18 @@ impl Group {
                 return;
             };
             drop(state);
-            if leader.release(self, State::revoke).is_some() {
+            if leader.release(self, GroupState::revoke).is_some() {
                 return;
             }
         }
     }
 
     /// Lets a member go, and runs `then` with its state. `None` if it is no member.
-    fn release(&self, other: &Group, then: impl FnOnce(&mut State) -> Leftover) -> Option<Result> {
+    fn release(
+        &self,
+        other: &Group,
+        then: impl FnOnce(&mut GroupState) -> Leftover,
+    ) -> Option<Result> {
         let mut state = self.state().lock();
         let at = state.members.position(other)?;
         let open = state.members.0.get(at).is_some_and(|m| !m.users.is_none());
@@ -362,7 +366,7 @@ impl Group {
     /// Calls `f` with the group and its members, until it returns something.
     pub(super) fn find_in_all<T>(
         self: &Arc<Self>,
-        state: &State,
+        state: &GroupState,
         f: impl FnMut(&Arc<Group>) -> Option<T>,
     ) -> Option<T> {
         Iterator::chain(once(self), state.members.groups()).find_map(f)

@@ -38,14 +38,14 @@ use crate::backend::Fence;
 pub(crate) struct Registry {
     // Before the class, whose nodes they have.
     #[pin]
-    entries: Mutex<KVec<Entry>>,
+    entries: Mutex<KVec<NodeEntry>>,
     class: NodeClass,
     drivers: Arc<Drivers>,
     /// The operations of a node that is opened.
     node_ops: &'static FileOpsTable<GroupFile, Node>,
 }
 
-struct Entry {
+struct NodeEntry {
     group: Arc<Group>,
     /// How many of the group's devices are bound.
     devices: Count,
@@ -129,7 +129,7 @@ impl Registry {
     }
 
     /// Makes the node of a group that has its first device.
-    fn enter(&self, entries: &mut KVec<Entry>, group: &Arc<Group>) -> Result {
+    fn enter(&self, entries: &mut KVec<NodeEntry>, group: &Arc<Group>) -> Result {
         let id = group.id();
         let prefix = match group.fence() {
             Fence::Iommu => "",
@@ -143,7 +143,7 @@ impl Registry {
             self.node_ops,
             group.clone(),
         )?;
-        let entry = Entry {
+        let entry = NodeEntry {
             group: group.clone(),
             devices: Count::ONE,
             node,
@@ -167,7 +167,7 @@ impl Registry {
         if !entry.devices.dec() {
             return;
         }
-        if let Ok(Entry { group, node, .. }) = entries.remove(at) {
+        if let Ok(NodeEntry { group, node, .. }) = entries.remove(at) {
             // Under the lock, as the same name may come again at once.
             drop(node);
             // Not under the lock: its user may keep it waiting, and nobody else.

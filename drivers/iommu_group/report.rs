@@ -24,8 +24,8 @@ use super::{
     viability::{
         first,
         Circumstances,
+        DeviceFacts,
         Holder,
-        Member,
         Owner,
         Rules,
         Verdict, //
@@ -122,14 +122,14 @@ impl Group {
 }
 
 /// What the rules want to know of a device, and its driver's name.
-fn look(device: &GroupDevice, drivers: &Drivers) -> (Name, Member) {
+fn look(device: &GroupDevice, drivers: &Drivers) -> (Name, DeviceFacts) {
     let (driver, holder) = match drivers.of(device.device()) {
         Some(known) => known,
         // Not on the PCI bus.
         None if device.has_driver() => (name(c"unknown"), Holder::Kernel),
         None => (Name::default(), Holder::Nobody),
     };
-    let member = Member {
+    let member = DeviceFacts {
         holder,
         wants_direct: device.wants_direct,
         isolated_msi: device.isolated_msi,

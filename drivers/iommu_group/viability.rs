@@ -34,7 +34,7 @@ pub(crate) enum Owner {
 
 /// What is known of a device of a group.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Member {
+pub(crate) struct DeviceFacts {
     /// Who has it.
     pub(crate) holder: Holder,
     /// The firmware wants memory mapped for it at all times.
@@ -108,7 +108,10 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// For a group with these members.
-    pub(crate) fn new(of: Circumstances, members: impl Iterator<Item = Member> + Clone) -> Self {
+    pub(crate) fn new(
+        of: Circumstances,
+        members: impl Iterator<Item = DeviceFacts> + Clone,
+    ) -> Self {
         let kernel_has_one = members
             .clone()
             .any(|member| member.holder == Holder::Kernel);
@@ -123,7 +126,7 @@ impl Rules {
     }
 
     /// Whether `member` is in the way, and how.
-    pub(crate) fn verdict(&self, member: Member) -> Verdict {
+    pub(crate) fn verdict(&self, member: DeviceFacts) -> Verdict {
         if !self.of.has_iommu {
             return Verdict::NoIommu;
         }
@@ -160,7 +163,7 @@ mod tests {
     const HOLDERS: [Holder; 3] = [Holder::Nobody, Holder::Safe, Holder::Kernel];
     const OWNERS: [Owner; 3] = [Owner::Nobody, Owner::Us, Owner::Other];
 
-    const FREE: Member = Member {
+    const FREE: DeviceFacts = DeviceFacts {
         holder: Holder::Nobody,
         wants_direct: false,
         isolated_msi: true,
@@ -173,8 +176,8 @@ mod tests {
     };
 
     /// The `n`th state of a member; there are [`STATES`].
-    fn member(n: usize) -> Member {
-        Member {
+    fn member(n: usize) -> DeviceFacts {
+        DeviceFacts {
             holder: HOLDERS.get(n % 3).copied().unwrap_or(Holder::Nobody),
             wants_direct: n / 3 % 2 == 1,
             isolated_msi: n / 6 % 2 == 0,
@@ -193,17 +196,17 @@ mod tests {
     }
     const CASES: usize = 24;
 
-    fn verdict_on(of: Circumstances, members: &[Member], member: &Member) -> Verdict {
+    fn verdict_on(of: Circumstances, members: &[DeviceFacts], member: &DeviceFacts) -> Verdict {
         Rules::new(of, members.iter().copied()).verdict(*member)
     }
 
-    fn group_verdict(of: Circumstances, members: &[Member]) -> Verdict {
+    fn group_verdict(of: Circumstances, members: &[DeviceFacts]) -> Verdict {
         let rules = Rules::new(of, members.iter().copied());
         first(members.iter().map(|member| rules.verdict(*member)))
     }
 
     /// What the IOMMU core and the container do when the group is claimed by us.
-    fn claim(of: Circumstances, members: &[Member]) -> bool {
+    fn claim(of: Circumstances, members: &[DeviceFacts]) -> bool {
         let owners = members
             .iter()
             .filter(|member| member.holder == Holder::Kernel)
@@ -216,7 +219,7 @@ mod tests {
             && !(of.owner == Owner::Nobody && of.was_busy)
     }
 
-    fn for_all(mut check: impl FnMut(Circumstances, &[Member])) {
+    fn for_all(mut check: impl FnMut(Circumstances, &[DeviceFacts])) {
         for case in 0..CASES {
             let of = circumstances(case);
             for a in 0..STATES {
@@ -252,7 +255,7 @@ mod tests {
     #[test]
     fn safe_drivers_are_as_good_as_none() {
         for_all(|of, members| {
-            let bare = |member: Member| Member {
+            let bare = |member: DeviceFacts| DeviceFacts {
                 holder: match member.holder {
                     Holder::Safe => Holder::Nobody,
                     other => other,
@@ -273,7 +276,7 @@ mod tests {
             owner: Owner::Other,
             ..IDLE
         };
-        let driven = Member {
+        let driven = DeviceFacts {
             holder: Holder::Kernel,
             ..FREE
         };
@@ -289,7 +292,7 @@ mod tests {
             was_busy: true,
             ..IDLE
         };
-        let direct = Member {
+        let direct = DeviceFacts {
             wants_direct: true,
             ..FREE
         };

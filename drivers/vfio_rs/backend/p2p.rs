@@ -65,13 +65,13 @@ pub(crate) struct BarDma {
     /// Shut while it is open whether the device's memory will answer. Changes with `maps` held.
     decided: Arc<Gate>,
     #[pin]
-    maps: Mutex<Maps>,
+    maps: Mutex<BarMaps>,
     /// What drivers of other devices may map.
     #[pin]
     exports: Mutex<Exports>,
 }
 
-struct Maps {
+struct BarMaps {
     /// Whether the device's memory answers.
     answers: bool,
     all: Slots<Arc<DeviceMapping>>,
@@ -81,7 +81,7 @@ struct Maps {
     said_full: bool,
 }
 
-impl Maps {
+impl BarMaps {
     /// Says, once in a session, that there are as many pieces as there may be.
     #[cold]
     fn warn_full(&mut self, name: &CStr) {
@@ -119,7 +119,7 @@ impl BarDma {
     /// For the device `name`.
     pub(crate) fn new(name: &CStr) -> Result<Arc<Self>> {
         let name = CString::try_from(name)?;
-        let maps = Maps {
+        let maps = BarMaps {
             answers: false,
             all: Slots::new(),
             pieces: 0,
@@ -242,7 +242,7 @@ struct Session {
 impl Session {
     /// All maps of it; `None` if it is over.
     #[inline]
-    fn lock(&self) -> Option<MutexGuard<'_, Maps>> {
+    fn lock(&self) -> Option<MutexGuard<'_, BarMaps>> {
         let maps = self.dma.maps.lock();
         (self.dma.session.load(Relaxed) == self.number).then_some(maps)
     }

@@ -59,7 +59,7 @@ pub(crate) struct Container {
     number: u64,
     area_at: AreaAt,
     #[pin]
-    state: Mutex<State>,
+    state: Mutex<ContainerState>,
     /// Keeps the module of the name from being removed.
     _vfio: Option<ModuleRef>,
 }
@@ -67,23 +67,23 @@ pub(crate) struct Container {
 /// How many there have been.
 static COUNT: Atomic<u64> = Atomic::new(0);
 
-enum State {
+enum ContainerState {
     /// No group.
     Unset,
     /// Groups, and no backend yet.
-    Set(Groups),
+    Set(JoinedGroups),
     /// Groups in the address space of a backend.
     Ready {
-        groups: Groups,
+        groups: JoinedGroups,
         backend: Arc<dyn Backend>,
     },
 }
 
 /// The groups of a container, one at least.
-struct Groups {
+struct JoinedGroups {
     /// The same for all.
     fence: Fence,
-    all: KVec<Joined>,
+    all: KVec<JoinedGroup>,
 }
 
 /// Why a group cannot be attached.
@@ -152,7 +152,7 @@ impl Drop for Leftover {
 }
 
 /// A group in the container.
-struct Joined {
+struct JoinedGroup {
     group: ARef<iommu::Group>,
     /// Keeps drivers of the kernel away; none where there is no IOMMU.
     owner: Option<Arc<DmaOwner>>,
@@ -168,7 +168,7 @@ impl Container {
             pin_init!(Self {
                 number: COUNT.fetch_add(1, Relaxed),
                 area_at,
-                state <- new_mutex!(State::Unset, "Container::state"),
+                state <- new_mutex!(ContainerState::Unset, "Container::state"),
                 _vfio: hold(Name::Vfio),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -216,7 +216,7 @@ impl Container {
     /// cut off; what the backend says of the groups and the user.
     pub(crate) fn set_iommu(&self, kind: usize) -> Result {
         let mut state = self.state.lock();
-        let State::Set(groups) = &*state else {
+        let ContainerState::Set(groups) = &*state else {
             return Err(EINVAL);
         };
         if groups.all.iter().any(|joined| joined.cut_off) {
@@ -271,7 +271,7 @@ impl Container {
             None => &mut first,
         };
         all.reserve(1, GFP_KERNEL)?;
-        let joined = Joined {
+        let joined = JoinedGroup {
             group: group.clone(),
             owner: match fence {
                 Fence::Iommu => Some(DmaOwner::claim(group)?),
@@ -291,7 +291,7 @@ impl Container {
             Some(groups) => groups.all.push(joined, GFP_KERNEL)?,
             None => {
                 first.push(joined, GFP_KERNEL)?;
-                *state = State::Set(Groups { fence, all: first });
+                *state = ContainerState::Set(JoinedGroups { fence, all: first });
             }
         }
         Ok(())
@@ -324,15 +324,15 @@ impl Container {
         if !groups.all.is_empty() {
             return Leftover::none();
         }
-        match replace(&mut *state, State::Unset) {
+        match replace(&mut *state, ContainerState::Unset) {
             // An ioctl that still runs has a reference, but no group left to serve.
-            State::Ready { backend, .. } => Leftover(Some(backend)),
-            State::Set(_) | State::Unset => Leftover::none(),
+            ContainerState::Ready { backend, .. } => Leftover(Some(backend)),
+            ContainerState::Set(_) | ContainerState::Unset => Leftover::none(),
         }
     }
 }
 
-impl Joined {
+impl JoinedGroup {
     fn is(&self, group: &iommu::Group) -> bool {
         self.group.id() == group.id()
     }
@@ -346,8 +346,8 @@ impl Joined {
     }
 }
 
-impl State {
-    fn groups_mut(&mut self) -> Option<&mut Groups> {
+impl ContainerState {
+    fn groups_mut(&mut self) -> Option<&mut JoinedGroups> {
         match self {
             Self::Unset => None,
             Self::Set(groups) | Self::Ready { groups, .. } => Some(groups),

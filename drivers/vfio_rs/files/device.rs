@@ -78,13 +78,13 @@ pub(super) struct DeviceFile<O: HasFile> {
     // Before `held`, so that nothing of this state is left when the device is closed: its memory is
     // the next user's.
     open: Arc<O>,
-    held: Held<O>,
+    held: Opened<O>,
     /// The virtual machine that the file itself belongs to; that of the group is what counts.
     kvm: Pin<KBox<KvmSlot>>,
 }
 
 /// One open of a device. Dropping this closes it, and lets go of the group's file after that.
-struct Held<O: HasFile> {
+struct Opened<O: HasFile> {
     device: Arc<O::Device>,
     _counted: Counted,
     /// The group that it was opened through: its own, or the one that has joined.
@@ -109,7 +109,7 @@ pub(super) fn open<O: HasFile>(
     drop(machine);
     let unfenced = (group.fence() == Fence::Missing).then(|| device.clone());
     // From here on dropping the file's data closes the device.
-    let held = Held {
+    let held = Opened {
         device,
         _counted: counted,
         through,
@@ -135,7 +135,7 @@ impl<O: HasFile> DeviceFile<O> {
     }
 }
 
-impl<O: HasFile> Drop for Held<O> {
+impl<O: HasFile> Drop for Opened<O> {
     fn drop(&mut self) {
         let device = &*self.device;
         let kvm = self

@@ -37,10 +37,10 @@ use crate::iommu_group::Group;
 #[pin_data]
 pub(crate) struct DevSets {
     #[pin]
-    all: Mutex<KVec<Entry>>,
+    all: Mutex<KVec<SetEntry>>,
 }
 
-struct Entry {
+struct SetEntry {
     set: Arc<DevSet>,
     /// How many devices joined.
     devices: Count,
@@ -85,7 +85,7 @@ impl DevSets {
             }),
             GFP_KERNEL,
         )?;
-        let entry = Entry {
+        let entry = SetEntry {
             set: set.clone(),
             devices: Count::ONE,
         };

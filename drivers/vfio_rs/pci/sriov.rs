@@ -56,10 +56,10 @@ pub(super) enum Function {
 pub(crate) struct PhysFn {
     pci: PciDevice,
     #[pin]
-    state: Mutex<State>,
+    state: Mutex<PhysFnState>,
 }
 
-struct State {
+struct PhysFnState {
     token: Uuid,
     /// Virtual functions that are open.
     users: Count,
@@ -69,7 +69,7 @@ struct State {
 
 impl PhysFn {
     fn new(pci: &PciDevice) -> Result<Arc<Self>> {
-        let state = State {
+        let state = PhysFnState {
             // Nobody's, until the user sets one.
             token: Uuid(random::bytes()),
             users: Count::NONE,
@@ -108,7 +108,7 @@ impl PhysFn {
     }
 }
 
-impl State {
+impl PhysFnState {
     fn check(&self, token: Option<Uuid>) -> Result<(), &'static CStr> {
         match token {
             None => Err(c"VF token required to access device"),

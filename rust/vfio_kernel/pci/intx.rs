@@ -7,7 +7,7 @@
 //! (PCI 2.3) may share the line with others, any other needs the line for itself and is masked at
 //! the interrupt controller.
 //!
-//! Lock: `Inner::state`. It is taken under the lock of the unmasking eventfd's wait queue, so no
+//! Lock: `Intx::state`. It is taken under the lock of the unmasking eventfd's wait queue, so no
 //! eventfd is signalled under it.
 
 use kernel::{
@@ -108,7 +108,7 @@ impl Intx {
                 dev: dev.clone(),
                 irq,
                 in_device,
-                state <- new_spinlock_irq!(state, "Inner::state"),
+                state <- new_spinlock_irq!(state, "Intx::state"),
             }),
             GFP_KERNEL,
         )?;

@@ -22,9 +22,9 @@ use vfio_kernel::{
 use super::{
     maps::{
         cpu_pgsizes,
-        Entry,
         Maps,
-        Member, //
+        RangeEntry,
+        SpaceMember, //
     },
     Type1,
 };
@@ -97,7 +97,7 @@ impl Type1 {
             },
             |replay| {
                 for (_, entry) in maps.ranges.iter() {
-                    if let Entry::Pages(io) = entry {
+                    if let RangeEntry::Pages(io) = entry {
                         replay.add(io)?;
                     } else if let Some(mixed) = entry.as_mixed() {
                         mixed.replay(&replay)?;
@@ -114,7 +114,7 @@ impl Type1 {
         }
         let allowed = own.ok_or(EINVAL)?;
         maps.allowed = maps.allowed_with(Some(&allowed))?;
-        let member = Member {
+        let member = SpaceMember {
             attachment,
             allowed,
         };

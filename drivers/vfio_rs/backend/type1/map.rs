@@ -30,8 +30,8 @@ use vfio_kernel::{
 
 use super::{
     maps::{
-        Entry,
         Guard, //
+        RangeEntry,
     },
     Type1,
 };
@@ -85,7 +85,7 @@ impl Type1 {
         &self,
         _held: &Held<'_>,
         range: IovaRange,
-        filled: Result<Entry>,
+        filled: Result<RangeEntry>,
     ) -> Result {
         let mut maps = self.maps.lock();
         let result = match filled {
@@ -147,14 +147,14 @@ impl Type1 {
         let tenant = maps.tenant(&self.space)?;
         maps.avail = avail;
         maps.busy = maps.busy.saturating_add(1);
-        let busy = Entry::busy(range.start());
+        let busy = RangeEntry::busy(range.start());
         maps.ranges.insert(range.last(), busy, slot);
         Ok(tenant)
     }
 
     /// Takes the lock, with memory for one more range.
     #[inline]
-    fn lock_with_slot(&self) -> Result<(Guard<'_>, Slot<Entry>)> {
+    fn lock_with_slot(&self) -> Result<(Guard<'_>, Slot<RangeEntry>)> {
         if self.has_spare.load(Relaxed) {
             let mut maps = self.maps.lock();
             if let Some(slot) = maps.spare.take() {
@@ -175,7 +175,7 @@ impl Type1 {
         prot: Prot,
         tenant: Arc<Tenant>,
         check: impl Fn(&PinnedPages) -> Result,
-    ) -> Result<Entry> {
+    ) -> Result<RangeEntry> {
         let vaddr: usize = vaddr.try_into().map_err(|_| EOVERFLOW)?;
         let size: usize = range
             .size()
@@ -201,7 +201,7 @@ impl Type1 {
         match pinned {
             Ok((locked, pages)) => {
                 check(&pages)?;
-                IoMapping::new(locked, range.start(), pages, prot).map(Entry::Pages)
+                IoMapping::new(locked, range.start(), pages, prot).map(RangeEntry::Pages)
             }
             Err(why) => self.fill_mixed(range, vaddr, size, prot, &check, (why, over_limit)),
         }

@@ -38,7 +38,7 @@ use crate::iova::{
 pub(super) type Guard<'a> = kernel::sync::lock::mutex::MutexGuard<'a, Maps>;
 
 /// What a taken range holds. Users may have millions.
-pub(in crate::backend) enum Entry {
+pub(in crate::backend) enum RangeEntry {
     /// Pinned pages. Marked if the user took the address back; see `vaddr.rs`.
     Pages(IoMapping),
     Other(Other),
@@ -53,9 +53,9 @@ pub(in crate::backend) struct Other {
 }
 
 // With key and links of the tree's node 64 bytes.
-const _: () = assert!(size_of::<Entry>() == 32);
+const _: () = assert!(size_of::<RangeEntry>() == 32);
 
-impl Entry {
+impl RangeEntry {
     /// A range that somebody is filling or emptying, without the lock.
     #[inline]
     pub(super) fn busy(start: u64) -> Self {
@@ -114,7 +114,7 @@ impl Entry {
     }
 }
 
-impl Starts for Entry {
+impl Starts for RangeEntry {
     #[inline]
     fn start(&self) -> u64 {
         match self {
@@ -128,14 +128,14 @@ impl Starts for Entry {
 const LEAVING: usize = 8;
 
 /// A group in the address space, with what it can have mapped.
-pub(super) struct Member {
+pub(super) struct SpaceMember {
     pub(super) attachment: Attachment,
     pub(super) allowed: Allowed,
 }
 
 /// The state of an address space.
 pub(super) struct Maps {
-    pub(super) ranges: Map<Entry>,
+    pub(super) ranges: Map<RangeEntry>,
     /// How many ranges are busy.
     pub(super) busy: usize,
     /// Busy ranges that are no longer in `ranges`, as they are being emptied.
@@ -152,7 +152,7 @@ pub(super) struct Maps {
     pub(super) allowed: Option<Allowed>,
     /// The page sizes of the address space, one bit each.
     pub(super) pgsizes: usize,
-    pub(super) members: KVec<Member>,
+    pub(super) members: KVec<SpaceMember>,
     /// Whether the user asked for dirty pages to be tracked.
     pub(super) dirty: bool,
     /// How many mappings have no address.
@@ -160,7 +160,7 @@ pub(super) struct Maps {
     /// Who mapped last.
     tenant: Option<Arc<Tenant>>,
     /// Memory of a range that went, for one that comes.
-    pub(super) spare: Option<Slot<Entry>>,
+    pub(super) spare: Option<Slot<RangeEntry>>,
 }
 
 impl Maps {
@@ -249,7 +249,7 @@ impl Maps {
         }
         let mut left = Some(range);
         while let Some(found) = left.and_then(|left| self.ranges.first_overlap(left)) {
-            if self.ranges.get(found).is_some_and(Entry::is_busy) {
+            if self.ranges.get(found).is_some_and(RangeEntry::is_busy) {
                 return true;
             }
             left = range.above(&found);

@@ -43,7 +43,7 @@ use vfio_kernel::{
 };
 
 use super::{
-    maps::Entry,
+    maps::RangeEntry,
     parts::Parts,
     Type1, //
 };
@@ -177,7 +177,7 @@ impl Type1 {
         let maps = self.maps.lock();
         maps.ranges
             .get(range)
-            .and_then(Entry::as_mixed)
+            .and_then(RangeEntry::as_mixed)
             .is_some_and(|mixed| mixed.page.is_some())
     }
 
@@ -197,7 +197,7 @@ impl Type1 {
         prot: Prot,
         check: &dyn Fn(&PinnedPages) -> Result,
         (why, over_limit): (Error, bool),
-    ) -> Result<Entry> {
+    ) -> Result<RangeEntry> {
         let Some(memory) = user_area::memory_beside_devices(vaddr, size) else {
             if over_limit {
                 locked_vm::warn(size >> PAGE_SHIFT);
@@ -250,7 +250,7 @@ impl Type1 {
         vaddr: usize,
         size: usize,
         prot: Prot,
-    ) -> Option<Result<Entry>> {
+    ) -> Option<Result<RangeEntry>> {
         // What is wrong with anything else will be found.
         match (self.area_at)(vaddr, size, prot.writable()) {
             Ok(UserArea::Own(part)) if part.len() == size => Some(self.map_bar(range, part, prot)),
@@ -258,7 +258,7 @@ impl Type1 {
         }
     }
 
-    fn map_bar(&self, range: IovaRange, part: BarPart, prot: Prot) -> Result<Entry> {
+    fn map_bar(&self, range: IovaRange, part: BarPart, prot: Prot) -> Result<RangeEntry> {
         let mut found = Found::new();
         found.push(range.start(), part)?;
         self.map_found(range, Mixed::new(Parts::NONE), found, prot)
@@ -285,7 +285,7 @@ impl Type1 {
         mut mixed: Mixed,
         found: Found,
         prot: Prot,
-    ) -> Result<Entry> {
+    ) -> Result<RangeEntry> {
         found.bars.try_each(|bar| {
             let bar = bar.map(&self.space, prot)?;
             mixed.bars.push(bar, user_sized::gfp())
@@ -296,7 +296,7 @@ impl Type1 {
             mixed.devices = Some(mapping);
         }
         let mixed = KBox::new(mixed, GFP_KERNEL_ACCOUNT)?;
-        Ok(Entry::mixed(range.start(), mixed))
+        Ok(RangeEntry::mixed(range.start(), mixed))
     }
 
     /// Maps a page of the kernel's at `iova`. Holds no lock; the range is busy.
@@ -305,12 +305,12 @@ impl Type1 {
         iova: u64,
         page: Arc<SharedPage>,
         prot: Prot,
-    ) -> Result<Entry> {
+    ) -> Result<RangeEntry> {
         let mapping = DeviceMapping::of_page(&self.space, iova, page, prot)?;
         mapping.switch_on(Stop::WhenKilled)?;
         let mut mixed = Mixed::new(Parts::NONE);
         mixed.page = Some(mapping);
         let mixed = KBox::new(mixed, GFP_KERNEL_ACCOUNT)?;
-        Ok(Entry::mixed(iova, mixed))
+        Ok(RangeEntry::mixed(iova, mixed))
     }
 }

@@ -35,7 +35,7 @@ mod turn;
 mod unmap;
 mod vaddr;
 
-pub(super) use self::maps::Entry;
+pub(super) use self::maps::RangeEntry;
 
 use kernel::{
     new_mutex,

@@ -8,7 +8,7 @@ use kernel::seq_file::{
 };
 
 use super::{
-    maps::Entry,
+    maps::RangeEntry,
     Type1, //
 };
 
@@ -31,8 +31,8 @@ impl Type1 {
             let what = match entry {
                 _ if entry.is_busy() => "busy",
                 _ if entry.vaddr_invalid() => "memory without an address",
-                Entry::Pages(_) => "memory",
-                Entry::Other(_) => "memory of devices",
+                RangeEntry::Pages(_) => "memory",
+                RangeEntry::Other(_) => "memory of devices",
             };
             seq_print!(out, "  {:#x}-{:#x} {what}\n", range.start(), range.last());
         }

@@ -15,9 +15,9 @@ use vfio_kernel::{
 use super::{
     dirty::UserBitmap,
     maps::{
-        Entry,
         Guard,
         Maps, //
+        RangeEntry,
     },
     turn::Turn,
     Type1,
@@ -213,14 +213,14 @@ impl Type1 {
         let spare = maps.ranges.take_while(left, |found, entry| {
             let start = all.unwrap_or(found).start();
             match entry {
-                Entry::Pages(io)
+                RangeEntry::Pages(io)
                     if self.version.takes(range, found) && departures.has_room_for(io) =>
                 {
                     no_vaddr = no_vaddr.wrapping_add(usize::from(io.mark()));
                 }
                 _ => return false,
             }
-            if let Entry::Pages(io) = entry.take() {
+            if let RangeEntry::Pages(io) = entry.take() {
                 departures.join(io);
             }
             all = IovaRange::from_last(start, found.last());
@@ -235,7 +235,7 @@ impl Type1 {
 
     /// Keeps memory of a range for the next one, if there is none yet.
     #[inline]
-    fn keep_spare(&self, maps: &mut Maps, spare: Option<Slot<Entry>>) {
+    fn keep_spare(&self, maps: &mut Maps, spare: Option<Slot<RangeEntry>>) {
         if maps.spare.is_none() {
             maps.spare = spare;
             self.has_spare.store(true, Relaxed);
@@ -251,8 +251,8 @@ impl Type1 {
         let mut left = None;
         let spare = maps.ranges.take_exact(range, |entry| {
             let whole = match entry {
-                Entry::Pages(io) => !io.mark() && io.is_short(),
-                Entry::Other(_) => entry.as_mixed().is_some_and(|mixed| !mixed.vaddr_invalid),
+                RangeEntry::Pages(io) => !io.mark() && io.is_short(),
+                RangeEntry::Other(_) => entry.as_mixed().is_some_and(|mixed| !mixed.vaddr_invalid),
             };
             if whole {
                 left = Some(entry.take());
@@ -289,7 +289,7 @@ impl Type1 {
         stop: Stop,
     ) -> Result<u64> {
         let entry = maps.ranges.get_mut(range).filter(|entry| !entry.is_busy());
-        let Some(mut entry) = entry.map(Entry::take) else {
+        let Some(mut entry) = entry.map(RangeEntry::take) else {
             return Ok(0);
         };
         maps.busy = maps.busy.saturating_add(1);
@@ -333,8 +333,8 @@ impl Stop {
 /// # Errors
 ///
 /// `EINTR` if that was stopped; `entry` then has what is left.
-fn empty(entry: &mut Entry, stop: Stop) -> Result {
-    if let Entry::Pages(io) = entry {
+fn empty(entry: &mut RangeEntry, stop: Stop) -> Result {
+    if let RangeEntry::Pages(io) = entry {
         while io.shorten() {
             sched::cond_resched();
             stop.check()?;

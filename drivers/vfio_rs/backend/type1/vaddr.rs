@@ -18,7 +18,7 @@ use vfio_kernel::locked_vm::{
 };
 
 use super::{
-    maps::Entry,
+    maps::RangeEntry,
     Type1,
     Version, //
 };
@@ -75,7 +75,11 @@ impl Type1 {
         if maps.ranges.first_overlap(range).ok_or(ENOENT)? != range {
             return Err(EINVAL);
         }
-        if !maps.ranges.get(range).is_some_and(Entry::vaddr_invalid) {
+        if !maps
+            .ranges
+            .get(range)
+            .is_some_and(RangeEntry::vaddr_invalid)
+        {
             return Err(EINVAL);
         }
         let tenant = maps.tenant(&self.space)?;
@@ -97,7 +101,7 @@ impl Type1 {
     }
 }
 
-impl Entry {
+impl RangeEntry {
     /// Has `tenant`, the current process, pay for what is pinned.
     ///
     /// # Errors

@@ -11,13 +11,13 @@ use vfio_kernel::{
 use super::{
     msi::Mode,
     window::{
-        Geometry,
         Limits,
+        PamuGeometry,
         MAX_WINDOWS,
         MIN_SIZE, //
     },
     Pamu,
-    State, //
+    PamuState, //
 };
 use crate::uapi::row;
 
@@ -89,7 +89,7 @@ impl Pamu {
                 let aperture = self.limits()?.aperture(first, second).ok_or(EINVAL)?;
                 self.change(|state| {
                     state.entries.exchange(0)?;
-                    state.geometry = Geometry::Aperture(aperture);
+                    state.geometry = PamuGeometry::Aperture(aperture);
                     Ok(())
                 })
             }
@@ -97,7 +97,7 @@ impl Pamu {
                 let aperture = state.geometry.aperture().ok_or(EINVAL)?;
                 let windows = aperture.cut(low).ok_or(EINVAL)?;
                 state.entries.exchange(low)?;
-                state.geometry = Geometry::Windows(windows);
+                state.geometry = PamuGeometry::Windows(windows);
                 Ok(())
             }),
             uapi::vfio_pamu_attribute_VFIO_ATTR_PAMU_STASH => Err(EOPNOTSUPP),
@@ -115,7 +115,7 @@ impl Pamu {
     }
 
     /// Runs `change` if nothing is mapped.
-    fn change(&self, change: impl FnOnce(&mut State) -> Result) -> Result {
+    fn change(&self, change: impl FnOnce(&mut PamuState) -> Result) -> Result {
         let mut state = self.state.lock();
         if !self.is_idle(&state) {
             return Err(EBUSY);

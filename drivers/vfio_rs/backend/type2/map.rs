@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     backend::{
-        type1::Entry,
+        type1::RangeEntry,
         Refused, //
     },
     iova::{
@@ -52,7 +52,7 @@ use crate::{
 
 /// Memory that goes into windows.
 #[derive(Clone, Copy)]
-struct Memory {
+struct UserMemory {
     vaddr: u64,
     prot: Prot,
     /// Whether a page of a bank may be among it.
@@ -95,7 +95,7 @@ impl Pamu {
         let (held, reserved) = self.space.in_turn(range, |held, ticket| {
             self.reserve_windows(held, ticket, range, vaddr)
         })?;
-        let memory = Memory {
+        let memory = UserMemory {
             vaddr,
             prot,
             takes_banks: reserved.explicit,
@@ -172,7 +172,7 @@ impl Pamu {
         held: &Held<'_>,
         windows: &Windows,
         parts: Parts,
-        memory: Memory,
+        memory: UserMemory,
         tenant: Arc<Tenant>,
     ) -> Result {
         let mut filled = KVec::new();
@@ -181,7 +181,7 @@ impl Pamu {
             .map_err(Error::from);
         let mut vaddr = memory.vaddr;
         for index in parts.indices() {
-            let part = Memory { vaddr, ..memory };
+            let part = UserMemory { vaddr, ..memory };
             result = result.and_then(|()| {
                 let (range, _) = place(windows, index, parts.bytes)?;
                 filled.push(self.fill(range, part, tenant.clone())?, GFP_KERNEL)?;
@@ -203,8 +203,13 @@ impl Pamu {
     }
 
     /// Pins and maps what a window gets. Holds no lock.
-    fn fill(&self, range: IovaRange, memory: Memory, tenant: Arc<Tenant>) -> Result<Entry> {
-        let Memory { vaddr, prot, .. } = memory;
+    fn fill(
+        &self,
+        range: IovaRange,
+        memory: UserMemory,
+        tenant: Arc<Tenant>,
+    ) -> Result<RangeEntry> {
+        let UserMemory { vaddr, prot, .. } = memory;
         let filled = self.space.fill(range, vaddr, prot, tenant, |pages| {
             self.check_pages(pages, memory)
         })?;
@@ -215,7 +220,7 @@ impl Pamu {
     }
 
     /// Whether these pages may be mapped. A range is busy, so this takes no lock.
-    fn check_pages(&self, pages: &PinnedPages, memory: Memory) -> Result {
+    fn check_pages(&self, pages: &PinnedPages, memory: UserMemory) -> Result {
         if self.strict {
             let first = pages.adjacent().ok_or(EINVAL)?;
             if first & (pages.npages() as u64).wrapping_sub(1) != 0 {

@@ -56,7 +56,7 @@ use self::{
     bank::BankProvider,
     budget::Entries,
     msi::Msi,
-    window::Geometry, //
+    window::PamuGeometry, //
 };
 use super::{
     p2p::AreaAt,
@@ -77,13 +77,13 @@ pub(super) struct Pamu {
     strict: bool,
     banks: KBox<dyn BankProvider>,
     #[pin]
-    state: Mutex<State>,
+    state: Mutex<PamuState>,
     /// How many threads unmap something: more only under `state`, fewer at any time.
     unmapping: Atomic<usize>,
 }
 
-struct State {
-    geometry: Geometry,
+struct PamuState {
+    geometry: PamuGeometry,
     /// What the windows take of the budget.
     entries: Entries,
     msi: Msi,
@@ -94,8 +94,8 @@ impl Pamu {
     pub(super) fn new(area_at: AreaAt) -> Result<Arc<Self>> {
         let space = Type1::new(Version::V2, area_at)?;
         let banks = bank::provider()?;
-        let state = State {
-            geometry: Geometry::Unset,
+        let state = PamuState {
+            geometry: PamuGeometry::Unset,
             entries: Entries::none(),
             msi: Msi::new(),
         };
@@ -112,7 +112,7 @@ impl Pamu {
     }
 
     /// Whether nothing is mapped, so that the geometry may change.
-    fn is_idle(&self, _state: &State) -> bool {
+    fn is_idle(&self, _state: &PamuState) -> bool {
         self.unmapping.load(Acquire) == 0 && self.space.is_empty()
     }
 }
@@ -163,7 +163,7 @@ impl Backend for Pamu {
         self.hide_banks(None);
         self.space.unmap_all();
         let mut state = self.state.lock();
-        state.geometry = Geometry::Unset;
+        state.geometry = PamuGeometry::Unset;
         state.entries = Entries::none();
     }
 

@@ -28,7 +28,7 @@ use super::{
         Windows, //
     },
     Pamu,
-    State, //
+    PamuState, //
 };
 use crate::{
     backend::Refused,
@@ -115,7 +115,7 @@ impl Pamu {
     }
 
     /// The windows that are kept for the banks.
-    fn implicit(&self, state: &State, windows: &Windows) -> Option<Parts> {
+    fn implicit(&self, state: &PamuState, windows: &Windows) -> Option<Parts> {
         match (state.msi.mode, self.mappable()) {
             (Mode::Explicit, _) | (_, 0) => None,
             (Mode::Implicit, count) => windows.last(count),
@@ -123,7 +123,7 @@ impl Pamu {
     }
 
     /// The address of the first bank, if it is known.
-    pub(super) fn first_bank(&self, state: &State) -> Option<u64> {
+    pub(super) fn first_bank(&self, state: &PamuState) -> Option<u64> {
         self.banks.fixed().or_else(|| {
             let windows = state.geometry.windows()?;
             let parts = self.implicit(state, &windows)?;
@@ -132,7 +132,7 @@ impl Pamu {
     }
 
     /// Whether a window of `parts` is none of the user's business.
-    pub(super) fn is_kernels(&self, state: &State, windows: &Windows, parts: Parts) -> bool {
+    pub(super) fn is_kernels(&self, state: &PamuState, windows: &Windows, parts: Parts) -> bool {
         if self.banks.count() == 0 {
             return false;
         }
@@ -146,7 +146,7 @@ impl Pamu {
     /// The part of `range` that is not in the windows kept for banks.
     pub(super) fn without_kernels(
         &self,
-        state: &State,
+        state: &PamuState,
         windows: &Windows,
         range: IovaRange,
     ) -> Option<IovaRange> {

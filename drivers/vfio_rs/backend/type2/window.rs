@@ -215,7 +215,7 @@ impl Parts {
 
 /// What is known of the address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Geometry {
+pub(crate) enum PamuGeometry {
     /// Nothing.
     Unset,
     /// Where it is.
@@ -224,7 +224,7 @@ pub(crate) enum Geometry {
     Windows(Windows),
 }
 
-impl Geometry {
+impl PamuGeometry {
     /// The aperture, if it was set.
     pub(crate) fn aperture(&self) -> Option<Aperture> {
         match self {
@@ -347,12 +347,12 @@ mod tests {
     #[test]
     fn geometries() -> Result {
         let all = windows(0, 512 << 20, 8)?;
-        assert_eq!(Geometry::Unset.aperture(), None);
-        let aperture = Geometry::Aperture(all.aperture());
+        assert_eq!(PamuGeometry::Unset.aperture(), None);
+        let aperture = PamuGeometry::Aperture(all.aperture());
         assert_eq!(aperture.aperture(), Some(all.aperture()));
         assert_eq!(aperture.windows(), None);
-        assert_eq!(Geometry::Windows(all).aperture(), Some(all.aperture()));
-        assert_eq!(Geometry::Windows(all).windows(), Some(all));
+        assert_eq!(PamuGeometry::Windows(all).aperture(), Some(all.aperture()));
+        assert_eq!(PamuGeometry::Windows(all).windows(), Some(all));
         Ok(())
     }
 
