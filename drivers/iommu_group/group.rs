@@ -344,7 +344,7 @@ impl Group {
         backend.msi_bank(group, index)
     }
 
-    /// Who uses a device without an IOMMU can do what he wants to the machine.
+    /// Who uses a device without an IOMMU can do anything to the machine.
     pub(super) fn check_rawio(&self) -> Result {
         if self.fence == Fence::Missing && !sched::capable_sys_rawio() {
             return Err(EPERM);

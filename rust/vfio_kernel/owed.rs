@@ -111,7 +111,7 @@ impl Drop for Owed {
         }
         let mut book = OWED.lock();
         book.try_all();
-        // Who kept his lock until now is not charged less.
+        // A process that kept its lock until now is not charged less.
         while let Some(tenant) = book.tenants.pop_front() {
             drop(tenant);
         }

@@ -3,7 +3,7 @@
 //! Work on behalf of users, `include/linux/workqueue.h`: in a queue of the module's own, by one
 //! worker of the kernel at a time for each [`Worker`], and rationed where no user pays for it.
 //!
-//! A user pays who has the processor when he asks: he cannot ask more often than he runs. An
+//! A user who has the processor while asking pays, and cannot ask more often than they run. An
 //! interrupt that asks, or a kernel thread, as the worker itself, runs on nobody's account, and
 //! what it asks for may raise the next interrupt, and so on without end. Such jobs get so many
 //! turns a second, and if there are more, each has to wait for its own.

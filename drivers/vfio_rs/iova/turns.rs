@@ -3,7 +3,7 @@
 //! Whose turn it is: who waits for ranges of addresses, or works in one, in the order of their
 //! coming.
 //!
-//! Nobody overtakes who came before and wants an address that he wants too, so nobody waits for
+//! Nobody overtakes those that came before and want one of the same addresses, so nobody waits for
 //! ever. Takes no lock.
 
 use super::IovaRange;

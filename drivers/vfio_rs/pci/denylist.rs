@@ -2,7 +2,7 @@
 
 //! Devices that are not given to users, as they are known to be dangerous to the host.
 //!
-//! Their errata let an untrusted user crash the machine or see what is not his: Intel's
+//! Their errata let an untrusted user crash the machine or see what is not theirs: Intel's
 //! QuickAssist and, in Sapphire Rapids, its data streaming and analytics accelerators. The
 //! parameter `disable_denylist` lets them through.
 //!

@@ -161,9 +161,9 @@ impl Open {
         })
     }
 
-    /// As [`awake`](Self::awake), but for nothing where the user does not let the device sleep. He
-    /// may from then on, so the access has to ask [`Access::holds`] with `memory` locked. If it
-    /// does not, the access is one that begins just now, and wakes the device up; so this is for
+    /// As [`awake`](Self::awake), but for nothing where the user does not let the device sleep.
+    /// They may from then on, so the access has to ask [`Access::holds`] with `memory` locked. If
+    /// it does not, the access is one that begins just now, and wakes the device up; so this is for
     /// those that are one access to the device. Any other keeps it awake from its first to its
     /// last.
     ///

@@ -142,7 +142,7 @@ pub(super) struct Maps {
     leaving: [Option<IovaRange>; LEAVING],
     /// How many more of these there are.
     leaving_somewhere: usize,
-    /// Who waits for ranges, and who has all of one to himself.
+    /// Who waits for ranges, and who has all of one to themselves.
     pub(super) turns: Turns,
     /// How many threads sleep until something of this changes.
     pub(super) waiting: usize,

@@ -2,10 +2,10 @@
 
 //! Who waits for whom.
 //!
-//! Who fills or empties a range marks it busy, in [`Maps`](super::maps::Maps). Who wants a range to
-//! himself, to unmap it or to attach a group, takes a [`Turn`] there and waits until no address in
-//! it is busy. While he waits and works nobody else begins anything in it: new mappings wait too,
-//! in the order in which they came.
+//! A task that fills or empties a range marks it busy, in [`Maps`](super::maps::Maps). A task that
+//! needs a range for itself, to unmap it or to attach a group, takes a [`Turn`] there and waits
+//! until no address in it is busy. While it waits and works nobody else begins anything in the
+//! range: new mappings wait too, in the order in which they came.
 //!
 //! What makes a range busy may wait for user memory, for as long as the user likes. So whoever
 //! waits here holds no lock, and can be killed.
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// A range that somebody waits for, or has to himself, until dropped, which takes `Type1::maps`.
+/// A range that somebody waits for, or has alone, until dropped, which takes `Type1::maps`.
 pub(super) struct Turn<'a> {
     space: &'a Type1,
     ticket: Ticket,

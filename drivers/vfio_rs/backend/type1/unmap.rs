@@ -91,7 +91,7 @@ impl Type1 {
         self.drop_mapped(Some(turn), maps, range, bitmap, Stop::WhenKilled)
     }
 
-    /// Checks a range that the user wants something done with all of, and has it to himself.
+    /// Checks a range that the user wants something done with all of, and takes it for that.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@
 //! In the *implicit* mode the last windows of the aperture, one for each bank, are the kernel's:
 //! they show the banks while a device of the container has MSI or MSI-X on. In the *explicit* mode
 //! the user says which window shows which bank: all by `VFIO_DMA_MAP_FLAG_MSI`, one by
-//! `VFIO_IOMMU_PAMU_MSI_BANK_MAP`, or one that he got a map of (`VFIO_GROUP_GET_MSI_FD`) as any
+//! `VFIO_IOMMU_PAMU_MSI_BANK_MAP`, or one that they got a map of (`VFIO_GROUP_GET_MSI_FD`) as any
 //! other memory. Devices may write to them and no more. Banks take no place in locked memory.
 
 use kernel::{

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A driver of the kernel that gets at a group in spite of the IOMMU core: the user's DMA is cut
-//! off first, he is told, and the log names device and driver.
+//! off first, they are told, and the log names device and driver.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -157,7 +157,7 @@ fn before_there_is_an_address_space() -> Outcome {
     let set = container.set_iommu(VFIO_TYPE1v2_IOMMU);
     errno("SET_IOMMU", set, Errno::EPERM)?;
     two.release()?;
-    // He has to let go all the same.
+    // They have to let go all the same.
     same("status without it", group.status()?, SET)?;
     group.unset_container()?;
     works_again(&bound, &group)

@@ -83,7 +83,7 @@ fn comes_back_to_a_group_in_use() -> Outcome {
         ))?;
     }
     copies(&opened.device, &buf, 2)?;
-    // It sees what the user has mapped, as soon as he has it.
+    // It sees what the user has mapped, as soon as they have it.
     other.bind_vfio().context("bind it")?;
     let device = opened.group.device(&other.address)?;
     copies(&device, &buf, 3)
@@ -130,7 +130,7 @@ fn removal_waits_for_its_user_alone() -> Outcome {
 }
 
 /// A device that is plugged in beside one in use belongs to the user's address space, and to no
-/// driver of the kernel for as long as he has the group.
+/// driver of the kernel for as long as they have the group.
 fn plugged_into_a_group_in_use() -> Outcome {
     IGB.load_host_driver()?;
     let (opened, buf, _other) = in_use()?;

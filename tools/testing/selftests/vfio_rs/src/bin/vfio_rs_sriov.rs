@@ -111,7 +111,7 @@ fn aside(fds: &[i32], f: impl FnOnce() -> std::io::Result<()>) -> Result<Child> 
     })
 }
 
-/// `take_away` must ask the user of a virtual function, wait for him, and do what it says.
+/// `take_away` must ask the user of a virtual function, wait for them, and do what it says.
 fn waits_for_users(take_away: impl Fn(&PciDevice) -> std::io::Result<()>) -> Outcome {
     let made = Vfs::new(2)?;
     let joined = made.join(&made.vfs[1])?;

@@ -157,8 +157,8 @@ fn locked_by(pid: Pid) -> Result<u64> {
     Ok(number.context("no VmLck")?.parse()?)
 }
 
-/// Who mapped keeps his own mmap_lock. Whoever has the container closes it, and the memory is no
-/// longer counted when the lock is free.
+/// The process that mapped keeps its own mmap_lock. Whoever has the container closes it, and the
+/// memory is no longer counted when the lock is free.
 fn last_close_waits_for_no_other_process() -> Outcome {
     if !is_rust_stack() {
         skip!("there it waits");
@@ -198,7 +198,7 @@ fn last_close_waits_for_no_other_process() -> Outcome {
     owner.ended_well("who mapped")
 }
 
-/// A user who waits for his own mmap_lock keeps nobody else waiting.
+/// A user who waits for their own mmap_lock keeps nobody else waiting.
 fn own_lock_keeps_no_other_waiting() -> Outcome {
     if !is_rust_stack() {
         skip!("there it does");
