@@ -22,7 +22,7 @@ use vfio_client::sysfs::PciDevice;
 use vfio_rs_bench::Measured;
 
 use crate::clock::Clock;
-use crate::sheet::Sheet;
+use crate::sheet::{Sheet, Wanted};
 use crate::space::Interface;
 
 /// Measures a VFIO stack; needs root and the devices of `scripts/bench`.
@@ -50,7 +50,10 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let devices = Devices::bind()?;
-    let mut sheet = Sheet::new(&args.filter, args.marks.is_some());
+    let mut sheet = Sheet::new(match args.marks {
+        Some(_) => Wanted::Named(&args.filter),
+        None => Wanted::Containing(&args.filter),
+    });
     if let Some(file) = &args.marks {
         fs::write(file, fs::read("/proc/kallsyms")?).context("copy symbols")?;
     }

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use nix::sys::mman::{MapFlags, ProtFlags};
 use vfio_client::DmaBuf;
+use vfio_client::dma::PageSize;
 
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4096;
@@ -22,7 +23,7 @@ fn touch(buf: &DmaBuf, number: usize) {
 /// errno of mmap(2) or prctl(2).
 pub(crate) fn small(len: usize) -> Result<DmaBuf> {
     let buf = DmaBuf::new(len)?;
-    buf.advise_huge(false)?;
+    buf.advise(PageSize::Small)?;
     (0..len / PAGE).for_each(|page| touch(&buf, page));
     Ok(buf)
 }
@@ -34,8 +35,8 @@ pub(crate) fn small(len: usize) -> Result<DmaBuf> {
 /// As [`small`].
 pub(crate) fn scattered(len: usize) -> Result<(DmaBuf, DmaBuf)> {
     let (one, other) = (DmaBuf::new(len)?, DmaBuf::new(len)?);
-    one.advise_huge(false)?;
-    other.advise_huge(false)?;
+    one.advise(PageSize::Small)?;
+    other.advise(PageSize::Small)?;
     for page in 0..len / PAGE {
         touch(&one, page);
         touch(&other, page);
@@ -54,7 +55,7 @@ pub(crate) fn huge(len: usize) -> Result<(DmaBuf, u64)> {
         ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
         MapFlags::MAP_PRIVATE,
     )?;
-    buf.advise_huge(true)?;
+    buf.advise(PageSize::Huge)?;
     let start = buf.addr().next_multiple_of(HUGE as u64);
     let skip = (start - buf.addr()) as usize;
     (0..len / PAGE).for_each(|page| buf.set(skip + page * PAGE, 1));

@@ -4,27 +4,35 @@
 use anyhow::Result;
 use vfio_rs_bench::{Measured, Point};
 
+/// Which rows are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// Those whose name contains this, and what is measured with them.
+    Containing(&'a str),
+    /// The one of this name, and what is measured with it.
+    Named(&'a str),
+}
+
 /// Results so far, and which are wanted.
 #[derive(Debug)]
 pub struct Sheet<'a> {
-    filter: &'a str,
-    exact: bool,
+    wanted: Wanted<'a>,
     measured: Measured,
 }
 
 impl<'a> Sheet<'a> {
-    /// For rows whose name contains `filter`, or is the same if that is to be `exact`.
-    pub fn new(filter: &'a str, exact: bool) -> Self {
+    /// For these rows.
+    pub fn new(wanted: Wanted<'a>) -> Self {
         Self {
-            filter,
-            exact,
+            wanted,
             measured: Measured::default(),
         }
     }
 
     /// Whether any of `names` is wanted.
     pub fn wants(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| name.contains(self.filter))
+        let (Wanted::Containing(part) | Wanted::Named(part)) = self.wanted;
+        names.iter().any(|name| name.contains(part))
     }
 
     /// Measures `names` by `step`, which returns one value for each. What fails is absent: the
@@ -34,7 +42,11 @@ impl<'a> Sheet<'a> {
         names: [&str; N],
         step: impl FnOnce() -> Result<[f64; N]>,
     ) {
-        if !self.wants(&names) || (self.exact && !names.contains(&self.filter)) {
+        let is_named = match self.wanted {
+            Wanted::Containing(_) => true,
+            Wanted::Named(name) => names.contains(&name),
+        };
+        if !is_named || !self.wants(&names) {
             return;
         }
         match step() {

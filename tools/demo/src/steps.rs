@@ -29,8 +29,17 @@ pub(crate) fn tour(tell: &mut Teller) -> Result<()> {
     let before = pci.driver();
     bind(tell, &pci, before.as_deref())?;
     let outcome = use_device(tell, &pci);
-    let undone = give_back(tell, &pci, before.as_deref(), outcome.is_ok());
-    outcome.and(undone)
+    if outcome.is_err() {
+        return outcome.and(give_back(&pci, before.as_deref()));
+    }
+    tell.step(
+        "Give the device back",
+        "The override is lifted, and the kernel may use the device again.",
+    );
+    give_back(&pci, before.as_deref())?;
+    let state = before.map_or("no driver".to_owned(), |name| format!("the driver {name}"));
+    tell.good(&format!("It has {state} again, as at the start."));
+    Ok(())
 }
 
 fn find(tell: &mut Teller) -> Result<PciDevice> {
@@ -332,13 +341,7 @@ fn refused(tell: &mut Teller, container: &Container, edu: &Edu<'_>, back: &DmaBu
     Ok(())
 }
 
-fn give_back(tell: &mut Teller, pci: &PciDevice, before: Option<&str>, aloud: bool) -> Result<()> {
-    if aloud {
-        tell.step(
-            "Give the device back",
-            "The override is lifted, and the kernel may use the device again.",
-        );
-    }
+fn give_back(pci: &PciDevice, before: Option<&str>) -> Result<()> {
     pci.release().context("unbind edu from vfio-pci")?;
     if before.is_some() {
         pci.probe().context("give edu back to its driver")?;
@@ -348,9 +351,5 @@ fn give_back(tell: &mut Teller, pci: &PciDevice, before: Option<&str>, aloud: bo
         "it has driver {:?} now",
         pci.driver()
     );
-    if aloud {
-        let state = before.map_or("no driver".to_owned(), |name| format!("the driver {name}"));
-        tell.good(&format!("It has {state} again, as at the start."));
-    }
     Ok(())
 }

@@ -62,18 +62,19 @@ impl Report {
         });
     }
 
-    /// Shows or hides the progress line; builds have one of their own.
-    pub(crate) fn show_progress(&mut self, show: bool) {
-        if show {
-            self.bar.reset();
-            self.bar
-                .set_prefix(self.tallies.last().map_or("", |t| t.stage));
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            self.bar.enable_steady_tick(Duration::from_millis(200));
-        } else {
-            self.bar.disable_steady_tick();
-            self.bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
+    /// Shows the progress line.
+    pub(crate) fn show_progress(&mut self) {
+        self.bar.reset();
+        self.bar
+            .set_prefix(self.tallies.last().map_or("", |t| t.stage));
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    /// Hides it; builds have one of their own.
+    pub(crate) fn hide_progress(&mut self) {
+        self.bar.disable_steady_tick();
+        self.bar.set_draw_target(ProgressDrawTarget::hidden());
     }
 
     /// Shows what a stage is at.

@@ -70,11 +70,11 @@ impl<'a> Runner<'a> {
         self.report.begin(stage.name, stage.what);
         if self.prepare(&stage.needs()) {
             self.build_early(later);
-            self.report.show_progress(true);
+            self.report.show_progress();
             if let Err(e) = self.execute(stage) {
                 self.report.failure("the test runner", &[format!("{e:#}")]);
             }
-            self.report.show_progress(false);
+            self.report.hide_progress();
         }
         self.report.end();
     }

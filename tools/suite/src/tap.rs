@@ -60,7 +60,7 @@ impl Tap {
             Some((at, name)) if *at == indent => test.name = format!("{name}: {}", test.name),
             _ => self.suite = None,
         }
-        let below = self.record(indent, test.outcome == Outcome::Failed);
+        let below = self.record(indent, &test.outcome);
         match below {
             None => Some(test),
             Some(failed_below) => {
@@ -70,7 +70,8 @@ impl Tap {
     }
 
     /// Notes a result at `indent`. If it sums up deeper results, tells whether one of these failed.
-    fn record(&mut self, indent: usize, failed: bool) -> Option<bool> {
+    fn record(&mut self, indent: usize, outcome: &Outcome) -> Option<bool> {
+        let failed = *outcome == Outcome::Failed;
         let deeper = self.levels.iter().position(|l| l.indent > indent);
         let below = deeper.map(|at| self.levels.drain(at..).any(|l| l.failed));
         match self.levels.last_mut() {

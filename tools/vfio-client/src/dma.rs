@@ -26,6 +26,15 @@ unsafe impl Send for DmaBuf {}
 // SAFETY: bytes change one at a time by volatile access, as they do when a device writes.
 unsafe impl Sync for DmaBuf {}
 
+/// Size of pages of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageSize {
+    /// Transparent huge ones.
+    Huge,
+    /// No larger than they must be.
+    Small,
+}
+
 impl DmaBuf {
     /// `len` bytes, for reading and writing; `len` should be whole pages.
     ///
@@ -65,15 +74,14 @@ impl DmaBuf {
         )
     }
 
-    /// Asks for transparent huge pages, or for none.
+    /// Asks for pages of this size.
     ///
     /// # Errors
-    /// errno of madvise(2): EINVAL if the kernel has none.
-    pub fn advise_huge(&self, wanted: bool) -> io::Result<()> {
-        let advice = if wanted {
-            MmapAdvise::MADV_HUGEPAGE
-        } else {
-            MmapAdvise::MADV_NOHUGEPAGE
+    /// errno of madvise(2): EINVAL if the kernel has no transparent huge pages.
+    pub fn advise(&self, size: PageSize) -> io::Result<()> {
+        let advice = match size {
+            PageSize::Huge => MmapAdvise::MADV_HUGEPAGE,
+            PageSize::Small => MmapAdvise::MADV_NOHUGEPAGE,
         };
         // SAFETY: ours, and this advice changes no contents.
         Ok(unsafe { madvise(self.base.cast(), self.len, advice) }?)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use vm_init::{AGENT_PORT, QMP_PORT, ROOT_TAG, Share};
 
-use crate::cli::{Iommu, IommuKind, Kernel, Options};
+use crate::cli::{IommuKind, Kernel, Options};
 
 /// Size of the NVMe scratch disk; sparse.
 pub(crate) const DISK_BYTES: u64 = 1 << 30;
@@ -94,7 +94,7 @@ pub(crate) fn arguments(
     args.option("-kernel", &image.display().to_string());
     args.option("-initrd", &files.initrd().display().to_string());
     args.option("-append", &kernel_command_line(options));
-    iommu(&mut args, &options.iommu, options.parallel);
+    iommu(&mut args, options);
     channels(&mut args, files);
     folder(&mut args, ROOT_TAG, "/", "on", 0x1c);
     for (share, slot) in shares.iter().zip(0x14..) {
@@ -104,9 +104,7 @@ pub(crate) fn arguments(
         folder(&mut args, &share.tag, &share.path, "off", slot);
     }
     if !options.no_default_devices {
-        // QEMU's virtio-iommu does not know the alias that such a bridge gives its devices, and
-        // Linux then drops the whole IOMMU.
-        default_devices(&mut args, files, options.iommu.kind != IommuKind::Virtio);
+        default_devices(&mut args, files, options.iommu.kind);
     }
     for device in &options.devices {
         args.option("-device", device);
@@ -162,11 +160,12 @@ fn kernel_command_line(options: &Options) -> String {
     line
 }
 
-/// The IOMMU, with our defaults where `iommu` says nothing; `x2apic`: the CPUs have 32 bits of APIC
-/// id.
-fn iommu(args: &mut Args, iommu: &Iommu, x2apic: bool) {
+/// The IOMMU, with our defaults where the options say nothing.
+fn iommu(args: &mut Args, options: &Options) {
+    let iommu = &options.iommu;
     let (device, defaults): (_, &[&str]) = match iommu.kind {
-        IommuKind::Intel if x2apic => {
+        // The CPUs have 32 bits of APIC id then.
+        IommuKind::Intel if options.parallel => {
             ("intel-iommu", &["intremap=on", "caching-mode=on", "eim=on"])
         }
         IommuKind::Intel => ("intel-iommu", &["intremap=on", "caching-mode=on"]),
@@ -250,9 +249,10 @@ fn unfenced_devices(args: &mut Args) {
     }
 }
 
-/// See the help text for what they are for; `bridged` says whether the last two are behind a
-/// conventional bridge.
-fn default_devices(args: &mut Args, files: &Files, bridged: bool) {
+/// See the help text for what they are for. The last two are behind a conventional bridge, but not
+/// with QEMU's virtio-iommu, which does not know the alias that such a bridge gives its devices;
+/// Linux then drops the whole IOMMU.
+fn default_devices(args: &mut Args, files: &Files, iommu: IommuKind) {
     const PORTS: [&str; 5] = ["rp-igb", "rp-e1000e", "rp-nvme", "rp-br", "hot0"];
     for (number, port) in (1..).zip(PORTS) {
         let slot = number + 7;
@@ -276,7 +276,7 @@ fn default_devices(args: &mut Args, files: &Files, bridged: bool) {
     let drive = format!("if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file={disk}");
     args.option("-drive", &drive);
     args.add("-device nvme,id=nvme0,bus=rp-nvme,drive=disk,serial=vfio-rs");
-    if bridged {
+    if iommu != IommuKind::Virtio {
         args.add("-device pcie-pci-bridge,id=br0,bus=rp-br");
         args.add("-device edu,id=edu3,bus=br0,addr=0x1");
         args.add("-device edu,id=edu4,bus=br0,addr=0x2");

@@ -3,6 +3,7 @@
 //! at once.
 
 use anyhow::{Context, Result, ensure};
+use vfio_client::dma::PageSize;
 use vfio_client::pamu::VFIO_PAMU_IOMMU;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::VFIO_TYPE1v2_IOMMU;
@@ -165,7 +166,7 @@ pub fn translates(device: &PciDevice, maps: &[Mapped]) -> Outcome {
 /// errno of mmap(2) or madvise(2).
 pub fn untouched(pages: u64) -> Result<DmaBuf> {
     let buf = DmaBuf::new((pages * PAGE) as usize)?;
-    buf.advise_huge(false)?;
+    buf.advise(PageSize::Small)?;
     Ok(buf)
 }
 

@@ -8,6 +8,7 @@ use std::slice::from_ref;
 use nix::errno::Errno;
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::container::RawBitmap;
+use vfio_client::dma::PageSize;
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf, Edu, Group, Setting};
 use vfio_rs_selftests::faults::Faults;
@@ -124,7 +125,7 @@ fn leaving_in_either_order() -> Outcome {
 fn huge_pages() -> Outcome {
     let two = Two::new(VFIO_TYPE1v2_IOMMU)?;
     let buf = DmaBuf::new(6 << 20)?;
-    buf.advise_huge(true)?;
+    buf.advise(PageSize::Huge)?;
     (0..buf.len()).step_by(4096).for_each(|at| buf.set(at, 1));
     let huge = buf.addr().next_multiple_of(2 << 20) - buf.addr();
     let mapped = two.map(&buf, SECOND - huge)?;

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::container::RawBitmap;
+use vfio_client::dma::PageSize;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Setting, counters};
 use vfio_rs_selftests::faults::Faults;
@@ -115,7 +116,7 @@ fn map_huge() -> Outcome {
     each(|kind| {
         sweep_map("map of a huge page", &Space::new(kind)?, |n| {
             let buf = DmaBuf::new(4 << 20)?;
-            buf.advise_huge(true)?;
+            buf.advise(PageSize::Huge)?;
             (0..buf.len())
                 .step_by(PAGE as usize)
                 .for_each(|at| buf.set(at, 1));

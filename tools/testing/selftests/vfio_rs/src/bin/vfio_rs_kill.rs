@@ -11,6 +11,7 @@ use fastrand::Rng;
 use nix::sys::mman::{MapFlags, ProtFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
+use vfio_client::dma::PageSize;
 use vfio_client::uapi::*;
 use vfio_client::{DmaBuf, counters};
 use vfio_rs_selftests::process::{self, Latch};
@@ -64,7 +65,7 @@ impl Memory {
         match self {
             Self::Untouched(len) => {
                 let buf = DmaBuf::new(*len)?;
-                buf.advise_huge(false)?;
+                buf.advise(PageSize::Small)?;
                 Ok((buf.addr(), Some(buf)))
             }
             Self::There(buf) => {

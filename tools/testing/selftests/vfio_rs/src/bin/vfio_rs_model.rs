@@ -13,6 +13,7 @@ use fastrand::Rng;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags};
 use vfio_client::config::COMMAND_MEMORY;
+use vfio_client::dma::PageSize;
 use vfio_client::region::Mapping;
 use vfio_client::sysfs::PciDevice;
 use vfio_client::uapi::*;
@@ -50,7 +51,7 @@ impl Memory {
     fn new() -> Result<Self> {
         let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let huge = DmaBuf::with_flags((2 * HUGE * PAGE) as usize, both, MapFlags::MAP_PRIVATE)?;
-        let _ = huge.advise_huge(true);
+        let _ = huge.advise(PageSize::Huge);
         let memory = Self {
             small: DmaBuf::new((PAGES * PAGE) as usize)?,
             huge_at: huge.addr().next_multiple_of(HUGE * PAGE),

@@ -2,6 +2,7 @@
 //! type2: geometry, windows, and what edu reaches through them.
 
 use nix::errno::Errno;
+use vfio_client::dma::PageSize;
 use vfio_client::pamu::*;
 use vfio_client::uapi::*;
 use vfio_client::{DmaBuf, Edu, Setting, counters};
@@ -297,7 +298,7 @@ fn strict_mode() -> Outcome {
     errno("not aligned", odd, Errno::EINVAL)?;
     // Two pages with another one in between are not one piece.
     let small = memory(64)?;
-    small.advise_huge(false)?;
+    small.advise(PageSize::Small)?;
     small.fill(1);
     let pages = translation::physical_pages(small.addr(), 64)?;
     let apart = (0..63).find(|at| pages[*at + 1] != pages[*at] + 1);

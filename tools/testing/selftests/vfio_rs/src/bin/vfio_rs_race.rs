@@ -8,6 +8,7 @@ use std::thread::{scope, sleep};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use vfio_client::dma::PageSize;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Event, Group};
 use vfio_rs_selftests::pamu;
@@ -202,7 +203,7 @@ fn unmap_is_not_overtaken() -> Outcome {
     let bufs = (0..THREADS).map(|_| DmaBuf::new(pages << 12));
     let bufs = bufs.collect::<Result<Vec<_>, _>>()?;
     for buf in &bufs {
-        buf.advise_huge(false)?;
+        buf.advise(PageSize::Small)?;
         buf.populate()?;
     }
     let made = AtomicUsize::new(0);

@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Uid, setresuid};
 use vfio_client::DmaBuf;
+use vfio_client::dma::PageSize;
 use vfio_client::uapi::*;
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::modules::Set;
@@ -21,7 +22,7 @@ fn no_huge_iommu_pages() -> Outcome {
     }
     let (container, _group) = bound.attach(VFIO_TYPE1v2_IOMMU)?;
     let buf = DmaBuf::new(3 * HUGE as usize)?;
-    buf.advise_huge(true)?;
+    buf.advise(PageSize::Huge)?;
     buf.fill(1);
     let vaddr = buf.addr().next_multiple_of(HUGE);
     let iova = HUGE;
