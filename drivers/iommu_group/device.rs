@@ -127,12 +127,12 @@ impl Group {
         state.check(Op::GetDevice)?;
         let container = state.container.as_ref().ok_or(EINVAL)?;
         let backend = container.backend().ok_or(EINVAL)?;
-        let users = state.users_of(self, of).ok_or(ENODEV)?;
-        if users.is_none() {
+        let seat = state.seat_of(self, of).ok_or(ENODEV)?;
+        if seat.users.is_none() {
             of.check_rawio()?;
         }
         let opened = open(&Access::Container(backend))?;
-        users.inc();
+        seat.users.inc();
         Ok(opened)
     }
 
@@ -140,8 +140,8 @@ impl Group {
     pub(crate) fn close_device<T>(&self, of: &Group, close: impl FnOnce() -> T) -> T {
         let mut state = self.state().lock();
         let closed = close();
-        if let Some(users) = state.users_of(self, of) {
-            users.dec();
+        if let Some(seat) = state.seat_of(self, of) {
+            seat.users.dec();
         }
         closed
     }

@@ -84,10 +84,14 @@ impl Drop for GroupFile {
     fn drop(&mut self) {
         let mut state = self.group.state().lock();
         let leftover = state.leave_container();
-        state.opener = None;
-        let members = state.members.disband();
-        drop(state);
         // Closes their files, maybe, which is not for under a lock.
-        drop((members, leftover));
+        while let Some(file) = state.members.dismiss_one() {
+            drop(state);
+            drop(file);
+            state = self.group.state().lock();
+        }
+        state.opener = None;
+        drop(state);
+        drop(leftover);
     }
 }

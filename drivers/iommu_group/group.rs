@@ -12,7 +12,6 @@ use kernel::{
     },
 };
 use vfio_kernel::{
-    count::Count,
     iommu::{
         self,
         BareGroup,
@@ -30,6 +29,7 @@ use super::{
         Op,
         Role, //
     },
+    seat::Seat,
     Drivers, //
 };
 use crate::{
@@ -60,25 +60,19 @@ pub(crate) struct Group {
 
 /// What changes, under `Group::state`.
 pub(super) struct GroupState {
-    /// Gone when the last device was unbound: then the node is an empty shell.
-    iommu_group: Option<ARef<iommu::Group>>,
-    /// Makes a device without an IOMMU a member of that.
-    bare: Option<BareGroup>,
+    /// In its leader's state while it has joined one, see `seat.rs`. Gone when the last device was
+    /// unbound: then the node is an empty shell.
+    pub(super) seat: Option<Seat>,
     /// Who opened the file that is open; there may be one.
     pub(super) opener: Option<i32>,
     /// Not that of a leader.
     pub(super) container: Option<Arc<Container>>,
-    /// How often devices of the group are open; those of a member, through it, are not counted
-    /// here.
-    pub(super) users: Count,
     /// The group that it joined.
     pub(super) leader: Option<Arc<Group>>,
     /// The groups that joined it.
     pub(super) members: Members,
     /// The last container that wanted it was told that it is busy.
     pub(super) was_busy: bool,
-    /// A driver of the kernel has a device of it although the user has it: nobody's DMA works.
-    cut_off: bool,
 }
 
 /// What others may know of a group at some moment.
@@ -130,15 +124,12 @@ impl Group {
             None => Fence::Iommu,
         };
         let state = GroupState {
-            iommu_group: Some(iommu_group),
-            bare,
+            seat: Some(Seat::new(iommu_group, bare)),
             opener: None,
             container: None,
-            users: Count::NONE,
             leader: None,
             members: Members::new(),
             was_busy: false,
-            cut_off: false,
         };
         let drivers = drivers.clone();
         Arc::pin_init(
@@ -175,13 +166,20 @@ impl Group {
     ///
     /// `ENODEV` if the last device was unbound.
     pub(super) fn standing(&self) -> Result<Standing> {
-        let by_leader = self
-            .with_leader(|shared, member| (shared.container, member.users.get(), member.cut_off));
+        let party = self.with_party(|head, state| {
+            let container = state.container.clone();
+            let seat = state.seat_of(head, self)?;
+            Some((
+                container,
+                seat.iommu_group.clone(),
+                seat.users.get(),
+                seat.cut_off,
+            ))
+        });
+        let (container, iommu_group, users, cut_off) = party.ok_or(ENODEV)?;
         let state = self.state.lock();
-        let (container, users, cut_off) = by_leader
-            .unwrap_or_else(|| (state.container.clone(), state.users.get(), state.cut_off));
         Ok(Standing {
-            iommu_group: state.alive()?.clone(),
+            iommu_group,
             opener: state.opener,
             leader: state.leader.as_ref().map(|leader| leader.id()),
             container,
@@ -207,33 +205,21 @@ impl Group {
     ///
     /// `ENODEV` if the last device was unbound.
     pub(crate) fn status(&self) -> Result<Status> {
-        let of_member = self.with_leader(|shared, member| Status {
-            viable: shared.status.viable && !member.cut_off,
-            merged: true,
-            ..shared.status
-        });
-        if let Some(status) = of_member {
-            return Ok(status);
-        }
-        let state = self.state.lock();
-        state.alive()?;
-        Ok(self.status_by(&state))
-    }
-
-    /// What [`status`](Self::status) tells of a group that has joined none.
-    pub(super) fn status_by(&self, state: &GroupState) -> Status {
-        let container_set = state.container.is_some();
-        let claimed = |group: &ARef<iommu::Group>| group.dma_owner_claimed();
-        Status {
-            viable: match container_set {
-                true => !state.cut_off,
-                false => {
-                    !state.iommu_group.as_ref().is_some_and(claimed) && self.check_drivers().is_ok()
-                }
-            },
-            container_set,
-            merged: false,
-        }
+        self.with_party(|head, state| {
+            let container_set = state.container.is_some();
+            let head_cut_off = state.seat.as_ref().is_some_and(|seat| seat.cut_off);
+            let claimed = |seat: &Seat| seat.iommu_group.dma_owner_claimed();
+            let claimed = !container_set && state.seat.as_ref().is_some_and(claimed);
+            let seat = state.seat_of(head, self).ok_or(ENODEV)?;
+            Ok(Status {
+                viable: match container_set {
+                    true => !head_cut_off && !seat.cut_off,
+                    false => !claimed && head.check_drivers().is_ok(),
+                },
+                container_set,
+                merged: !core::ptr::eq(head, self),
+            })
+        })
     }
 
     /// Refuses a group that a driver of the kernel has a device of without the IOMMU core knowing,
@@ -251,18 +237,18 @@ impl Group {
     ///
     /// The IOMMU core denies such drivers, so this is for those that it does not know of.
     pub(super) fn cut_off(&self) -> bool {
-        let with_leader = self.with_leader(|shared, member| {
-            shared.container?.cut_off(&member.iommu_group);
-            member.cut_off = true;
-            Some(())
+        let had_user = self.with_party(|head, state| {
+            let Some(container) = state.container.clone() else {
+                return false;
+            };
+            let Some(seat) = state.seat_of(head, self) else {
+                return false;
+            };
+            container.cut_off(&seat.iommu_group);
+            seat.cut_off = true;
+            true
         });
-        let done = with_leader.unwrap_or_else(|| {
-            let mut state = self.state.lock();
-            state.container.as_ref()?.cut_off(state.alive().ok()?);
-            state.cut_off = true;
-            Some(())
-        });
-        if done.is_none() {
+        if !had_user {
             return false;
         }
         for device in self.devices.lock().iter() {
@@ -290,7 +276,7 @@ impl Group {
         let mut leftover = Leftover::none();
         let mut state = self.state.lock();
         state.check(Op::SetContainer)?;
-        let iommu_group = state.alive()?;
+        let iommu_group = &state.seat()?.iommu_group;
         let container = container()?;
         let attached = self.check_drivers().map_err(NotNow::from);
         let attached = attached
@@ -340,8 +326,7 @@ impl Group {
         let state = self.state.lock();
         let container = state.container.as_ref().ok_or(EINVAL)?;
         let backend = container.backend().ok_or(EINVAL)?;
-        let group = state.iommu_group.as_ref().ok_or(ENODEV)?;
-        backend.msi_bank(group, index)
+        backend.msi_bank(&state.seat()?.iommu_group, index)
     }
 
     /// Who uses a device without an IOMMU can do anything to the machine.
@@ -354,13 +339,25 @@ impl Group {
 }
 
 impl GroupState {
-    /// The IOMMU's group.
+    /// The seat of a group that has joined none.
     ///
     /// # Errors
     ///
     /// `ENODEV` if the last device was unbound.
-    pub(super) fn alive(&self) -> Result<&ARef<iommu::Group>> {
-        self.iommu_group.as_ref().ok_or(ENODEV)
+    pub(super) fn seat(&self) -> Result<&Seat> {
+        self.seat.as_ref().ok_or(ENODEV)
+    }
+
+    /// Whether a device is bound.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the last one was unbound.
+    pub(super) fn alive(&self) -> Result {
+        match self.leader {
+            Some(_) => Ok(()),
+            None => self.seat().map(|_| ()),
+        }
     }
 
     /// What the group is to others.
@@ -374,8 +371,8 @@ impl GroupState {
 
     /// Whether the group may do `op`, see [`Role::check`].
     pub(super) fn check(&self, op: Op) -> Result {
-        self.role()
-            .check(op, !self.users.is_none() || self.members.in_use())
+        let own = self.seat.as_ref().is_some_and(|seat| !seat.users.is_none());
+        self.role().check(op, own || self.members.in_use())
     }
 
     /// Takes the group and those that joined it out.
@@ -384,29 +381,26 @@ impl GroupState {
             return Leftover::none();
         };
         let mut leftover = self.members.detach(&container);
-        if let Some(group) = &self.iommu_group {
-            leftover.add(container.detach_group(group));
+        if let Some(seat) = &mut self.seat {
+            leftover.add(container.detach_group(&seat.iommu_group));
+            seat.cut_off = false;
         }
-        self.cut_off = false;
         leftover
     }
 
     /// The last device was unbound. Groups that joined go on without the leader's devices.
     pub(super) fn revoke(&mut self) -> Leftover {
-        let leftover = match (&self.container, &self.iommu_group) {
-            (Some(container), Some(group)) => container.detach_group(group),
+        let leftover = match (&self.container, self.seat.take()) {
+            (Some(container), Some(seat)) => container.detach_group(&seat.iommu_group),
             _ => Leftover::none(),
         };
-        self.iommu_group = None;
-        self.bare = None;
-        self.cut_off = false;
         self.forget_container_of_nobody();
         leftover
     }
 
     /// Lets go of the container if nobody is in it: the group is gone and nobody joined it.
     pub(super) fn forget_container_of_nobody(&mut self) {
-        if self.iommu_group.is_none() && self.members.is_empty() {
+        if self.seat.is_none() && self.members.is_empty() {
             self.container = None;
         }
     }

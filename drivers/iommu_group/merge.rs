@@ -26,11 +26,7 @@ use kernel::{
     },
 };
 use vfio_kernel::{
-    count::Count,
-    iommu::{
-        self,
-        Sharing, //
-    },
+    iommu::Sharing,
     kvm::Kvm,
     mutex::{
         lock_killable,
@@ -41,14 +37,14 @@ use vfio_kernel::{
 use super::{
     group::{
         Group,
-        GroupState,
-        Status, //
+        GroupState, //
     },
     roles::{
         lowers_coherency,
         Coherency,
         Op, //
     },
+    seat::Seat,
 };
 use crate::core::{
     attach_patiently,
@@ -64,18 +60,8 @@ pub(super) struct Member {
     group: Arc<Group>,
     /// Its file, so that it is open for nobody else.
     file: ARef<File>,
-    pub(super) iommu_group: ARef<iommu::Group>,
     sharing: Sharing,
-    /// How often devices of it are open.
-    pub(super) users: Count,
-    /// As `GroupState::cut_off`.
-    pub(super) cut_off: bool,
-}
-
-/// What a member has by its leader.
-pub(super) struct Shared {
-    pub(super) container: Option<Arc<Container>>,
-    pub(super) status: Status,
+    seat: Seat,
 }
 
 /// The groups that joined one, in its `state`.
@@ -94,7 +80,7 @@ impl Members {
 
     /// Whether a device of some member is open.
     pub(super) fn in_use(&self) -> bool {
-        self.0.iter().any(|member| !member.users.is_none())
+        self.0.iter().any(|member| !member.seat.users.is_none())
     }
 
     /// The groups.
@@ -107,9 +93,10 @@ impl Members {
             .position(|other| core::ptr::eq(&**other, group))
     }
 
-    fn find(&mut self, group: &Group) -> Option<&mut Member> {
+    /// The seat of a member.
+    pub(super) fn seat_of(&mut self, group: &Group) -> Option<&mut Seat> {
         let at = self.position(group)?;
-        self.0.get_mut(at)
+        Some(&mut self.0.get_mut(at)?.seat)
     }
 
     /// Lets all into `container`, or none; then tells which one cannot be.
@@ -121,7 +108,7 @@ impl Members {
         for (at, member) in self.0.iter().enumerate() {
             if let Err(err) = member.attach(container) {
                 for done in self.0.iter().take(at) {
-                    leftover.add(container.detach_group(&done.iommu_group));
+                    leftover.add(container.detach_group(&done.seat.iommu_group));
                 }
                 return Err((Some(member.group.clone()), err));
             }
@@ -133,26 +120,40 @@ impl Members {
     pub(super) fn detach(&mut self, container: &Container) -> Leftover {
         let mut leftover = Leftover::none();
         for member in &mut self.0 {
-            leftover.add(container.detach_group(&member.iommu_group));
-            member.cut_off = false;
+            leftover.add(container.detach_group(&member.seat.iommu_group));
+            member.seat.cut_off = false;
         }
         leftover
     }
 
-    /// Frees all, which are in no container. What is returned is to be dropped without locks.
-    pub(super) fn disband(&mut self) -> Self {
-        for group in self.groups() {
-            lock_nested(group.state()).leader = None;
-        }
-        core::mem::replace(self, Self::new())
+    /// Lets one go, in a leader that is in no container. Its file, which is returned, is to be
+    /// dropped without locks.
+    pub(super) fn dismiss_one(&mut self) -> Option<ARef<File>> {
+        let Member {
+            group, file, seat, ..
+        } = self.0.pop()?;
+        let mut theirs = lock_nested(group.state());
+        theirs.leader = None;
+        theirs.seat = Some(seat);
+        Some(file)
     }
 }
 
 impl Member {
     fn attach(&self, container: &Container) -> Result<(), NotNow> {
-        self.group.check_drivers()?;
-        container.attach_group(&self.iommu_group, self.group.fence(), self.sharing)
+        attach(&self.group, &self.seat, container, self.sharing)
     }
+}
+
+/// Lets a group that is, or is to be, a member into `container`.
+fn attach(
+    group: &Group,
+    seat: &Seat,
+    container: &Container,
+    sharing: Sharing,
+) -> Result<(), NotNow> {
+    group.check_drivers()?;
+    container.attach_group(&seat.iommu_group, group.fence(), sharing)
 }
 
 impl GroupState {
@@ -160,14 +161,6 @@ impl GroupState {
     fn check_leader(&self) -> Result {
         self.alive()?;
         self.check(Op::Lead)
-    }
-
-    /// Counts how often devices of `of`, which is `group` or a member, are open.
-    pub(super) fn users_of(&mut self, group: &Group, of: &Group) -> Option<&mut Count> {
-        if core::ptr::eq(group, of) {
-            return Some(&mut self.users);
-        }
-        self.members.find(of).map(|member| &mut member.users)
     }
 }
 
@@ -199,7 +192,7 @@ impl Group {
         sharing: Sharing,
     ) -> Result<(), NotNow> {
         let (mut state, mut theirs) = self.lock_with(other)?;
-        let iommu_group = theirs.alive()?.clone();
+        theirs.alive()?;
         theirs.check(Op::Join)?;
         if self.fence() != other.fence() {
             return Err(EPERM.into());
@@ -207,17 +200,9 @@ impl Group {
         if self.would_lower_coherency(&state, other) {
             return Err(EBUSY.into());
         }
-        let member = Member {
-            group: other.clone(),
-            file,
-            iommu_group,
-            sharing,
-            users: Count::NONE,
-            cut_off: false,
-        };
         state.members.0.reserve(1, GFP_KERNEL)?;
         let attached = match &state.container {
-            Some(container) => member.attach(container),
+            Some(container) => attach(other, theirs.seat()?, container, sharing),
             None => Ok(()),
         };
         theirs.was_busy = matches!(attached, Err(NotNow::Failed(EBUSY)));
@@ -228,6 +213,13 @@ impl Group {
             }
             return Err(why);
         }
+        let member = Member {
+            group: other.clone(),
+            file,
+            sharing,
+            seat: theirs.seat.take().ok_or(ENODEV)?,
+        };
+        // There is room.
         state.members.0.push(member, GFP_KERNEL)?;
         theirs.leader = Some(self.clone());
         Ok(())
@@ -328,39 +320,29 @@ impl Group {
     ) -> Option<Result> {
         let mut state = self.state().lock();
         let at = state.members.position(other)?;
-        let open = state.members.0.get(at).is_some_and(|m| !m.users.is_none());
+        let open = state
+            .members
+            .0
+            .get(at)
+            .is_some_and(|member| !member.seat.users.is_none());
         if let Err(err) = state.role().check(Op::Split, open) {
             return Some(Err(err));
         }
         let mut theirs = lock_nested(other.state());
-        let member = state.members.0.remove(at).ok()?;
+        let Member { file, mut seat, .. } = state.members.0.remove(at).ok()?;
         let mut leftover = match &state.container {
-            Some(container) => container.detach_group(&member.iommu_group),
+            Some(container) => container.detach_group(&seat.iommu_group),
             None => Leftover::none(),
         };
         state.forget_container_of_nobody();
+        seat.cut_off = false;
         theirs.leader = None;
+        theirs.seat = Some(seat);
         leftover.add(then(&mut theirs));
         drop((theirs, state));
         // May be the last reference to the file, not under a lock.
-        drop((member, leftover));
+        drop((file, leftover));
         Some(Ok(()))
-    }
-
-    /// If the group has joined another, runs `f` with what it has by that and what that knows of
-    /// it.
-    pub(super) fn with_leader<T>(&self, f: impl FnOnce(Shared, &mut Member) -> T) -> Option<T> {
-        loop {
-            let leader = self.state().lock().leader.clone()?;
-            let mut state = leader.state().lock();
-            let shared = Shared {
-                container: state.container.clone(),
-                status: leader.status_by(&state),
-            };
-            if let Some(member) = state.members.find(self) {
-                return Some(f(shared, member));
-            }
-        }
     }
 
     /// Calls `f` with the group and its members, until it returns something.

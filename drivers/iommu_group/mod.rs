@@ -14,6 +14,7 @@
 //! | `group.rs`     | a group and its way through containers                     |
 //! | `device.rs`    | its devices: how users find and open them                  |
 //! | `file.rs`      | its node, opened                                           |
+//! | `seat.rs`      | where what belongs to a group is, when groups join others  |
 //! | `merge.rs`     | groups that join others                                    |
 //! | `roles.rs`     | what a group may do then; pure                             |
 //! | `registry.rs`  | all groups and their nodes                                 |
@@ -37,6 +38,7 @@ mod merge;
 mod registry;
 mod report;
 mod roles;
+mod seat;
 mod viability;
 mod watch;
 
