@@ -53,8 +53,8 @@ impl GroupState {
 }
 
 impl Group {
-    /// Runs `f` with the group that it has joined, or else itself, and with the state of that one, in
-    /// which its seat is.
+    /// Runs `f` with the group that it has joined, or else itself, and with the state of that one,
+    /// in which its seat is.
     pub(super) fn with_party<T>(&self, f: impl FnOnce(&Group, &mut GroupState) -> T) -> T {
         loop {
             let mut state = self.state().lock();
