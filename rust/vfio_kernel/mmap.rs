@@ -128,8 +128,10 @@ impl Fault<'_> {
     #[inline]
     fn place(&self) -> (*mut bindings::vm_area_struct, c_ulong) {
         // SAFETY: `vmf` is valid while the fault is handled.
-        let fault = unsafe { &(*self.vmf).__bindgen_anon_1 };
-        (fault.vma, fault.address)
+        unsafe {
+            let fault = &raw const (*self.vmf).__bindgen_anon_1;
+            ((*fault).vma, (*fault).address)
+        }
     }
 
     /// Where the page is in the file, in bytes; aligned to the size of the fault.
@@ -190,8 +192,8 @@ impl Fault<'_> {
         let address = address as u64;
         // SAFETY: The area is valid while the fault is handled.
         let (start, end) = unsafe {
-            let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
-            (range.vm_start as u64, range.vm_end as u64)
+            let range = &raw const (*vma).__bindgen_anon_1.__bindgen_anon_1;
+            ((*range).vm_start as u64, (*range).vm_end as u64)
         };
         let first = address & !(size - 1);
         first >= start && first.checked_add(size).is_some_and(|last| last <= end)

@@ -151,24 +151,25 @@ impl Domain {
     }
 
     pub(super) fn geometry(&self) -> Geometry {
+        let domain = self.as_ptr();
         // SAFETY: The domain is alive; its geometry does not change.
-        let geometry = unsafe { &self.ptr.as_ref().geometry };
-        Geometry {
-            start: geometry.aperture_start,
-            last: geometry.aperture_end,
-        }
+        let (start, last) = unsafe {
+            let geometry = &raw const (*domain).geometry;
+            ((*geometry).aperture_start, (*geometry).aperture_end)
+        };
+        Geometry { start, last }
     }
 
     /// The sizes a page table entry can have, one bit each.
     pub(super) fn pgsize_bitmap(&self) -> usize {
         // SAFETY: The domain is alive; its page sizes do not change.
-        unsafe { self.ptr.as_ref().pgsize_bitmap }
+        unsafe { (*self.as_ptr()).pgsize_bitmap }
     }
 
     /// Whether a group may share `self` in place of `other`: same kind of IOMMU and coherency.
     pub(super) fn compatible(&self, other: &Self) -> bool {
         // SAFETY: Both domains are alive; `ops` does not change.
-        let (a, b) = unsafe { (self.ptr.as_ref().ops, other.ptr.as_ref().ops) };
+        let (a, b) = unsafe { ((*self.as_ptr()).ops, (*other.as_ptr()).ops) };
         core::ptr::eq(a, b) && self.coherent == other.coherent
     }
 

@@ -162,7 +162,7 @@ unsafe fn resv_list(
     free: impl FnOnce(*mut bindings::list_head),
 ) -> Result<KVec<ResvRegion>> {
     let mut head = bindings::list_head::default();
-    let head: *mut bindings::list_head = &mut head;
+    let head = &raw mut head;
     // SAFETY: `head` is a fresh list head.
     unsafe {
         (*head).next = head;
@@ -178,8 +178,8 @@ unsafe fn resv_list(
     unsafe {
         let mut at = (*head).next;
         while copied.is_ok() && !core::ptr::eq(at, head) {
-            let region = &*at.cast::<bindings::iommu_resv_region>();
-            copied = regions.push(region.into(), GFP_KERNEL).map_err(Error::from);
+            let region = ResvRegion::copied(at.cast());
+            copied = regions.push(region, GFP_KERNEL).map_err(Error::from);
             at = (*at).next;
         }
     }
@@ -220,12 +220,19 @@ unsafe extern "C" fn visit<R, F: FnOnce(*mut bindings::device) -> R>(
     1
 }
 
-impl From<&bindings::iommu_resv_region> for ResvRegion {
-    fn from(region: &bindings::iommu_resv_region) -> Self {
+impl ResvRegion {
+    /// What C says.
+    ///
+    /// # Safety
+    ///
+    /// `region` must be valid for reads, and nobody may write to it.
+    unsafe fn copied(region: *const bindings::iommu_resv_region) -> Self {
+        // SAFETY: By the contract of this function.
+        let (start, len, kind) = unsafe { ((*region).start, (*region).length, (*region).type_) };
         Self {
-            start: region.start,
-            len: region.length as u64,
-            kind: match region.type_ {
+            start,
+            len: len as u64,
+            kind: match kind {
                 bindings::iommu_resv_type_IOMMU_RESV_DIRECT_RELAXABLE => ResvKind::DirectRelaxable,
                 bindings::iommu_resv_type_IOMMU_RESV_DIRECT => ResvKind::Direct,
                 bindings::iommu_resv_type_IOMMU_RESV_MSI => ResvKind::Msi,

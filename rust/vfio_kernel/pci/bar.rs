@@ -120,6 +120,19 @@ impl PciDevice {
         let len = end.checked_sub(start)?.checked_add(1)?;
         Some((start, len, flags))
     }
+
+    /// What a resource is a part of in the tree of resources.
+    pub(super) fn resource_parent(&self, bar: u32) -> Option<NonNull<bindings::resource>> {
+        if bar > 6 {
+            return None;
+        }
+        // SAFETY: As above.
+        let parent = unsafe {
+            let res = bindings::vfio_rs_pci_resource(self.as_ptr(), bar);
+            (&raw const (*res).parent).read_volatile()
+        };
+        NonNull::new(parent)
+    }
 }
 
 /// A memory BAR that users may map: whole pages that nothing else shares.
@@ -175,12 +188,7 @@ unsafe impl Sync for PageRest {}
 impl PageRest {
     fn reserve(dev: &PciDevice, bar: u32) -> Result<Self> {
         let (start, len, flags) = dev.resource(bar).ok_or(ENODEV)?;
-        // SAFETY: `dev` holds a reference; a BAR stays in its parent while a driver is bound.
-        let parent = unsafe {
-            let bar = bindings::vfio_rs_pci_resource(dev.as_ptr(), bar);
-            (&raw const (*bar).parent).read_volatile()
-        };
-        let parent = NonNull::new(parent).ok_or(ENODEV)?;
+        let parent = dev.resource_parent(bar).ok_or(ENODEV)?;
         let res = bindings::resource {
             name: c"vfio sub-page reserved".as_char_ptr(),
             start: start.wrapping_add(len),

@@ -35,8 +35,7 @@ impl PciDevice {
                 return Some((RomKind::Bar, len));
             }
         }
-        let (phys, len) = self.shadow_rom()?;
-        let _ = phys;
+        let (_, len) = self.shadow_rom()?;
         Some((RomKind::Shadow, len.checked_next_power_of_two()?))
     }
 
@@ -88,26 +87,25 @@ impl RomMap {
 impl PciDevice {
     /// Has the ROM answer at its address, which is returned.
     fn switch_rom_on(&self) -> Result<u64> {
-        // SAFETY: `self` holds a reference and there is such a resource; it does not move while a
-        // driver is bound.
-        let res = unsafe { &*bindings::vfio_rs_pci_resource(self.as_ptr(), ROM) };
+        let (start, _, flags) = self.resource(ROM).ok_or(ENOMEM)?;
         // One that is not in the tree of resources has no address that is its own, but for copies
         // in memory.
-        if res.parent.is_null() && res.flags & bindings::IORESOURCE_PCI_FIXED as usize == 0 {
+        if self.resource_parent(ROM).is_none()
+            && flags & bindings::IORESOURCE_PCI_FIXED as usize == 0
+        {
             return Err(ENOMEM);
         }
         // SAFETY: The device is alive.
         match unsafe { bindings::pci_enable_rom(self.as_ptr()) } {
-            0 => Ok(res.start),
+            0 => Ok(start),
             _ => Err(ENOMEM),
         }
     }
 
     fn switch_rom_off(&self) {
-        // SAFETY: As above.
-        let res = unsafe { &*bindings::vfio_rs_pci_resource(self.as_ptr(), ROM) };
+        let on = |(_, _, flags)| flags & bindings::IORESOURCE_ROM_ENABLE as usize != 0;
         // The firmware may have left it on.
-        if res.flags & bindings::IORESOURCE_ROM_ENABLE as usize == 0 {
+        if !self.resource(ROM).is_some_and(on) {
             // SAFETY: The device is alive.
             unsafe { bindings::pci_disable_rom(self.as_ptr()) };
         }
