@@ -160,6 +160,10 @@ impl MsiVectors {
 
     /// The Linux interrupt number of a vector.
     fn irq(&self, vector: usize) -> Result<u32> {
+        // The largest number of all is C's name for any vector: the one that it gave was another.
+        if vector >= MOST {
+            return Err(EINVAL);
+        }
         let vector: u32 = vector.try_into()?;
         // SAFETY: The device is alive and its vectors are ours.
         let mut irq = unsafe { bindings::pci_irq_vector(self.dev.as_ptr(), vector) };
