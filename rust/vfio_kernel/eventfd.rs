@@ -12,6 +12,10 @@ use kernel::{
 use vfio_bindings as bindings;
 
 /// A reference to the kernel's end of an eventfd; stays valid after the user closed the descriptor.
+///
+/// # Invariants
+///
+/// The pointer is to a context, of whose references one is this one's.
 pub struct EventFd(NonNull<bindings::eventfd_ctx>);
 
 // SAFETY: The reference count is atomic.
@@ -28,18 +32,20 @@ impl EventFd {
     pub fn fdget(fd: i32) -> Result<Self> {
         // SAFETY: Any number may be passed.
         let ctx = from_err_ptr(unsafe { bindings::eventfd_ctx_fdget(fd) })?;
+        // INVARIANT: The call returned a reference.
         NonNull::new(ctx).map(Self).ok_or(EINVAL)
     }
 
     fn fileget(file: &LocalFile) -> Result<Self> {
         // SAFETY: The reference proves that the file is open.
         let ctx = from_err_ptr(unsafe { bindings::eventfd_ctx_fileget(file.as_ptr()) })?;
+        // INVARIANT: The call returned a reference.
         NonNull::new(ctx).map(Self).ok_or(EINVAL)
     }
 
     /// Adds one to the counter. Any context, hard interrupt included.
     pub fn signal(&self) {
-        // SAFETY: `self` owns a reference.
+        // SAFETY: By the type invariant `self` owns a reference.
         unsafe { bindings::eventfd_signal_mask(self.as_ptr(), 0) }
     }
 
@@ -50,7 +56,7 @@ impl EventFd {
 
 impl Drop for EventFd {
     fn drop(&mut self) {
-        // SAFETY: `self` owns a reference, given up here.
+        // SAFETY: By the type invariant `self` owns a reference, given up here.
         unsafe { bindings::eventfd_ctx_put(self.as_ptr()) }
     }
 }

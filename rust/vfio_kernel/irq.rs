@@ -15,6 +15,11 @@ use crate::eventfd::EventFd;
 /// A requested interrupt line; dropping it waits for a running handler and frees the line.
 ///
 /// Whoever owns the line (`pci::MsiVectors`) must keep it allocated for as long.
+///
+/// # Invariants
+///
+/// The line `irq` is requested, for `signal_eventfd` with the context of `eventfd`, and with
+/// `_name` as its name.
 pub(crate) struct EventFdIrq {
     irq: u32,
     eventfd: EventFd,
@@ -40,6 +45,7 @@ impl EventFdIrq {
                 eventfd.as_ptr().cast(),
             )
         })?;
+        // INVARIANT: Requested above.
         Ok(Self {
             irq,
             eventfd,
@@ -65,7 +71,7 @@ impl EventFdIrq {
 
 impl Drop for EventFdIrq {
     fn drop(&mut self) {
-        // SAFETY: Requested by `request` with this context.
+        // SAFETY: Requested with this context, by the type invariant.
         unsafe { bindings::free_irq(self.irq, self.eventfd.as_ptr().cast()) };
     }
 }

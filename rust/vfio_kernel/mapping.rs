@@ -58,6 +58,7 @@ impl<M: ModuleMetadata> PseudoFs<M> {
         // SAFETY: The mount is pinned, so there is a superblock.
         let inode = unsafe { bindings::alloc_anon_inode((**self.mount.get()).mnt_sb) };
         match from_err_ptr(inode).and_then(|inode| NonNull::new(inode).ok_or(ENOMEM)) {
+            // INVARIANT: Both were taken above.
             Ok(inode) => Ok(Mapping { inode, fs: self }),
             Err(err) => {
                 self.unpin();
@@ -80,6 +81,10 @@ impl<M: ModuleMetadata> Pinned for PseudoFs<M> {
 }
 
 /// An inode that exists for its address space.
+///
+/// # Invariants
+///
+/// Of the references to `inode` one is this one's, and of the times that `fs` is pinned one too.
 pub struct Mapping {
     inode: NonNull<bindings::inode>,
     fs: &'static dyn Pinned,
@@ -92,7 +97,7 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     pub(crate) fn as_ptr(&self) -> *mut bindings::address_space {
-        // SAFETY: `self` owns a reference to the inode.
+        // SAFETY: By the type invariant `self` owns a reference to the inode.
         unsafe { (*self.inode.as_ptr()).i_mapping }
     }
 
@@ -114,7 +119,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: `self` owns a reference to the inode, given up here before the mount's.
+        // SAFETY: By the type invariant; given up here, before the mount's.
         unsafe { bindings::iput(self.inode.as_ptr()) };
         self.fs.unpin();
     }

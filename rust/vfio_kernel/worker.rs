@@ -44,6 +44,10 @@ const UNPAID_PER_TICK: u32 = match UNPAID_PER_SECOND / bindings::VFIO_RS_HZ {
 const PASS: u32 = 1024;
 
 /// A workqueue, whose threads are bound to no CPU. Dropping it waits until it is empty.
+///
+/// # Invariants
+///
+/// The pointer is to a queue that belongs to this.
 pub struct WorkQueue(NonNull<bindings::workqueue_struct>);
 
 // SAFETY: The queue has locks of its own.
@@ -60,6 +64,7 @@ impl WorkQueue {
     pub fn new(name: &'static CStr) -> Result<Arc<Self>> {
         // SAFETY: The name is a string.
         let queue = unsafe { bindings::vfio_rs_alloc_workqueue(name.as_char_ptr()) };
+        // INVARIANT: Made above.
         let queue = Self(NonNull::new(queue).ok_or(ENOMEM)?);
         Ok(Arc::new(queue, GFP_KERNEL)?)
     }
@@ -71,7 +76,8 @@ impl WorkQueue {
 
 impl Drop for WorkQueue {
     fn drop(&mut self) {
-        // SAFETY: Made by `new`. Who has works in it has a reference until they are done.
+        // SAFETY: The queue is ours by the type invariant. Who has works in it has a reference
+        // until they are done.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) }
     }
 }

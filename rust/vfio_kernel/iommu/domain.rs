@@ -82,6 +82,11 @@ impl Prot {
 }
 
 /// An owned paging domain.
+///
+/// # Invariants
+///
+/// `ptr` is to a paging domain that belongs to this. If it `has_pt`, its page table is the kernel's
+/// generic one.
 pub(super) struct Domain {
     ptr: NonNull<bindings::iommu_domain>,
     /// Whether its page table is the kernel's generic one, and may be changed directly.
@@ -106,9 +111,10 @@ impl Domain {
             })
             .ok_or(ENODEV)??;
         let ptr = NonNull::new(ptr).ok_or(ENOMEM)?;
+        // INVARIANT: Allocated above, for nobody else; the call says which page table it is.
         Ok(Self {
             ptr,
-            // SAFETY: The domain is alive.
+            // SAFETY: It was allocated above.
             has_pt: unsafe { bindings::vfio_rs_iommu_has_pt(ptr.as_ptr()) } && !pagealloc::counts(),
             coherent: false,
         })
@@ -125,25 +131,26 @@ impl Domain {
 
     /// Lets the devices of `group` see the domain. May sleep.
     pub(super) fn attach(&self, group: &Group) -> Result {
-        // SAFETY: Both are alive.
+        // SAFETY: The domain is alive (type invariant of `Domain`), and so is a group that somebody
+        // refers to.
         to_result(unsafe { bindings::iommu_attach_group(self.ptr.as_ptr(), group.as_ptr()) })
     }
 
     /// Takes the devices of `group` out again; they reach no memory from here on. May sleep.
     pub(super) fn detach(&self, group: &Group) {
-        // SAFETY: Both are alive.
+        // SAFETY: As for `attach`.
         unsafe { bindings::iommu_detach_group(self.ptr.as_ptr(), group.as_ptr()) }
     }
 
     /// Turns snooping of all accesses on for good, where the IOMMU can.
     pub(super) fn enforce_cache_coherency(&mut self) {
-        // SAFETY: The domain is alive and attached.
+        // SAFETY: The domain is alive (type invariant of `Domain`) and attached.
         self.coherent = unsafe { bindings::vfio_rs_enforce_cache_coherency(self.ptr.as_ptr()) };
     }
 
     /// Has the kernel map interrupt doorbells at `base`, where they need mapping.
     pub(super) fn get_msi_cookie(&self, base: u64) -> Result {
-        // SAFETY: The domain is alive.
+        // SAFETY: The domain is alive (type invariant of `Domain`).
         match to_result(unsafe { bindings::iommu_get_msi_cookie(self.ptr.as_ptr(), base) }) {
             Err(ENODEV) => Ok(()),
             ret => ret,
@@ -215,7 +222,8 @@ impl Domain {
             return self.map_run(iova, phys, len, prot.0);
         }
         let mut done = 0;
-        // SAFETY: The domain is alive and `has_pt`; the memory as above.
+        // SAFETY: The domain is alive (type invariant of `Domain`) and `has_pt`; the memory as
+        // above.
         let ret = unsafe {
             bindings::vfio_rs_iommu_pt_map_sync(
                 self.ptr.as_ptr(),
@@ -263,8 +271,8 @@ impl Domain {
         done: &mut usize,
     ) -> Result {
         for_each_run(frames, npages, |phys, len| {
-            // SAFETY: The domain is alive and `has_pt`. The memory stays pinned until after the
-            // range was unmapped, which `IoMapping` sees to.
+            // SAFETY: The domain is alive (type invariant of `Domain`) and `has_pt`. The memory
+            // stays pinned until after the range was unmapped, which `IoMapping` sees to.
             to_result(unsafe {
                 bindings::vfio_rs_iommu_pt_map(
                     self.ptr.as_ptr(),
@@ -276,7 +284,7 @@ impl Domain {
                 )
             })
         })?;
-        // SAFETY: The domain is alive.
+        // SAFETY: The domain is alive (type invariant of `Domain`).
         to_result(unsafe {
             bindings::vfio_rs_iommu_sync_map(self.ptr.as_ptr(), iova as usize, *done)
         })
@@ -310,8 +318,8 @@ impl Domain {
                 });
                 used += 1;
             }
-            // SAFETY: The domain is alive. The first `used` entries are filled in, the last one is
-            // marked, and the memory stays pinned as above.
+            // SAFETY: The domain is alive (type invariant of `Domain`). The first `used` entries
+            // are filled in, the last one is marked, and the memory stays pinned as above.
             let mapped = unsafe {
                 bindings::iommu_map_sg(
                     self.ptr.as_ptr(),
@@ -338,7 +346,8 @@ impl Domain {
         };
         let mut done = 0usize;
         while done < len {
-            // SAFETY: The domain is alive. All callers say why the memory may be mapped.
+            // SAFETY: The domain is alive (type invariant of `Domain`). All callers say why the
+            // memory may be mapped.
             to_result(unsafe {
                 bindings::iommu_map(
                     self.ptr.as_ptr(),
@@ -359,7 +368,7 @@ impl Domain {
 
     /// Whether something is mapped at `iova`.
     pub(super) fn translates(&self, iova: u64) -> bool {
-        // SAFETY: The domain is alive.
+        // SAFETY: The domain is alive (type invariant of `Domain`).
         unsafe { bindings::iommu_iova_to_phys(self.ptr.as_ptr(), iova) != 0 }
     }
 
@@ -387,8 +396,8 @@ impl Domain {
         // SAFETY: Initialises `gather`, which stays where it is.
         unsafe { bindings::vfio_rs_iommu_gather_init(gather) };
         for (number, (iova, size)) in ranges.enumerate() {
-            // SAFETY: The domain is alive, `gather` was initialised. Nobody else maps or unmaps
-            // there, as the range belongs to the caller.
+            // SAFETY: The domain is alive (type invariant of `Domain`), `gather` was initialised.
+            // Nobody else maps or unmaps there, as the range belongs to the caller.
             let unmapped = unsafe {
                 bindings::vfio_rs_iommu_unmap(domain, self.has_pt, iova as usize, size, gather)
             };

@@ -47,6 +47,11 @@ use crate::{
 
 /// Pinned memory that the groups of a space reach; dropping it unmaps, unpins, and no longer counts
 /// it as locked. May sleep.
+///
+/// # Invariants
+///
+/// `runs` came from [`PinnedPages`], writable ones if `place` lets devices write. Their pages stay
+/// pinned while they are in `runs`, and are in no domain of the space when they are unpinned.
 pub struct IoMapping {
     tenant: Arc<Tenant>,
     /// What is pinned and mapped.
@@ -95,6 +100,7 @@ impl IoMapping {
             }
             return Err(err);
         }
+        // INVARIANT: `pages` were looked at above, as to whether they may be written.
         Ok(Self {
             tenant: locked.into_tenant(),
             runs: pages.into_runs(),
@@ -203,10 +209,12 @@ impl IoMapping {
     fn unpin(&mut self, npages: usize, all: bool) {
         if !all {
             lose(self.iova(), npages << PAGE_SHIFT, ());
+            // INVARIANT: A device may still see them, so they stay pinned, for good.
             return self.runs.take_each(npages, |_, _| ());
         }
         let writable = self.prot().writable();
-        // SAFETY: The runs came from `PinnedPages`.
+        // SAFETY: By the type invariant the runs came from `PinnedPages`, and were writable.
+        // INVARIANT: The callers have unmapped them.
         unsafe { pin::unpin_runs(&mut self.runs, npages, writable) }
     }
 }
@@ -232,8 +240,11 @@ fn lose<T>(iova: u64, size: usize, pages: T) {
 const MOST: usize = 32;
 
 /// Mappings that leave together, at the latest when this is dropped. May sleep.
+///
+/// # Invariants
+///
+/// The first `len` of `mappings` are there, and are this one's to drop.
 pub struct Departures {
-    /// The first `len` are there.
     mappings: [MaybeUninit<IoMapping>; MOST],
     len: usize,
     /// Bytes that they have; no more than fit into a `WINDOW`.
@@ -282,6 +293,7 @@ impl Departures {
         if self.has_room_for(&mapping) {
             self.size += mapping.size();
             self.mappings[self.len].write(mapping);
+            // INVARIANT: Written above, behind those that are there.
             self.len += 1;
         }
     }
@@ -299,8 +311,9 @@ impl Departures {
             |number| short |= 1 << number,
         );
         let mut tenant = None;
+        // INVARIANT: None is there from here on.
         for number in 0..replace(&mut self.len, 0) {
-            // SAFETY: All were there, and each is taken once.
+            // SAFETY: By the type invariant all were there, and each is taken once.
             let mut mapping = unsafe { self.mappings[number].assume_init_read() };
             mapping.unpin(mapping.npages(), short & 1 << number == 0);
             tenant = Some(mapping.into_tenant());
@@ -312,7 +325,7 @@ impl Departures {
 
     #[inline]
     fn all(&self) -> &[IoMapping] {
-        // SAFETY: The first `len` are there.
+        // SAFETY: By the type invariant the first `len` are there.
         unsafe { core::slice::from_raw_parts(self.mappings.as_ptr().cast(), self.len) }
     }
 }

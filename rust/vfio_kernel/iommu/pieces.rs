@@ -105,7 +105,8 @@ impl Domain {
             return self.map_run(iova, phys, len, prot);
         }
         let mut done = 0;
-        // SAFETY: The domain is alive and `has_pt`. The memory as above.
+        // SAFETY: The domain is alive (type invariant of `Domain`) and `has_pt`. The memory as
+        // above.
         to_result(unsafe {
             bindings::vfio_rs_iommu_pt_map(
                 self.as_ptr(),
@@ -131,7 +132,8 @@ impl Domain {
         }
         let end = last.iova.wrapping_add(last.len as u64);
         let len = end.wrapping_sub(first.iova) as usize;
-        // SAFETY: The domain is alive. What others have mapped between pieces may be told again.
+        // SAFETY: The domain is alive (type invariant of `Domain`). What others have mapped between
+        // pieces may be told again.
         to_result(unsafe {
             bindings::vfio_rs_iommu_sync_map(self.as_ptr(), first.iova as usize, len)
         })

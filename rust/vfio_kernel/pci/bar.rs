@@ -97,7 +97,7 @@ impl PciDevice {
 
     /// Whether no BAR may be mapped, by anyone.
     fn bars_unmappable(&self) -> bool {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { bindings::vfio_rs_pci_non_mappable_bars(self.as_ptr()) }
     }
 
@@ -176,6 +176,10 @@ impl MappableBar {
 }
 
 /// The rest of a page behind a BAR that does not fill it, reserved in the tree of resources.
+///
+/// # Invariants
+///
+/// `res` is in the tree.
 struct PageRest {
     res: KBox<Opaque<bindings::resource>>,
 }
@@ -200,18 +204,24 @@ impl PageRest {
         // SAFETY: A BAR's parent stays while a driver is bound. The new resource does not move, and
         // is released before it is freed.
         to_result(unsafe { bindings::request_resource(parent.as_ptr(), res.get()) })?;
+        // INVARIANT: Put there above.
         Ok(Self { res })
     }
 }
 
 impl Drop for PageRest {
     fn drop(&mut self) {
-        // SAFETY: Requested by `reserve`.
+        // SAFETY: By the type invariant; it is freed after that.
         unsafe { bindings::release_resource(self.res.get()) };
     }
 }
 
 /// A BAR that is reserved for the driver.
+///
+/// # Invariants
+///
+/// The `len` bytes from `start` on, of memory or of I/O ports as `is_memory` says, are reserved in
+/// the tree of resources, for this alone.
 pub struct BarRegion {
     dev: PciDevice,
     bar: u32,
@@ -249,6 +259,7 @@ impl BarRegion {
             }
             return Err(EBUSY);
         }
+        // INVARIANT: Reserved above, and nobody else gives it back.
         Ok(Self {
             dev: dev.clone(),
             bar,
@@ -264,9 +275,10 @@ impl BarRegion {
     ///
     /// `ENOMEM`.
     pub fn map(&self) -> Result<BarIo> {
-        // SAFETY: The device is alive and the BAR is there.
+        // SAFETY: The device is alive (type invariant of `PciDevice`) and the BAR is there.
         let io = unsafe { bindings::pci_iomap(self.dev.as_ptr(), self.bar as c_int, 0) };
         let io = NonNull::new(io).ok_or(ENOMEM)?;
+        // INVARIANT: Mapped above.
         Ok(BarIo {
             dev: self.dev.clone(),
             // SAFETY: Mapped above for the BAR's length, as long as the new `BarIo` lives.
@@ -277,13 +289,17 @@ impl BarRegion {
 
 impl Drop for BarRegion {
     fn drop(&mut self) {
-        // SAFETY: Reserved by `new`.
+        // SAFETY: By the type invariant, and this is the last use.
         unsafe { bindings::vfio_rs_release_region(self.is_memory, self.start, self.len) }
     }
 }
 
 /// A BAR that is mapped into the kernel. It can outlive the [`BarRegion`], which is bad manners
 /// only.
+///
+/// # Invariants
+///
+/// `io` is a mapping that `pci_iomap()` made of a BAR of `dev`, and belongs to this alone.
 pub struct BarIo {
     dev: PciDevice,
     io: IoMem,
@@ -299,7 +315,7 @@ impl Deref for BarIo {
 
 impl Drop for BarIo {
     fn drop(&mut self) {
-        // SAFETY: Mapped by `BarRegion::map`.
+        // SAFETY: By the type invariant; nobody can borrow `io` any more.
         unsafe { bindings::pci_iounmap(self.dev.as_ptr(), self.io.as_ptr()) }
     }
 }

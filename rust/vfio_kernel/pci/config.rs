@@ -50,8 +50,8 @@ impl PciDevice {
     /// `EINVAL` if it is not aligned or beyond the end, what the bus says.
     pub fn user_read_config(&self, offset: u16, width: ConfigWidth) -> Result<u32> {
         let (dev, at) = (self.as_ptr(), place(offset)?);
-        // SAFETY: The device is alive and the out pointers are valid; a misaligned offset is
-        // refused by the call.
+        // SAFETY: The device is alive (type invariant of `PciDevice`) and the out pointers are
+        // valid; a misaligned offset is refused by the call.
         unsafe {
             match width {
                 ConfigWidth::Byte => {
@@ -77,7 +77,7 @@ impl PciDevice {
     /// time that this returns. May sleep: the caller holds nothing that who blocks them waits for.
     #[inline(always)]
     pub fn wait_config(&self) {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         if unsafe { vfio_bindings::vfio_rs_pci_config_blocked(self.as_ptr()) } {
             // The only call that waits and does nothing else of consequence.
             let _ = self.user_read_config(0, ConfigWidth::Word);
@@ -92,8 +92,8 @@ impl PciDevice {
     /// `EFAULT` for a misaligned offset, `EINVAL` for one beyond the end; what the bus says.
     pub fn read_config(&self, offset: u16, width: ConfigWidth) -> Result<u32> {
         let (bus, devfn, at) = self.config_place(offset)?;
-        // SAFETY: The device is alive, so its bus is, and the out pointers are valid; a misaligned
-        // offset is refused by the call.
+        // SAFETY: The device is alive (type invariant of `PciDevice`), so its bus is, and the out
+        // pointers are valid; a misaligned offset is refused by the call.
         unsafe {
             match width {
                 ConfigWidth::Byte => {
@@ -128,7 +128,8 @@ impl PciDevice {
     /// As there.
     pub fn write_config(&self, offset: u16, width: ConfigWidth, value: u32) -> Result {
         let (bus, devfn, at) = self.config_place(offset)?;
-        // SAFETY: The device is alive, so its bus is; a misaligned offset is refused by the call.
+        // SAFETY: The device is alive (type invariant of `PciDevice`), so its bus is; a misaligned
+        // offset is refused by the call.
         config_result(unsafe {
             match width {
                 ConfigWidth::Byte => {
@@ -161,7 +162,8 @@ impl PciDevice {
         for _ in 0..TRIES {
             self.write_config(offset, width, value)?;
             // Takes the lock, whatever it returns.
-            // SAFETY: The device is alive; what was taken is given back.
+            // SAFETY: The device is alive (type invariant of `PciDevice`); what was taken is given
+            // back.
             unsafe {
                 if bindings::pci_cfg_access_trylock(self.as_ptr()) {
                     bindings::pci_cfg_access_unlock(self.as_ptr());
@@ -182,7 +184,8 @@ impl PciDevice {
     pub fn read_config_word(&self, offset: u16) -> u16 {
         let mut value = u16::MAX;
         if let Ok(at) = place(offset) {
-            // SAFETY: The device is alive, `value` valid for writes. A failure leaves all ones.
+            // SAFETY: The device is alive (type invariant of `PciDevice`), `value` valid for
+            // writes. A failure leaves all ones.
             unsafe { bindings::pci_read_config_word(self.as_ptr(), at, &mut value) };
         }
         value
@@ -192,7 +195,8 @@ impl PciDevice {
     pub fn read_config_dword(&self, offset: u16) -> u32 {
         let mut value = u32::MAX;
         if let Ok(at) = place(offset) {
-            // SAFETY: The device is alive, `value` valid for writes. A failure leaves all ones.
+            // SAFETY: The device is alive (type invariant of `PciDevice`), `value` valid for
+            // writes. A failure leaves all ones.
             unsafe { bindings::pci_read_config_dword(self.as_ptr(), at, &mut value) };
         }
         value
@@ -201,7 +205,8 @@ impl PciDevice {
     /// Writes a word for the driver itself; nothing beyond the end.
     pub fn write_config_word(&self, offset: u16, value: u16) {
         if let Ok(at) = place(offset) {
-            // SAFETY: The device is alive. A write to a device that is gone is lost.
+            // SAFETY: The device is alive (type invariant of `PciDevice`). A write to a device that
+            // is gone is lost.
             unsafe { bindings::pci_write_config_word(self.as_ptr(), at, value) };
         }
     }

@@ -17,6 +17,11 @@ use vfio_bindings as ours;
 ///
 /// The reference keeps the struct, not the binding: whoever calls into the hardware must be a
 /// driver that is still bound, or wait in its `remove` until nobody calls any more.
+///
+/// # Invariants
+///
+/// The reference is to a `struct pci_dev` that the PCI core has set up. It is counted, so the
+/// device is alive as long as this; and so is its bus, to which the struct has a reference.
 #[derive(Clone)]
 pub struct PciDevice(ARef<pci::Device>);
 
@@ -35,7 +40,7 @@ impl PartialEq for PciDevice {
 macro_rules! field {
     ($dev:expr, $field:ident) => {{
         let dev: *mut kernel::bindings::pci_dev = $dev.as_ptr();
-        // SAFETY: The device is alive, as `PciDevice` holds a reference. The field is an integer or
+        // SAFETY: The device is alive (type invariant of `PciDevice`). The field is an integer or
         // a raw pointer that is read by one load.
         unsafe { (&raw const (*dev).$field).read_volatile() }
     }};
@@ -49,6 +54,7 @@ impl PciDevice {
     pub(super) unsafe fn from_raw(ptr: *mut bindings::pci_dev) -> Self {
         // SAFETY: `pci::Device` is a transparent wrapper; the device is alive by the contract of
         // this function, and `from` takes a reference of its own.
+        // INVARIANT: The reference that `from` took is this one's.
         Self(unsafe { NonNull::new_unchecked(ptr.cast::<pci::Device>()).as_ref() }.into())
     }
 
@@ -123,13 +129,13 @@ impl PciDevice {
 
     /// Whether it is a virtual function.
     pub fn is_virtfn(&self) -> bool {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { ours::vfio_rs_pci_is_virtfn(self.as_ptr()) }
     }
 
     /// Whether the command register has no bit that switches memory on.
     pub fn no_command_memory(&self) -> bool {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { ours::vfio_rs_pci_no_command_memory(self.as_ptr()) }
     }
 
@@ -154,13 +160,13 @@ impl PciDevice {
     }
 
     fn iommu_capable(&self, cap: bindings::iommu_cap) -> bool {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { bindings::device_iommu_capable(&raw mut (*self.as_ptr()).dev, cap) }
     }
 
     /// Switches the device's BARs on. May sleep.
     pub fn enable(&self) -> Result {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         to_result(unsafe { bindings::pci_enable_device(self.as_ptr()) })
     }
 
@@ -171,13 +177,14 @@ impl PciDevice {
 
     /// Lets the device raise its pin, or not.
     pub fn intx(&self, enable: bool) {
-        // SAFETY: The device is alive; the call takes a lock of its own, in any context.
+        // SAFETY: The device is alive (type invariant of `PciDevice`); the call takes a lock of its
+        // own, in any context.
         unsafe { bindings::pci_intx(self.as_ptr(), enable.into()) }
     }
 
     /// Undoes [`enable`](Self::enable).
     pub fn disable(&self) {
-        // SAFETY: The device is alive; the core counts.
+        // SAFETY: The device is alive (type invariant of `PciDevice`); the core counts.
         unsafe { bindings::pci_disable_device(self.as_ptr()) }
     }
 
@@ -191,7 +198,8 @@ impl PciDevice {
             _ => return false,
         };
         let mut caps = 0;
-        // SAFETY: The device is alive, `caps` valid for writes; 0 if the device is not Express.
+        // SAFETY: The device is alive (type invariant of `PciDevice`), `caps` valid for writes; 0
+        // if the device is not Express.
         unsafe {
             let at = bindings::PCI_EXP_DEVCAP2 as c_int;
             bindings::pcie_capability_read_dword(self.as_ptr(), at, &mut caps);
@@ -201,7 +209,7 @@ impl PciDevice {
 
     /// Forbids the device to do DMA.
     pub fn clear_master(&self) {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { bindings::pci_clear_master(self.as_ptr()) }
     }
 }

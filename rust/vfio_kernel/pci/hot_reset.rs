@@ -41,8 +41,9 @@ impl PciDevice {
     /// How far a reset through the bridge above goes; `None` if there can be none. May sleep.
     pub fn reset_scope(&self) -> Option<ResetScope> {
         let (bus, slot) = (field!(self, bus), field!(self, slot));
-        // SAFETY: The device is alive, and so is its bus. Its slot, if any, is as long as the
-        // driver of the slot stays; the PCI core does not ask for more when it resets one.
+        // SAFETY: The device is alive (type invariant of `PciDevice`), and so is its bus. Its slot,
+        // if any, is as long as the driver of the slot stays; the PCI core does not ask for more
+        // when it resets one.
         unsafe {
             if bindings::pci_probe_reset_slot(slot) == 0 {
                 Some(ResetScope::Slot)
@@ -58,7 +59,7 @@ impl PciDevice {
     /// bound. May sleep.
     pub fn reset_set(&self) -> ResetSetId {
         let (bus, slot) = (field!(self, bus), field!(self, slot));
-        // SAFETY: The device is alive, and so is its bus.
+        // SAFETY: The device is alive (type invariant of `PciDevice`), and so is its bus.
         let alone = unsafe { bindings::vfio_rs_pci_is_root_bus(bus) } || self.is_virtfn();
         ResetSetId(if alone {
             self.as_ptr() as usize
@@ -73,7 +74,8 @@ impl PciDevice {
     /// Where the device is.
     pub fn address(&self) -> PciAddress {
         let (bus, devfn) = (field!(self, bus), field!(self, devfn));
-        // SAFETY: The device is alive, so its bus is, whose number does not change.
+        // SAFETY: The device is alive (type invariant of `PciDevice`), so its bus is, whose number
+        // does not change.
         unsafe {
             PciAddress {
                 segment: bindings::vfio_rs_pci_domain_nr(bus) as u16,
@@ -113,7 +115,7 @@ impl PciDevice {
     ///
     /// `EAGAIN` if one of them or the bridge is locked, `ENOTTY` if there is no such reset.
     pub fn reset_bus(&self) -> Result {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         to_result(unsafe { bindings::pci_reset_bus(self.as_ptr()) })
     }
 }

@@ -38,6 +38,11 @@ use crate::{
 };
 
 /// A requested interrupt pin. Dropping it waits for a running handler and frees the line.
+///
+/// # Invariants
+///
+/// The line `inner.irq` is requested, for `handle_intx` with `inner` as its context and `_name` as
+/// its name.
 pub struct Intx {
     /// Unmasks when signalled.
     unmask: Option<Virqfd<Unmask>>,
@@ -46,6 +51,10 @@ pub struct Intx {
     _name: CString,
 }
 
+/// # Invariants
+///
+/// Of a pin that is masked at the interrupt controller, and is requested: it was disabled once more
+/// often than enabled if `state` says `masked`, else as often.
 #[pin_data]
 struct Inner {
     dev: PciDevice,
@@ -68,7 +77,7 @@ struct State {
 impl PciDevice {
     /// Whether the pin can be masked in the device's command register.
     pub fn intx_mask_supported(&self) -> bool {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { bindings::vfio_rs_pci_intx_mask_supported(self.as_ptr()) }
     }
 
@@ -143,6 +152,7 @@ impl Intx {
             return Err(err);
         }
         inner.restore();
+        // INVARIANT: Requested above; and with `IRQF_NO_AUTOEN`, as if disabled, if `masked`.
         Ok(Self {
             unmask: None,
             inner,
@@ -155,7 +165,7 @@ impl Intx {
         let eventfd = shared(eventfd)?;
         let old = core::mem::replace(&mut self.inner.state.lock().eventfd, eventfd);
         if old.is_some() {
-            // SAFETY: The line is requested, and the caller may sleep.
+            // SAFETY: The line is requested by the type invariant, and the caller may sleep.
             unsafe { bindings::synchronize_irq(self.inner.irq) };
             if let Some(unmask) = &self.unmask {
                 unmask.flush();
@@ -280,6 +290,7 @@ impl Inner {
     fn mask(&self, state: &mut State) {
         if !state.masked {
             self.set_enabled(false);
+            // INVARIANT: It was not, so this is the one time more.
             state.masked = true;
         }
     }
@@ -301,7 +312,8 @@ impl Inner {
             return true;
         }
         if self.in_device {
-            // SAFETY: The device is alive. The call only unmasks a pin that is quiet.
+            // SAFETY: The device is alive (type invariant of `PciDevice`). The call only unmasks a
+            // pin that is quiet.
             let quiet = unsafe { bindings::pci_check_and_unmask_intx(self.dev.as_ptr()) };
             if !quiet {
                 return false;
@@ -309,6 +321,7 @@ impl Inner {
         } else {
             self.set_enabled(true);
         }
+        // INVARIANT: It was masked, so this is the time that was missing.
         state.masked = false;
         true
     }
@@ -316,7 +329,8 @@ impl Inner {
     fn set_enabled(&self, enabled: bool) {
         match (self.in_device, enabled) {
             (true, _) => self.dev.intx(enabled),
-            // SAFETY: The line is requested. Each disable is paired with one enable by `masked`.
+            // SAFETY: The line is requested. By the type invariant each enable follows a
+            // disable: callers hold the lock, and keep `masked`.
             (false, true) => unsafe { bindings::enable_irq(self.irq) },
             // SAFETY: As above.
             (false, false) => unsafe { bindings::disable_irq_nosync(self.irq) },
@@ -346,7 +360,7 @@ impl Drop for Intx {
             // Others on the line are not to be stormed by what nobody listens to any more.
             self.inner.mask(&mut self.inner.state.lock());
         }
-        // SAFETY: Requested by `request` with this context.
+        // SAFETY: Requested with this context, by the type invariant.
         unsafe { bindings::free_irq(self.inner.irq, Arc::as_ptr(&self.inner).cast_mut().cast()) };
         self.inner.set_lazy();
     }
@@ -362,7 +376,8 @@ unsafe extern "C" fn handle_intx(_irq: c_int, ctx: *mut c_void) -> bindings::irq
     let inner = unsafe { &*ctx.cast::<Inner>() };
     let mut state = inner.state.lock();
     if inner.in_device {
-        // SAFETY: The device is alive. The call only masks a pin that is asserted.
+        // SAFETY: The device is alive (type invariant of `PciDevice`). The call only masks a pin
+        // that is asserted.
         let ours = || unsafe { bindings::pci_check_and_mask_intx(inner.dev.as_ptr()) };
         // Asked of a masked pin too, which a reset may have unmasked in the device.
         if state.asleep.is_some() || !ours() || state.masked {

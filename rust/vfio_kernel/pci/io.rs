@@ -21,6 +21,10 @@ pub enum IoWidth {
 }
 
 /// Memory or I/O ports of a device. Whoever maps it owns this, and others borrow it from there.
+///
+/// # Invariants
+///
+/// `io` is mapped for `len` bytes as long as this lives.
 pub struct IoMem {
     io: NonNull<c_void>,
     len: u64,
@@ -36,6 +40,7 @@ impl IoMem {
     ///
     /// `io` must be mapped for `len` bytes as long as the new `IoMem` lives.
     pub(super) unsafe fn new(io: NonNull<c_void>, len: u64) -> Self {
+        // INVARIANT: By the contract of this function.
         Self { io, len }
     }
 
@@ -73,7 +78,8 @@ impl IoMem {
     #[inline]
     pub fn read(&self, offset: u64, width: IoWidth) -> Result<u64> {
         let at = self.aligned(offset, width)?;
-        // SAFETY: `at` checked that the access lies in the mapping.
+        // SAFETY: `at` checked that the access lies in the `len` bytes, which are mapped (type
+        // invariant).
         Ok(unsafe {
             match width {
                 IoWidth::W1 => bindings::ioread8(at).into(),
@@ -103,7 +109,8 @@ impl IoMem {
     /// `EINVAL` if the access goes beyond the end.
     pub fn write_unaligned(&self, offset: u64, width: IoWidth, value: u64) -> Result {
         let at = self.at(offset, width)?;
-        // SAFETY: `at` checked that the access lies in the mapping.
+        // SAFETY: `at` checked that the access lies in the `len` bytes, which are mapped (type
+        // invariant).
         unsafe {
             match width {
                 IoWidth::W1 => bindings::iowrite8(value as u8, at),

@@ -28,6 +28,11 @@ pub enum MsiKind {
 /// The vectors of a device, each of which may have an eventfd. Dropping it switches them off.
 ///
 /// Calls that reach the device's table need the device's memory to be enabled.
+///
+/// # Invariants
+///
+/// `dev` has vectors of `kind` that this allocated, and nobody else frees them. An entry of `slots`
+/// has requested the interrupt of the vector that is its index.
 pub struct MsiVectors {
     dev: PciDevice,
     kind: MsiKind,
@@ -56,7 +61,7 @@ pub enum AllocOutcome {
 impl PciDevice {
     /// Whether MSI-X vectors can be added while others are in use.
     pub fn msix_can_alloc_dyn(&self) -> bool {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { bindings::pci_msix_can_alloc_dyn(self.as_ptr()) }
     }
 }
@@ -80,10 +85,11 @@ impl MsiVectors {
             MsiKind::MsiX => bindings::PCI_IRQ_MSIX,
         };
         let count: u32 = count.try_into()?;
-        // SAFETY: The device is alive and has no vectors: there is one `MsiVectors` at a time,
-        // as the call refuses a second.
+        // SAFETY: The device is alive (type invariant of `PciDevice`) and has no vectors: there is
+        // one `MsiVectors` at a time, as the call refuses a second.
         let got = unsafe { bindings::pci_alloc_irq_vectors(dev.as_ptr(), 1, count, flags) };
         to_result(got)?;
+        // INVARIANT: Allocated above; nothing is requested yet.
         let vectors = Self {
             dev: dev.clone(),
             kind,
@@ -143,6 +149,7 @@ impl MsiVectors {
             );
         }
         if let Some(slot) = self.slots.get_mut(vector) {
+            // INVARIANT: `irq` is the interrupt of `vector`, and was requested above.
             *slot = Some(Vector {
                 _bypass: bypass.ok(),
                 irq,
@@ -165,7 +172,7 @@ impl MsiVectors {
             return Err(EINVAL);
         }
         let vector: u32 = vector.try_into()?;
-        // SAFETY: The device is alive and its vectors are ours.
+        // SAFETY: The device is alive (type invariant of `PciDevice`) and its vectors are ours.
         let mut irq = unsafe { bindings::pci_irq_vector(self.dev.as_ptr(), vector) };
         if irq < 0 && self.kind == MsiKind::MsiX && self.dev.msix_can_alloc_dyn() {
             // SAFETY: As above; MSI-X is enabled.
@@ -179,7 +186,7 @@ impl MsiVectors {
 impl Drop for MsiVectors {
     fn drop(&mut self) {
         self.slots.clear();
-        // SAFETY: Allocated by `alloc`; all handlers are gone.
+        // SAFETY: Allocated by the type invariant; all handlers are gone with `slots`.
         unsafe { bindings::pci_free_irq_vectors(self.dev.as_ptr()) }
     }
 }

@@ -43,31 +43,32 @@ impl PciDevice {
     ///
     /// `EAGAIN` if the device is locked, `ENOTTY` if it has no reset of its own. May sleep.
     pub fn try_reset_function(&self) -> Result {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         to_result(unsafe { bindings::pci_try_reset_function(self.as_ptr()) })
     }
 
     /// Saves the configuration inside the device's struct.
     pub fn save_state(&self) {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { bindings::pci_save_state(self.as_ptr()) };
     }
 
     /// Takes a copy of the saved configuration; `None` if there is no memory for it.
     pub fn store_saved_state(&self) -> Option<SavedState> {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         NonNull::new(unsafe { bindings::pci_store_saved_state(self.as_ptr()) }).map(SavedState)
     }
 
     /// Makes `state` the saved configuration.
     pub fn load_saved_state(&self, state: &SavedState) -> Result {
-        // SAFETY: The device is alive; `state` is a copy of its configuration.
+        // SAFETY: The device is alive (type invariant of `PciDevice`); `state` is a copy of its
+        // configuration.
         to_result(unsafe { bindings::pci_load_saved_state(self.as_ptr(), state.0.as_ptr()) })
     }
 
     /// Writes the saved configuration to the device.
     pub fn restore_state(&self) {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { bindings::pci_restore_state(self.as_ptr()) }
     }
 
@@ -88,7 +89,7 @@ impl PciDevice {
         {
             return Err(EIO);
         }
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         to_result(unsafe { bindings::pci_set_power_state(self.as_ptr(), state) })
     }
 
@@ -110,7 +111,8 @@ impl PciDevice {
 
     /// Sets the maximum read request size to `bytes`, but not below the maximum payload size.
     pub fn set_readrq_at_least_mps(&self, bytes: u16) {
-        // SAFETY: The device is alive; sizes that it cannot have are refused and change nothing.
+        // SAFETY: The device is alive (type invariant of `PciDevice`); sizes that it cannot have
+        // are refused and change nothing.
         unsafe {
             let bytes = c_int::from(bytes).max(bindings::pcie_get_mps(self.as_ptr()));
             bindings::pcie_set_readrq(self.as_ptr(), bytes);
@@ -124,7 +126,8 @@ impl PciDevice {
     /// `ENODEV` if there is none, `ETIMEDOUT`, `EINTR`.
     pub fn read_vpd(&self, addr: u16) -> Result<u32> {
         let mut data = [0u8; 4];
-        // SAFETY: The device is alive; `data` has room for what is asked for.
+        // SAFETY: The device is alive (type invariant of `PciDevice`); `data` has room for what is
+        // asked for.
         to_result(unsafe {
             bindings::pci_read_vpd(self.as_ptr(), addr.into(), 4, data.as_mut_ptr().cast())
         } as c_int)?;
@@ -134,7 +137,8 @@ impl PciDevice {
     /// Writes four bytes of the vital product data. May sleep.
     pub fn write_vpd(&self, addr: u16, data: u32) -> Result {
         let data = data.to_le_bytes();
-        // SAFETY: The device is alive; `data` holds what is announced.
+        // SAFETY: The device is alive (type invariant of `PciDevice`); `data` holds what is
+        // announced.
         let n =
             unsafe { bindings::pci_write_vpd(self.as_ptr(), addr.into(), 4, data.as_ptr().cast()) };
         if n != 4 {
@@ -147,8 +151,8 @@ impl PciDevice {
     /// above are free. For a release path: neither waits nor fails, but tells what it did.
     pub fn reset_if_unlocked(&self) -> bool {
         let mut was_reset = false;
-        // SAFETY: The device is alive; so is the bridge above it, which the device refers to. Each
-        // lock is given back by whoever got it.
+        // SAFETY: The device is alive (type invariant of `PciDevice`); so is the bridge above it,
+        // which the device refers to. Each lock is given back by whoever got it.
         unsafe {
             let bridge = bindings::vfio_rs_pci_upstream_bridge(self.as_ptr());
             if !bridge.is_null() && bindings::pci_dev_trylock(bridge) == 0 {

@@ -31,27 +31,29 @@ impl PciDevice {
     ///
     /// What the driver, the bus or the device say why it does not wake up.
     pub fn awake(&self) -> Result<Awake> {
-        // SAFETY: The device is alive; `Awake` gives back what is taken here.
+        // SAFETY: The device is alive (type invariant of `PciDevice`); `Awake` gives back what is
+        // taken here.
         to_result(unsafe { bindings::vfio_rs_pm_resume_and_get(self.as_dev()) })?;
         Ok(Awake(self.clone()))
     }
 
     /// Wakes the device up, if it sleeps. May sleep.
     pub fn wake_up(&self) {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { bindings::vfio_rs_pm_resume(self.as_dev()) };
     }
 
     /// Lets the device sleep although someone keeps it awake. It does when the next [`Awake`] goes.
     pub fn let_sleep(&self) -> MaySleep {
-        // SAFETY: The device is alive. The count does not fall below zero: the kernel sees to that.
+        // SAFETY: The device is alive (type invariant of `PciDevice`). The count does not fall
+        // below zero: the kernel sees to that.
         unsafe { bindings::vfio_rs_pm_put_noidle(self.as_dev()) };
         MaySleep(self.clone())
     }
 
     /// Turns runtime power management on; if `sleeps`, the driver's own count is given up.
     pub(super) fn start_runtime_pm(&self, sleeps: bool) {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe {
             bindings::vfio_rs_pm_allow(self.as_dev());
             if sleeps {
@@ -62,7 +64,7 @@ impl PciDevice {
 
     /// Undoes [`start_runtime_pm`](Self::start_runtime_pm). May sleep.
     pub(super) fn stop_runtime_pm(&self, sleeps: bool) {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe {
             if sleeps {
                 bindings::vfio_rs_pm_get_noresume(self.as_dev());
@@ -81,7 +83,7 @@ impl Drop for Awake {
 
 impl Drop for MaySleep {
     fn drop(&mut self) {
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { bindings::vfio_rs_pm_get_noresume(self.0.as_dev()) }
     }
 }

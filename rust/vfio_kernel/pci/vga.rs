@@ -82,8 +82,8 @@ impl PciDevice {
             return Ok(());
         }
         let decode: Decode = if hidden { decode_hidden } else { decode_all };
-        // SAFETY: The device is alive; the name lives forever; the callback is there until
-        // `leave_vga`, which the driver calls before it goes.
+        // SAFETY: The device is alive (type invariant of `PciDevice`); the name lives forever; the
+        // callback is there until `leave_vga`, which the driver calls before it goes.
         unsafe {
             to_result(bindings::vfio_rs_aperture_remove(
                 self.as_ptr(),
@@ -103,7 +103,7 @@ impl PciDevice {
         if !self.is_vga() {
             return;
         }
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe {
             bindings::vfio_rs_vga_client_register(self.as_ptr(), None);
             bindings::vfio_rs_vga_set_legacy_decoding(self.as_ptr(), ALL);
@@ -212,7 +212,7 @@ impl VgaMap {
     /// `ERESTARTSYS` for a signal, `ENODEV` if the arbiter does not know the device.
     pub fn owned(&self) -> Result<OwnedVga<'_>> {
         let rsrc = self.range.resource();
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         to_result(unsafe { bindings::vfio_rs_vga_get_interruptible(self.dev.as_ptr(), rsrc) })?;
         Ok(OwnedVga(self))
     }
