@@ -86,17 +86,17 @@ impl PciDevice {
 
     /// Vendor id.
     pub fn vendor(&self) -> u16 {
-        field!(self, vendor)
+        self.0.vendor_id().as_raw()
     }
 
     /// Device id; that of the physical function's VF device for a virtual function.
     pub fn device_id(&self) -> u16 {
-        field!(self, device)
+        self.0.device_id()
     }
 
     /// Base class, class and programming interface, a byte each.
     pub fn class(&self) -> u32 {
-        field!(self, class)
+        self.0.pci_class().as_raw()
     }
 
     /// The function at an address, if there is one.
