@@ -4,6 +4,10 @@
 //!
 //! A user may pass a struct older (shorter) or newer (longer) than ours. Each ioctl copies the
 //! part that must be there, once, and answers with no more than the user has room for.
+//!
+//! `kernel::uaccess` reads and writes whole values, or slices of bytes, each copy of which may be
+//! checked (`CONFIG_HARDENED_USERCOPY`). The start of a value is copied here without that, as the
+//! value bounds what is copied.
 
 use kernel::{
     prelude::*,

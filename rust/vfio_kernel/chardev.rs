@@ -2,6 +2,10 @@
 
 //! Device nodes: `include/linux/miscdevice.h`, `include/linux/cdev.h`,
 //! `include/linux/device/class.h`.
+//!
+//! `kernel::miscdevice` gives each device a minor of the kernel's choice, and neither a mode nor a
+//! name of the node that differs from the device's, while users know minor and name of ours. For
+//! character devices and classes the `kernel` crate has nothing.
 
 use core::{
     marker::PhantomData,

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Interrupts that signal an eventfd, `include/linux/interrupt.h`.
+//!
+//! `kernel::irq::Registration` takes a name that lives forever, while ours name a device and a
+//! vector, and is not to outlive a borrow of the bound device, while ours belong to a file.
 
 use kernel::{
     error::to_result,

@@ -2,7 +2,8 @@
 
 //! Module parameters, `rust/helpers/vfio_params.c`.
 //!
-//! Each may change at any time through sysfs; a caller reads it once.
+//! Each may change at any time through sysfs; a caller reads it once. Those of `kernel::module!` do
+//! not appear in sysfs, and keep the value that they have when the module is loaded.
 
 use vfio_bindings as bindings;
 

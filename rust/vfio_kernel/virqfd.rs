@@ -9,6 +9,9 @@
 //!
 //! The owner of a [`Virqfd`] tears it down, and nobody else: when the user closes the eventfd
 //! first, the hook leaves the queue and the rest stays until its owner drops it.
+//!
+//! The `kernel` crate has no eventfds, and no entry of a wait queue that calls a function; for why
+//! not `kernel::workqueue` see [`worker`](crate::worker).
 
 use kernel::{
     container_of,

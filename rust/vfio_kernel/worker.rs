@@ -8,6 +8,9 @@
 //! what it asks for may raise the next interrupt, and so on without end. Such jobs get so many
 //! turns a second, and if there are more, each has to wait for its own.
 //!
+//! `kernel::workqueue` makes no queue of one's own, and cannot wait for a work that was queued, as
+//! whoever drops a [`Worker`] or takes a job from it must.
+//!
 //! Lock: `Worker::jobs`, held while a job runs; no job may take what is held when one is added or
 //! removed.
 

@@ -2,6 +2,10 @@
 
 //! Device memory and I/O ports that the kernel has mapped: single accesses to them,
 //! `include/linux/io.h`.
+//!
+//! `kernel::io::Mmio`, and `kernel::pci::Bar` by it, access memory only, while a BAR of ours may be
+//! I/O ports; and they refuse what is not aligned. `kernel::pci::Bar` also borrows the bound device
+//! and reserves the BAR by `pci_request_region()`, for which see `BarRegion::new`.
 
 use core::ptr::NonNull;
 use kernel::prelude::*;

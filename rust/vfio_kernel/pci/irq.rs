@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Message signalled interrupts that signal eventfds, `include/linux/msi.h`.
+//!
+//! `kernel::pci::Device::alloc_irq_vectors()` lends the vectors out for as long as the bound device
+//! is borrowed, while ours belong to a file; and a vector cannot be added later, nor its message be
+//! written again.
 
 use kernel::{
     error::to_result,
