@@ -11,6 +11,7 @@
 pub mod anon_file;
 pub mod argsz;
 pub mod chardev;
+pub mod class_device;
 pub mod completion;
 pub mod count;
 pub mod debugfs;

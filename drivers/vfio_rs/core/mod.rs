@@ -7,15 +7,18 @@
 //! | `device.rs`    | what a bus driver gives: a device, bound and open          |
 //! | `feature.rs`   | what it can do beyond the ioctls that all have             |
 //! | `users.rs`     | who keeps it from being unbound                            |
+//! | `names.rs`     | what it is called in sysfs                                 |
 //! | `access.rs`    | by what it does DMA                                        |
 //! | `container.rs` | groups that share an I/O address space                     |
 //!
-//! Locks: `Container::state`, outside of a backend's; `DeviceUsers::state`, innermost.
+//! Locks: `Container::state`, outside of a backend's; `DeviceUsers::state` and
+//! `DeviceNames::numbers`, innermost.
 
 mod access;
 mod container;
 mod device;
 mod feature;
+mod names;
 mod users;
 
 pub(crate) use self::{
@@ -37,6 +40,10 @@ pub(crate) use self::{
         RegionInfo, //
     },
     feature::Feature,
+    names::{
+        DeviceName,
+        DeviceNames, //
+    },
     users::{
         Counted,
         DeviceUsers, //

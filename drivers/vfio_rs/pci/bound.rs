@@ -30,7 +30,10 @@ use super::{
     Device, //
 };
 use crate::{
-    core::Device as _,
+    core::{
+        Device as _,
+        DeviceName, //
+    },
     iommu_group::{
         ListedDevice,
         NodeUser, //
@@ -38,11 +41,12 @@ use crate::{
 };
 
 /// A device that is bound to the driver. When it is unbound this is dropped, in the order of the
-/// fields: it loses its virtual functions, users do not find it any more, and it waits for those
-/// that it has.
+/// fields: it loses its virtual functions, users do not find it any more, its name goes, and it
+/// waits for those that it has.
 pub(crate) struct Bound {
     vfs: VirtualFns,
     _listed: ListedDevice,
+    _name: DeviceName,
     _use: Use,
     _member: SetMember,
     _set: SetUser,
@@ -102,10 +106,12 @@ impl Driver for Bound {
         let _ = device.pci().set_power_state(0);
         let member = set.set().add(device.clone())?;
         let unused = Use(device.clone());
+        let name = shared.names.name(device.dev(), node.group().fence())?;
         let listed = node.group().list_device(device.clone())?;
         Ok(Self {
             vfs: VirtualFns(device),
             _listed: listed,
+            _name: name,
             _use: unused,
             _member: member,
             _set: set,

@@ -23,14 +23,18 @@ use super::{
     dev_set::DevSets,
     sriov::PhysFns, //
 };
-use crate::iommu_group::{
-    NodeUser,
-    Registry, //
+use crate::{
+    core::DeviceNames,
+    iommu_group::{
+        NodeUser,
+        Registry, //
+    },
 };
 
 /// What all devices share.
 pub(crate) struct Shared {
     pub(super) registry: Arc<Registry>,
+    pub(super) names: Arc<DeviceNames>,
     pub(super) sets: Arc<DevSets>,
     pub(super) physfns: Arc<PhysFns>,
     /// For work on behalf of users.
@@ -46,6 +50,7 @@ impl Shared {
     pub(crate) fn new(registry: Arc<Registry>, physfns: Arc<PhysFns>) -> Result<Arc<Self>> {
         let shared = Self {
             registry,
+            names: DeviceNames::new()?,
             sets: DevSets::new()?,
             physfns,
             queue: WorkQueue::new(c"vfio_rs")?,

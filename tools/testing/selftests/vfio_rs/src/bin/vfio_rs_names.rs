@@ -3,12 +3,14 @@
 //! the interface.
 
 use std::fs;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use vfio_rs_selftests::setup::{EDU, is_rust_stack, open_edu, read_trimmed};
+use vfio_client::sysfs::PciDevice;
+use vfio_rs_selftests::setup::{EDU, all_edus, is_rust_stack, open_edu, read_trimmed};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, same, skip, suite};
 
 /// File name that a symbolic link leads to.
@@ -215,6 +217,69 @@ fn sysfs_folder_of_an_open_device() -> Outcome {
     same("fdinfo", line, path.to_str())
 }
 
+/// What a device is called below its own folder, which there is for as long as it is bound.
+fn vfio_dev(pci: &PciDevice) -> Result<Vec<String>> {
+    let Ok(folder) = fs::read_dir(pci.path().join("vfio-dev")) else {
+        return Ok(Vec::new());
+    };
+    Ok(folder
+        .map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()))
+        .collect::<io::Result<_>>()?)
+}
+
+/// By this folder libvirt tells drivers of VFIO from others.
+fn name_of_a_device() -> Outcome {
+    let bound = EDU.bind()?;
+    let names = vfio_dev(&bound.pci)?;
+    same("how many", names.len(), 1)?;
+    let name = names.first().context("no name")?;
+    let number = name
+        .strip_prefix("vfio")
+        .and_then(|n| n.parse::<u32>().ok());
+    ensure!(number.is_some(), "{name} is no vfioN");
+    let class = Path::new("/sys/class/vfio-dev").join(name);
+    same(
+        "of the class",
+        fs::canonicalize(&class).context("class vfio-dev")?,
+        fs::canonicalize(bound.pci.path())?
+            .join("vfio-dev")
+            .join(name),
+    )?;
+    same(
+        "its device",
+        fs::canonicalize(class.join("device"))?,
+        fs::canonicalize(bound.pci.path())?,
+    )?;
+    same(
+        "subsystem",
+        target(class.join("subsystem")).as_deref(),
+        Some("vfio-dev"),
+    )?;
+    bound.pci.release()?;
+    same("after the unbinding", vfio_dev(&bound.pci)?, Vec::new())?;
+    ensure!(!class.exists(), "{} stays", class.display());
+    Ok(())
+}
+
+/// A device gets the lowest number that is free.
+fn numbers_come_back() -> Outcome {
+    let edus = all_edus()?;
+    let [first, second, ..] = &edus[..] else {
+        skip!("needs two edus");
+    };
+    first.bind_vfio()?;
+    second.bind_vfio()?;
+    let (one, two) = (vfio_dev(first)?, vfio_dev(second)?);
+    ensure!(
+        one != two && one.len() == 1 && two.len() == 1,
+        "{one:?} {two:?}"
+    );
+    first.release()?;
+    first.bind_vfio()?;
+    same("bound again", vfio_dev(first)?, one)?;
+    same("the other", vfio_dev(second)?, two)
+}
+
 suite!(
     iommus: All, debug: Answers;
     modules,
@@ -230,4 +295,6 @@ suite!(
     alias_of_any_device,
     new_id,
     sysfs_folder_of_an_open_device,
+    name_of_a_device,
+    numbers_come_back,
 );
