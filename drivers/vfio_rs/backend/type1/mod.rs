@@ -4,8 +4,8 @@
 //!
 //! Bookkeeping and work are apart: [`Maps`] says which ranges are taken, under a mutex that is held
 //! for look-ups only; memory is pinned and mapped without it, while the range is marked busy. Calls
-//! on different ranges so run side by side, and a call that meets a busy range waits, without a
-//! lock.
+//! on different ranges therefore run in parallel, and a call that meets a busy range waits, without
+//! a lock.
 //!
 //! | file          | has                                                |
 //! |---------------|----------------------------------------------------|
