@@ -76,9 +76,9 @@ impl DeviceNames {
             Fence::Missing if cfg!(CONFIG_IOMMUFD_NOIOMMU) => "noiommu-",
             Fence::Missing | Fence::Iommu => "",
         };
-        let name = fmt!("{prefix}vfio{}", number.number);
+        let index = number.number;
         Ok(DeviceName {
-            _device: ClassDevice::new(&self.class, dev, name)?,
+            _device: ClassDevice::new(&self.class, dev, fmt!("{prefix}vfio{index}"))?,
             _number: number,
         })
     }
