@@ -74,6 +74,17 @@ impl<T> Few<T> {
         }
     }
 
+    /// Takes the last item out.
+    pub fn pop(&mut self) -> Option<T> {
+        if let Self::Many(all) = self {
+            return all.pop();
+        }
+        match replace(self, Self::None) {
+            Self::One(item) => Some(item),
+            _ => None,
+        }
+    }
+
     /// Hands each item to `f`, in order, until one fails; the rest is dropped.
     ///
     /// # Errors
@@ -117,6 +128,21 @@ mod tests {
                 Ok(())
             })?;
             assert_eq!(next, count.wrapping_add(1));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_one_first() -> Result {
+        for count in [0, 1, 2, 3, 100] {
+            let mut few = upto(count)?;
+            for item in (0..count).rev() {
+                assert_eq!(few.pop(), Some(item));
+                assert!(few.as_slice().iter().copied().eq(0..item));
+            }
+            assert_eq!(few.pop(), None);
+            few.push(7, GFP_KERNEL)?;
+            assert_eq!(few.as_slice(), &[7]);
         }
         Ok(())
     }

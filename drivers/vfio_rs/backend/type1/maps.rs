@@ -90,6 +90,15 @@ impl RangeEntry {
         }
     }
 
+    /// Ends what is in the range in part; returns whether there is more that can end in parts. What
+    /// then is left goes with the entry. May sleep.
+    pub(super) fn shorten(&mut self) -> bool {
+        match self {
+            Self::Pages(io) => io.shorten(),
+            Self::Other(other) => other.mixed.as_mut().is_some_and(|mixed| mixed.shorten()),
+        }
+    }
+
     /// Whether the user took the address back.
     pub(super) fn vaddr_invalid(&self) -> bool {
         match self {

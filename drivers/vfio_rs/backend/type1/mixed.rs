@@ -8,7 +8,6 @@
 //! `backend/p2p.rs` for when devices reach them. Of all other areas what the page tables say at
 //! this moment is mapped; nobody tells when it changes, as in C. Neither counts as locked memory.
 
-use core::mem::replace;
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
@@ -128,24 +127,46 @@ impl Mixed {
 }
 
 impl Mixed {
+    /// Whether there is so little memory in it that [`shorten`](Self::shorten) takes all of it.
+    #[inline]
+    pub(super) fn is_short(&self) -> bool {
+        match self.memory.as_slice() {
+            [] => true,
+            [io] => io.is_short(),
+            _ => false,
+        }
+    }
+
+    /// Ends the mapping in part: takes the last pieces of memory away, as many as can leave
+    /// together, or a part of one that is large. Returns whether there is more. What is not memory
+    /// goes when this is dropped, all at once, as a device's BARs do that are switched off. May
+    /// sleep.
     #[cold]
-    fn leave(&mut self) {
+    pub(super) fn shorten(&mut self) -> bool {
         let mut departures = Departures::none();
-        let _ = replace(&mut self.memory, Few::None).try_each(|io| {
-            if !departures.has_room_for(&io) {
-                departures.leave();
-                sched::cond_resched();
+        while let Some(io) = self.memory.as_mut_slice().last_mut() {
+            if !departures.has_room_for(io) {
+                if departures.count() == 0 {
+                    // Too large to leave as a whole, so there is more of it.
+                    let _ = io.shorten();
+                }
+                break;
             }
-            departures.join(io);
-            Ok(())
-        });
+            if let Some(io) = self.memory.pop() {
+                departures.join(io);
+            }
+        }
+        departures.leave();
+        !self.memory.as_slice().is_empty()
     }
 }
 
 impl Drop for Mixed {
     fn drop(&mut self) {
         if !self.memory.as_slice().is_empty() {
-            self.leave();
+            while self.shorten() {
+                sched::cond_resched();
+            }
         }
     }
 }

@@ -131,7 +131,7 @@ impl Type1 {
     ///
     /// `EFAULT` if a mapping's bits do not fit into `bitmap`; it and those behind it stay. `EINTR`
     /// if the task is being killed and `stop` says that this matters: what was not reached stays,
-    /// as does what is left of a mapping of several GiB.
+    /// as does what is left of a mapping of several GiB, or of much memory between BARs.
     fn drop_mapped<'a>(
         &'a self,
         mut turn: Option<Turn<'a>>,
@@ -252,7 +252,9 @@ impl Type1 {
         let spare = maps.ranges.take_exact(range, |entry| {
             let whole = match entry {
                 RangeEntry::Pages(io) => !io.mark() && io.is_short(),
-                RangeEntry::Other(_) => entry.as_mixed().is_some_and(|mixed| !mixed.vaddr_invalid),
+                RangeEntry::Other(_) => entry
+                    .as_mixed()
+                    .is_some_and(|mixed| !mixed.vaddr_invalid && mixed.is_short()),
             };
             if whole {
                 left = Some(entry.take());
@@ -334,11 +336,9 @@ impl Stop {
 ///
 /// `EINTR` if that was stopped; `entry` then has what is left.
 fn empty(entry: &mut RangeEntry, stop: Stop) -> Result {
-    if let RangeEntry::Pages(io) = entry {
-        while io.shorten() {
-            sched::cond_resched();
-            stop.check()?;
-        }
+    while entry.shorten() {
+        sched::cond_resched();
+        stop.check()?;
     }
     drop(entry.take());
     Ok(())

@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags};
 use nix::sys::signal::{Signal, kill};
@@ -14,13 +15,14 @@ use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::region::Region;
 use vfio_client::setting::Setting;
 use vfio_client::uapi::*;
-use vfio_client::{Device, DmaBuf, Group};
+use vfio_client::{Device, DmaBuf, Group, counters};
 use vfio_rs_selftests::kmsg::Kmsg;
+use vfio_rs_selftests::process::{self, Latch};
 use vfio_rs_selftests::setup::{
-    Bound, E1000E, IGB, IOVA, Opened, PAGE, is_rust_stack, number, open_edu, slowness,
+    Bound, E1000E, IGB, IOVA, Opened, PAGE, PATIENCE, is_rust_stack, number, open_edu, slowness,
 };
 use vfio_rs_selftests::{
-    Context, Outcome, Result, ensure, errno, joined, process, same, skip, suite, translation,
+    Context, Outcome, Result, bail, ensure, errno, joined, same, skip, suite, translation,
 };
 
 const RW: u32 = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
@@ -181,6 +183,56 @@ fn killed() -> Outcome {
     Ok(())
 }
 
+/// A kill ends an unmap in the middle, too, where pages of memory and of a BAR take turns. What is
+/// left of the mapping can be unmapped, and all of it has been a mapping until then.
+fn killed_while_unmapping() -> Outcome {
+    if !is_rust_stack() {
+        skip!("C VFIO goes on to the end");
+    }
+    let count = if slowness() > 1 { 1000 } else { 8000 };
+    let page = PAGE as usize;
+    let (opened, bar) = open()?;
+    let container = &opened.container;
+    let avail = container.iommu_info()?.dma_avail;
+    let buf = DmaBuf::new(2 * count * page)?;
+    for at in 0..count {
+        opened
+            .device
+            .mmap_over(&bar, 0, page, &buf, (2 * at + 1) * page)?;
+    }
+    let (size, memory) = (buf.len() as u64, count as u64 * PAGE / 1024);
+    let map = || -> Outcome {
+        container.map_buf(&buf, IOVA)?;
+        same("locked KiB", counters::locked_kib()?, memory)
+    };
+    map()?;
+    let start = Instant::now();
+    same("unmapped", container.unmap(IOVA, size)?, size)?;
+    let took = start.elapsed();
+    let mut rng = Rng::with_seed(7);
+    for round in 0..16 {
+        map()?;
+        let started = Latch::new()?;
+        let unmap = || started.open().is_ok() && container.unmap(IOVA, size).is_ok();
+        let status = process::twin(&unmap, |pid| {
+            started.wait(PATIENCE * slowness())?;
+            std::thread::sleep(took.mul_f64(rng.f64() * 0.8));
+            Ok(kill(pid, Signal::SIGKILL)?)
+        })?;
+        let left = counters::locked_kib()?;
+        let again = container.unmap(IOVA, size)?;
+        let expected = if left == 0 { 0 } else { size };
+        same("the rest", again, expected).with_context(|| format!("{status:?}"))?;
+        same("locked KiB", counters::locked_kib()?, 0)?;
+        same("mappings left", container.iommu_info()?.dma_avail, avail)?;
+        if left != 0 && left != memory {
+            println!("# round {round}: {left} of {memory} KiB left, all take {took:.1?}");
+            return Ok(());
+        }
+    }
+    bail!("no unmap was stopped in the middle")
+}
+
 /// Puts the current thread on a CPU; if it is `urgent`, before all others there.
 fn place(cpu: usize, urgent: bool) -> Result<()> {
     // SAFETY: a set of CPUs, and parameters without pointers.
@@ -304,5 +356,6 @@ suite!(
     parts_are_limited,
     many_areas,
     killed,
+    killed_while_unmapping,
     closed_while_it_is_being_mapped,
 );
