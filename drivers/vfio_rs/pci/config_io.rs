@@ -21,7 +21,10 @@ use kernel::{
 };
 use vfio_kernel::{
     log,
-    pci::ConfigWidth, //
+    pci::{
+        ConfigWidth,
+        IntxPin, //
+    },
 };
 
 use super::{
@@ -45,6 +48,8 @@ use super::{
 /// The device's own configuration space.
 pub(super) struct RealConfig<'a> {
     pub(super) device: &'a Device,
+    /// The interrupt pin, once it is known how it is masked: nothing is written before.
+    pub(super) pin: Option<&'a IntxPin>,
 }
 
 impl From<Width> for ConfigWidth {
@@ -64,8 +69,8 @@ impl Hardware for RealConfig<'_> {
 
     fn write(&self, offset: u16, width: Width, value: u32) -> Result {
         let pci = self.device.pci();
-        match offset {
-            COMMAND => pci.write_command(offset, width.into(), value),
+        match (offset & !1, self.pin) {
+            (COMMAND, Some(pin)) => pin.write_command(offset, width.into(), value),
             _ => pci.write_config(offset, width.into(), value),
         }
     }
@@ -110,6 +115,13 @@ impl Open {
         Ok(len)
     }
 
+    fn real_config(&self) -> RealConfig<'_> {
+        RealConfig {
+            device: &self.device,
+            pin: Some(&self.pin),
+        }
+    }
+
     /// Reads while the device is kept awake, or while its user does not let it sleep.
     #[inline(always)]
     fn read_config(&self, offset: u64, data: &mut [u8]) -> Result {
@@ -132,9 +144,7 @@ impl Open {
     /// Reads while the device is not being reset.
     #[inline(always)]
     fn read_settled(&self, offset: u64, data: &mut [u8]) -> Result {
-        let hw = RealConfig {
-            device: &self.device,
-        };
+        let hw = self.real_config();
         loop {
             self.pci().wait_config();
             let turns = self.gate.turns();
@@ -159,11 +169,8 @@ impl Open {
         let mut data = KVec::from_elem(0, len, GFP_KERNEL)?;
         reader.read_slice(&mut data)?;
 
-        let hw = RealConfig {
-            device: &self.device,
-        };
+        let hw = self.real_config();
         let (mut config, mut memory) = self.lock_config()?;
-        let (mut intx_changed, mut pin_changed) = (false, false);
         let mut done = 0usize;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset.checked_add(done as u64).ok_or(EFAULT)?;
@@ -181,20 +188,8 @@ impl Open {
                     config.vpd_done(vpd, data);
                 }
             }
-            intx_changed |= effects.intx_disable.is_some();
-            // The command register was read and then written, or may have been restored.
-            pin_changed |= at & !1 == COMMAND.into() || effects.reset || effects.power.is_some();
             memory.enabled = config.memory_enabled();
             done = done.checked_add(written.len.max(1)).ok_or(EFAULT)?;
-        }
-        drop(memory);
-        drop(config);
-        // Interrupts are set up with their lock held around the two above.
-        if intx_changed {
-            self.update_intx_pin();
-        }
-        if pin_changed {
-            self.restore_intx_pin();
         }
         Ok(len)
     }
@@ -226,6 +221,9 @@ impl Open {
         let pci = self.pci();
         if effects.bars_restored && log::may_log(log::Subject::Devices) {
             dev_info!(pci.device(), "Reset recovery - restoring BARs\n");
+        }
+        if let Some(disabled) = effects.intx_disable {
+            self.pin.set_disabled(disabled);
         }
         if let Some(power) = effects.power {
             let state = match power {

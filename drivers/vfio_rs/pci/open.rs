@@ -18,6 +18,8 @@ use vfio_kernel::{
     new_rwsem,
     pci::{
         BarWindow,
+        IntxMask,
+        IntxPin,
         MappableBar,
         PciDevice,
         SavedState, //
@@ -92,7 +94,7 @@ pub(crate) struct Open {
     pub(super) offsets: Offsets,
     /// Vectors of the MSI capability.
     pub(super) msi_count: u32,
-    pub(super) intx: IntxMask,
+    pub(super) pin: Arc<IntxPin>,
     #[pin]
     pub(super) irqs: Mutex<Irqs>,
     /// Does what signals of eventfds ask for and cannot do themselves.
@@ -100,17 +102,6 @@ pub(crate) struct Open {
     /// Eventfds that write to BARs.
     #[pin]
     pub(super) ioeventfds: Mutex<KVec<IoEventFd>>,
-}
-
-/// How the interrupt pin is kept from interrupting.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum IntxMask {
-    /// In the device's command register.
-    InDevice,
-    /// At the interrupt controller, so the line must not be shared.
-    AtController,
-    /// For good, as its masking is broken.
-    Always,
 }
 
 impl Open {
@@ -177,11 +168,8 @@ impl Open {
         let mut facts = facts(pci, intx)?;
         facts.no_msix = msix.is_err();
         let msix = msix.unwrap_or(None);
-        let config = ConfigSpace::new(&RealConfig { device }, &facts)?;
-        if intx == IntxMask::InDevice {
-            // A pin that nobody listens to would storm the others on its line.
-            pci.intx(false);
-        }
+        let config = ConfigSpace::new(&RealConfig { device, pin: None }, &facts)?;
+        let interrupt_pin = IntxPin::new(pci, intx)?;
         let findings = config.findings();
         for (chain, fault) in [("", findings.standard), ("extended ", findings.extended)] {
             if let Some(fault) = fault.filter(|_| log::may_log(log::Subject::Opens)) {
@@ -233,7 +221,7 @@ impl Open {
                 vpd_fails: Atomic::new(false),
                 offsets: Offsets::new(from_fn(|bar| pci.bar_len(bar as u32))),
                 msi_count: msi_count(pci),
-                intx,
+                pin: interrupt_pin,
                 irqs <- new_mutex!(Irqs::Off, "Open::irqs"),
                 worker,
                 ioeventfds <- new_mutex!(KVec::new(), "Open::ioeventfds"),

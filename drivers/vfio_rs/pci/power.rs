@@ -28,7 +28,6 @@ use vfio_kernel::{
 };
 
 use super::{
-    irq::Irqs,
     open::COMMAND,
     Open, //
 };
@@ -208,9 +207,7 @@ impl Open {
     pub(super) fn suspend(&self) {
         // The PCI core restores what it finds, which must be a device that is awake.
         let _ = self.set_power_state(&mut self.write_memory(), 0);
-        if let Irqs::Intx(intx) = &*self.irqs.lock() {
-            intx.suspend();
-        }
+        self.pin.suspend();
     }
 
     /// Makes the device usable after its sleep.
@@ -225,9 +222,7 @@ impl Open {
             memory.stay_awake(self);
         }
         drop(memory);
-        if let Irqs::Intx(intx) = &*self.irqs.lock() {
-            intx.resume();
-        }
+        self.pin.resume();
     }
 
     /// Goes to the power state D0 (0) to D3hot (3). Before D3hot the caller revokes all maps.
@@ -242,6 +237,7 @@ impl Open {
         if state > 0 && self.device.function().holds_vfs() {
             return Err(EBUSY);
         }
+        let _pin = self.pin.hold();
         let pci = self.pci();
         let forgets = self.device.forgets_in_d3();
         let asleep = pci.is_asleep();

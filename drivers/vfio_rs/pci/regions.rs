@@ -14,7 +14,6 @@ use vfio_kernel::{
 
 use super::{
     bar::Bar,
-    command::PinUser,
     offsets::{
         self,
         Region,
@@ -137,8 +136,7 @@ impl Open {
     fn rom_size(&self) -> u64 {
         match self.pci().rom() {
             Some((RomKind::Bar, size)) => {
-                let irqs = self.irqs.lock();
-                let found = self.with_memory(PinUser::of(&irqs), || self.map_rom().is_ok());
+                let found = self.with_memory(|| self.map_rom().is_ok());
                 if found {
                     size
                 } else {

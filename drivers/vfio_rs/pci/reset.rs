@@ -37,14 +37,12 @@ impl Open {
         }
         let mut memory = self.write_memory();
         self.zap_bars();
-        let result = self.reset_locked(&mut memory);
-        drop(memory);
-        self.restore_intx_pin();
-        result
+        self.reset_locked(&mut memory)
     }
 
     /// Resets the function; maps are revoked.
     pub(super) fn reset_locked(&self, memory: &mut Memory) -> Result {
+        let _pin = self.pin.hold();
         // A function that sleeps would be woken up without restoring what it forgot.
         let _ = self.set_power_state(memory, 0);
         let _own = self.device.resets().by_ourselves();

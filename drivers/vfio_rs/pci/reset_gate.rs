@@ -202,6 +202,7 @@ impl Open {
         // Who got the lock before this saw an open gate and leaves; who gets it later sees it shut.
         let mut memory = self.memory.write();
         self.zap_bars();
+        self.pin.begin_hold();
         // A reset wakes it up without restoring what it forgot.
         let _ = self.set_power_state(&mut memory, 0);
     }
@@ -211,7 +212,7 @@ impl Open {
         self.gate.open();
         // Restores the maps for other devices, as the device answers again.
         drop(memory);
-        self.restore_intx_pin();
+        self.pin.end_hold();
     }
 
     /// Takes a lock by `lock`, and not while the device is being reset.

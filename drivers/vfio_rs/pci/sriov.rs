@@ -320,10 +320,7 @@ impl Device {
         pf.set_active(Some(awake));
         match self.current() {
             Some(open) => {
-                let mut memory = open.write_memory();
-                let _ = open.set_power_state(&mut memory, 0);
-                drop(memory);
-                open.restore_intx_pin();
+                let _ = open.set_power_state(&mut open.write_memory(), 0);
             }
             None => {
                 let _ = self.pci().set_power_state(0);

@@ -100,7 +100,7 @@ impl Open {
         let map = VgaMap::new(self.pci(), range)?;
         let result = self.vga_pieces(&map, start, len, f);
         // The arbiter reads the command register and writes it.
-        self.restore_intx_pin();
+        self.pin.settle();
         result
     }
 

@@ -143,39 +143,6 @@ impl PciDevice {
         })
     }
 
-    /// Writes the command register, or a part of it, for a user.
-    ///
-    /// The PCI core masks the interrupt pin in that register by a read and a write under its own
-    /// lock (`pci_check_and_mask_intx()`), which [`write_config`](Self::write_config) does not
-    /// take: one that began before would bring back what the register was. So this waits for it,
-    /// looks, and writes again.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn write_command(&self, offset: u16, width: ConfigWidth, value: u32) -> Result {
-        /// I/O ports, memory, bus master.
-        const SWITCHES: u32 = 0x7;
-        /// A device may lack some of them.
-        const TRIES: usize = 8;
-
-        for _ in 0..TRIES {
-            self.write_config(offset, width, value)?;
-            // Takes the lock, whatever it returns.
-            // SAFETY: The device is alive (type invariant of `PciDevice`); what was taken is given
-            // back.
-            unsafe {
-                if bindings::pci_cfg_access_trylock(self.as_ptr()) {
-                    bindings::pci_cfg_access_unlock(self.as_ptr());
-                }
-            }
-            if (self.read_config(offset, ConfigWidth::Byte)? ^ value) & SWITCHES == 0 {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     fn config_place(&self, offset: u16) -> Result<(*mut bindings::pci_bus, c_uint, c_int)> {
         Ok((field!(self, bus), field!(self, devfn), place(offset)?))
     }

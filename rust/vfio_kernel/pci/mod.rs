@@ -9,6 +9,7 @@ mod device;
 mod driver;
 mod hot_reset;
 mod intx;
+mod intx_pin;
 mod io;
 mod irq;
 mod reset;
@@ -41,6 +42,11 @@ pub use hot_reset::{
     ResetSetId, //
 };
 pub use intx::Intx;
+pub use intx_pin::{
+    IntxMask,
+    IntxPin,
+    PinHold, //
+};
 pub use io::{
     IoMem,
     IoWidth, //

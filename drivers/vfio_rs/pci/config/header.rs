@@ -333,7 +333,7 @@ mod tests {
 
         let effects = user.write(COMMAND, Width::Word, 0x0403)?;
         assert_eq!(effects.intx_disable, Some(true));
-        assert!(user.space.intx_disabled());
+        assert!(user.space.intx_disabled);
         assert_eq!(mock.get(COMMAND, Width::Word), 0x0003);
         assert_eq!(user.read(COMMAND, Width::Word)?, 0x0403);
 

@@ -335,11 +335,6 @@ impl ConfigSpace {
         self.interrupt_pin() != 0
     }
 
-    /// Whether the user has set INTx Disable (C's `virq_disabled`): INTx starts masked then.
-    pub(crate) fn intx_disabled(&self) -> bool {
-        self.intx_disabled
-    }
-
     /// MSI was enabled by ioctl with this many vectors.
     pub(crate) fn msi_enabled(&mut self, vectors: u16) {
         self.msi = Msi {

@@ -2,11 +2,8 @@
 
 //! The interrupt pin.
 //!
-//! A pin that is masked in the device shares the command register with the user, whose writes, as
-//! resets and changes of the power state, come with `Open::memory` held for writing. It is held for
-//! reading here where the register is read and then written, after `Open::irqs`. Interrupts and
-//! eventfds that unmask take no such lock, so whoever had it for writing puts right what they lost,
-//! by `restore_intx_pin`.
+//! A pin that is masked in the device shares the command register with the user, resets and changes
+//! of the power state; how they get along is in `rust/vfio_kernel/pci/intx_pin.rs`.
 
 use kernel::prelude::*;
 use vfio_kernel::{
@@ -23,7 +20,6 @@ use super::{
     Irqs,
     Open, //
 };
-use crate::pci::open::IntxMask;
 
 impl Open {
     /// `VFIO_DEVICE_SET_IRQS` of the pin, which is one interrupt.
@@ -58,10 +54,7 @@ impl Open {
         };
         match action {
             _ if !wanted => {}
-            IrqAction::Mask => {
-                let _memory = self.read_memory();
-                intx.mask();
-            }
+            IrqAction::Mask => intx.mask(),
             IrqAction::Unmask => intx.unmask(),
             IrqAction::Trigger => intx.signal(),
         }
@@ -83,40 +76,10 @@ impl Open {
             }
             (IrqAction::Trigger, Irqs::Intx(intx)) => intx.set_eventfd(eventfd(fd)?),
             (IrqAction::Trigger, irqs @ Irqs::Off) => {
-                let eventfd = eventfd(fd)?;
-                let disabled = self.config.lock().intx_disabled();
-                let _memory = self.read_memory();
-                *irqs = Irqs::Intx(Intx::request(
-                    self.pci(),
-                    eventfd,
-                    self.intx == IntxMask::InDevice,
-                    disabled,
-                )?);
+                *irqs = Irqs::Intx(Intx::request(&self.pin, eventfd(fd)?)?);
                 Ok(())
             }
             _ => Err(EINVAL),
-        }
-    }
-
-    /// Has a pin in use follow the user's interrupt disable bit in the command register.
-    pub(in crate::pci) fn update_intx_pin(&self) {
-        let irqs = self.irqs.lock();
-        // Of several writes, the last one counts.
-        let disabled = self.config.lock().intx_disabled();
-        let _memory = self.read_memory();
-        if let Irqs::Intx(intx) = &*irqs {
-            intx.set_disabled(disabled);
-        }
-    }
-
-    /// Masks the pin in the device, or not, as it should be: after the command register was written
-    /// or restored, or a reset behind our back.
-    pub(in crate::pci) fn restore_intx_pin(&self) {
-        let irqs = self.irqs.lock();
-        let _memory = self.read_memory();
-        match &*irqs {
-            Irqs::Intx(intx) => intx.restore(),
-            Irqs::Msi(_) | Irqs::Off => self.quiet_intx_pin(),
         }
     }
 
@@ -124,15 +87,7 @@ impl Open {
     pub(super) fn disable_intx(&self, mut intx: Intx) {
         // Waits for the worker, so without the lock.
         let _ = intx.set_unmask_eventfd(None, &self.worker);
-        let _memory = self.read_memory();
         drop(intx);
-    }
-
-    /// Keeps a pin that nobody listens to from storming the others on its line.
-    fn quiet_intx_pin(&self) {
-        if self.intx != IntxMask::AtController {
-            self.pci().intx(false);
-        }
     }
 }
 

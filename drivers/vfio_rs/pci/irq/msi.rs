@@ -14,13 +14,7 @@ use super::{
     Irqs,
     Open, //
 };
-use crate::{
-    core::MsiUser,
-    pci::{
-        command::PinUser,
-        open::msix_table, //
-    },
-};
+use crate::{core::MsiUser, pci::open::msix_table};
 
 /// Vectors that are on, and the backend's word that devices reach what they write to.
 pub(in crate::pci) struct Msi {
@@ -103,9 +97,9 @@ impl Open {
     /// Sets vectors from `start` on; on failure none of them signals anything.
     fn set_block(&self, vectors: &mut MsiVectors, start: usize, fds: &[i32]) -> Result {
         for (vector, fd) in (start..).zip(fds) {
-            if let Err(err) = self.with_memory(PinUser::Nobody, || vectors.set(vector, *fd)) {
+            if let Err(err) = self.with_memory(|| vectors.set(vector, *fd)) {
                 for undo in start..=vector {
-                    let _ = self.with_memory(PinUser::Nobody, || vectors.set(undo, -1));
+                    let _ = self.with_memory(|| vectors.set(undo, -1));
                 }
                 return Err(err);
             }

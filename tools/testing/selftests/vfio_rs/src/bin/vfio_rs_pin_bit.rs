@@ -204,6 +204,68 @@ fn memory_stays_on() -> Outcome {
     outcome
 }
 
+/// Resets, changes of the power state, looks at a ROM and writes of the register against a pin that
+/// is masked by calls and unmasked by an eventfd: neither loses anything of the other.
+fn nothing_is_lost_in_resets() -> Outcome {
+    need_our_stack()?;
+    const CAP_POWER: u8 = 1;
+    for kind in [IGB, E1000E] {
+        let opened = kind.open()?;
+        let device = &opened.device;
+        let config = device.config()?;
+        let power = config.find_cap(CAP_POWER)?.context("no power management")? + 4;
+        let (event, unmask) = (Event::new()?, Event::new()?);
+        device.enable_irqs(INTX, &[event.as_raw_fd()])?;
+        let fds = [unmask.as_raw_fd()];
+        device.set_irqs(INTX, UNMASK, 0, 1, IrqData::Eventfd(&fds))?;
+        config.update_command(0, COMMAND_MEMORY)?;
+        let steps: [(&str, &dyn Fn() -> Outcome); 4] = [
+            ("a reset", &|| Ok(device.reset()?)),
+            ("D3hot", &|| {
+                config.write16(power, 3)?;
+                Ok(config.write16(power, 0)?)
+            }),
+            ("a ROM", &|| {
+                Ok(device.region(VFIO_PCI_ROM_REGION_INDEX).map(drop)?)
+            }),
+            ("writes", &|| {
+                config.update_command(COMMAND_MEMORY, 0)?;
+                same("memory off", real_memory(&opened)?, 0)?;
+                config.update_command(0, COMMAND_MEMORY)?;
+                Ok(())
+            }),
+        ];
+        let mut outcome = Ok(());
+        let main = || -> Outcome {
+            for round in 0..if slowness() > 1 { 3 } else { 12 } {
+                for (what, step) in steps {
+                    step().with_context(|| format!("{what} of {}", kind.name))?;
+                    let memory = real_memory(&opened)?;
+                    same(
+                        &format!("memory after {what}, {round}"),
+                        memory,
+                        COMMAND_MEMORY,
+                    )?;
+                }
+            }
+            Ok(())
+        };
+        let good = race_while(
+            || outcome = main(),
+            &[&|| act(&opened, MASK).is_ok(), &|| {
+                unmask.signal().is_ok() && act(&opened, UNMASK).is_ok()
+            }],
+        );
+        ensure!(good, "the mask failed");
+        outcome?;
+        act(&opened, UNMASK)?;
+        same("unmasked", real_disable(&opened)?, 0)?;
+        act(&opened, MASK)?;
+        same("masked", real_disable(&opened)?, DISABLE)?;
+    }
+    Ok(())
+}
+
 suite!(
     iommus: Vtd, debug: Answers;
     masked_by_the_next_interrupt,
@@ -211,4 +273,5 @@ suite!(
     put_right_by_who_looks_for_a_rom,
     in_d3hot,
     memory_stays_on,
+    nothing_is_lost_in_resets,
 );
