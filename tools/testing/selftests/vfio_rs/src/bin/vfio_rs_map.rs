@@ -273,6 +273,40 @@ fn read_only_memory() -> Outcome {
     same("unmapped", container.unmap(IOVA, PAGE)?, PAGE)
 }
 
+/// Where an area of this process begins.
+fn area(name: &str) -> Result<Option<u64>> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let line = maps.lines().find(|line| line.ends_with(name));
+    let start = line.and_then(|line| line.split('-').next());
+    Ok(start
+        .map(|start| u64::from_str_radix(start, 16))
+        .transpose()?)
+}
+
+/// A page of the kernel's that each process has, in an area of device memory, and has touched.
+fn pages_of_the_kernels_that_are_there() -> Outcome {
+    let (container, _group) = attached()?;
+    let Some(vvar) = area("[vvar]")? else {
+        skip!("no [vvar] here");
+    };
+    // SAFETY: it may be read by anybody, and nobody has a reference to it.
+    let _ = unsafe { (vvar as *const u32).read_volatile() };
+    let read = container.map(READ, vvar, IOVA, PAGE);
+    match is_rust_stack() {
+        true => {
+            read?;
+            same("unmapped", container.unmap(IOVA, PAGE)?, PAGE)?;
+        }
+        false => errno("for reading", read, Errno::EFAULT)?,
+    }
+    errno(
+        "for writing",
+        container.map(READ | WRITE, vvar, IOVA, PAGE),
+        Errno::EFAULT,
+    )?;
+    untouched(&container)
+}
+
 fn hole_in_memory_undoes_all() -> Outcome {
     let (container, _group) = attached()?;
     // Each page of a small buffer, and some of such as are pinned in several steps.
@@ -306,5 +340,6 @@ suite!(
     overlap,
     bad_memory,
     read_only_memory,
+    pages_of_the_kernels_that_are_there,
     hole_in_memory_undoes_all,
 );
