@@ -57,6 +57,7 @@ htmldocs: setup
 
 fmt:
 	cargo fmt --manifest-path tools/Cargo.toml --all
+	cargo fmt --manifest-path tools/clients/crates/Cargo.toml
 	rustfmt --edition 2021 drivers/vfio_rs/main.rs rust/vfio_kernel/vfio_kernel.rs \
 		rust/vfio_bindings/vfio_bindings.rs
 
@@ -86,7 +87,7 @@ help:
 	@echo '  make test-qemu        guests of QEMU with assigned devices, all kinds of interrupts'
 	@echo '  make test-dpdk        DPDK forwards packets between two cards'
 	@echo '  make test-libvirt     libvirt detaches, reattaches and assigns devices; as root, with mmdebstrap'
-	@echo '  make test-clients     driverctl, dpdk-devbind.py, DPDK as a user, libblkio; the same'
+	@echo '  make test-clients     crates, driverctl, dpdk-devbind.py, DPDK, libblkio; the same'
 	@echo '  make bench            measure it, C VFIO and iommufd; table, JSON, curves'
 	@echo '  make kernel           build the VM'\''s kernel (KSRC=/path: from your source tree)'
 	@echo '  make kernel-debug     the same with KASAN, lockdep and the other checkers'
