@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 //! VFIO_IOMMU_MAP_DMA: every way to get it wrong, and that a refused map leaves nothing behind.
 
+use std::num::NonZeroUsize;
+
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use vfio_client::sys;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Group, counters};
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, is_rust_stack, slowness};
-use vfio_rs_selftests::{Outcome, Result, errno, same, skip, suite};
+use vfio_rs_selftests::{Context, Outcome, Result, errno, same, skip, suite};
 
 const READ: u32 = VFIO_DMA_MAP_FLAG_READ;
 const WRITE: u32 = VFIO_DMA_MAP_FLAG_WRITE;
@@ -283,27 +285,48 @@ fn area(name: &str) -> Result<Option<u64>> {
         .transpose()?)
 }
 
-/// A page of the kernel's that each process has, in an area of device memory, and has touched.
-fn pages_of_the_kernels_that_are_there() -> Outcome {
+/// A page of the kernel's that each process has may be read by devices as well.
+fn page_of_the_kernels() -> Outcome {
     let (container, _group) = attached()?;
     let Some(vvar) = area("[vvar]")? else {
         skip!("no [vvar] here");
     };
-    // SAFETY: it may be read by anybody, and nobody has a reference to it.
-    let _ = unsafe { (vvar as *const u32).read_volatile() };
-    let read = container.map(READ, vvar, IOVA, PAGE);
-    match is_rust_stack() {
-        true => {
-            read?;
-            same("unmapped", container.unmap(IOVA, PAGE)?, PAGE)?;
-        }
-        false => errno("for reading", read, Errno::EFAULT)?,
-    }
     errno(
         "for writing",
         container.map(READ | WRITE, vvar, IOVA, PAGE),
         Errno::EFAULT,
     )?;
+    container.map(READ, vvar, IOVA, PAGE)?;
+    same("unmapped", container.unmap(IOVA, PAGE)?, PAGE)?;
+    untouched(&container)
+}
+
+/// A page that a private map of a device's memory has copied is the process's own.
+fn page_that_was_copied_from_a_device() -> Outcome {
+    let bound = EDU.bind()?;
+    let resource = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(bound.pci.path().join("resource0"))?;
+    let rw = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    let len = NonZeroUsize::new(PAGE as usize).context("no page")?;
+    // SAFETY: a new map.
+    let map = unsafe { mmap(None, len, rw, MapFlags::MAP_PRIVATE, &resource, 0)? };
+    // SAFETY: inside of the map; this copies the page.
+    unsafe { map.cast::<u32>().write_volatile(7) };
+    let addr = map.as_ptr() as u64;
+    let (container, _group) = bound.attach(VFIO_TYPE1v2_IOMMU)?;
+    let mapped = container.map(READ | WRITE, addr, IOVA, PAGE);
+    match is_rust_stack() {
+        true => {
+            mapped?;
+            same("locked KiB", counters::locked_kib()?, PAGE / 1024)?;
+            same("unmapped", container.unmap(IOVA, PAGE)?, PAGE)?;
+        }
+        false => errno("the copy", mapped, Errno::EFAULT)?,
+    }
+    // SAFETY: mapped above, and not used any more.
+    unsafe { munmap(map, PAGE as usize)? };
     untouched(&container)
 }
 
@@ -340,6 +363,7 @@ suite!(
     overlap,
     bad_memory,
     read_only_memory,
-    pages_of_the_kernels_that_are_there,
+    page_of_the_kernels,
+    page_that_was_copied_from_a_device,
     hole_in_memory_undoes_all,
 );
