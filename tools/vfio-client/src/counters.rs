@@ -32,6 +32,14 @@ pub fn locked_kib() -> io::Result<u64> {
     read_field("/proc/self/status", "VmLck")
 }
 
+/// As [`locked_kib`], of another process.
+///
+/// # Errors
+/// If /proc cannot be read.
+pub fn locked_kib_of(pid: i32) -> io::Result<u64> {
+    read_field(&format!("/proc/{pid}/status"), "VmLck")
+}
+
 /// Pages pinned in the whole system: `nr_foll_pin_acquired - nr_foll_pin_released`.
 ///
 /// The counters are kept per CPU and folded about once a second; as root, they are folded at once.

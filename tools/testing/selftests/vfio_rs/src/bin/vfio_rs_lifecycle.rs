@@ -3,13 +3,17 @@
 //! and again.
 
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::execv;
 use vfio_client::config::{self, COMMAND_MASTER, COMMAND_MEMORY};
 use vfio_client::dma::pattern;
 use vfio_client::uapi::*;
-use vfio_client::{Container, DmaBuf, Edu, Event};
-use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, PATIENCE, open_edu, slowness};
+use vfio_client::{Container, DmaBuf, Edu, Event, counters};
+use vfio_rs_selftests::process::{self, Latch};
+use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, PATIENCE, open_edu, read_trimmed, slowness};
 use vfio_rs_selftests::{Outcome, ensure, errno, same, suite};
 
 const VIABLE: u32 = VFIO_GROUP_FLAGS_VIABLE;
@@ -282,6 +286,67 @@ fn no_reset() -> Outcome {
     errno("RESET", edu.device.reset(), Errno::EINVAL)
 }
 
+/// What a process has mapped outlives the program that it runs: the memory stays the device's, and
+/// the new program, whose memory is another, has none of it locked.
+fn across_exec() -> Outcome {
+    let opened = open_edu()?;
+    let before = counters::pinned_pages()?;
+    let mapped = Latch::new()?;
+    let mut child = process::spawn(|| {
+        let work = || -> Outcome {
+            let buf = opened.map_new(IOVA, 16)?;
+            buf.fill(0x5a);
+            same("locked KiB", counters::locked_kib()?, 16 * PAGE / 1024)?;
+            mapped.open()?;
+            execv(c"/bin/sleep", &[c"sleep", c"1000"])?;
+            Ok(())
+        };
+        work().is_err().into()
+    })?;
+    mapped.wait(PATIENCE * slowness())?;
+    let name = format!("/proc/{}/comm", child.pid);
+    let end = Instant::now() + PATIENCE * slowness();
+    while read_trimmed(&name)? != "sleep" {
+        ensure!(Instant::now() < end, "no other program is run");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let locked = counters::locked_kib_of(child.pid.as_raw())?;
+    same("locked by the new program", locked, 0)?;
+    same("pinned", counters::pinned_pages()? - before, 16)?;
+    let buf = opened.map_new(0x80_0000, 1)?;
+    let edu = Edu::new(&opened.device)?;
+    edu.fetch(IOVA, 64)?;
+    edu.store(0x80_0000, 64)?;
+    ensure!(
+        buf.is_filled(0, 64, 0x5a),
+        "the old program's memory is gone"
+    );
+    same(
+        "unmapped",
+        opened.container.unmap(IOVA, 16 * PAGE)?,
+        16 * PAGE,
+    )?;
+    let locked = counters::locked_kib_of(child.pid.as_raw())?;
+    same("locked by the new program then", locked, 0)?;
+    same("locked by us", counters::locked_kib()?, PAGE / 1024)?;
+    child.kill()?;
+    Ok(())
+}
+
+/// Of two processes with one memory it does not matter which one maps, nor that it ends.
+fn by_another_with_the_same_memory() -> Outcome {
+    let opened = open_edu()?;
+    let buf = DmaBuf::new(16 * PAGE as usize)?;
+    let map = || opened.container.map_buf(&buf, IOVA).is_ok();
+    let status = process::twin(&map, |_| Ok(()))?;
+    ensure!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+    same("locked KiB", counters::locked_kib()?, 16 * PAGE / 1024)?;
+    let unmap = || opened.container.unmap(IOVA, 16 * PAGE).is_ok();
+    let status = process::twin(&unmap, |_| Ok(()))?;
+    ensure!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+    same("locked KiB then", counters::locked_kib()?, 0)
+}
+
 suite!(
     iommus: All, debug: Answers;
     whole_life,
@@ -297,4 +362,6 @@ suite!(
     interrupt,
     interrupt_at_end_of_dma,
     no_reset,
+    across_exec,
+    by_another_with_the_same_memory,
 );
