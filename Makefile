@@ -6,23 +6,25 @@ INSTALL_MOD_DIR ?= updates
 # A kernel built with clang wants its modules built with clang.
 LLVM ?= $(if $(shell grep -s '^CONFIG_CC_IS_CLANG=y' $(KDIR)/include/config/auto.conf), \
 	$(shell bash -c '. scripts/lib.sh; llvm_suffix'))
-kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
+kbuild = M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
 
 .DEFAULT_GOAL := modules
 .PHONY: modules modules_install clean demo demo-type2 test test-upstream test-qemu test-dpdk test-libvirt test-clients bench check miri rust-analyzer htmldocs fmt kernel kernel-debug setup distclean help
 
+# Header packages without Rust metadata get it: the folder to build in may be another one then.
 modules: $(KDIR)/include/config/auto.conf
-	+$(kbuild) modules
+	+kdir=$$(scripts/rust-metadata $(KDIR)) && $(MAKE) -C "$$kdir" $(kbuild) modules
 
 modules_install:
-	+$(kbuild) INSTALL_MOD_DIR=$(INSTALL_MOD_DIR) modules_install
+	+$(MAKE) -C $(KDIR) $(kbuild) INSTALL_MOD_DIR=$(INSTALL_MOD_DIR) modules_install
 
 clean:
-	+$(kbuild) clean
+	+$(MAKE) -C $(KDIR) $(kbuild) clean
 
 $(KDIR)/include/config/auto.conf:
 	@echo "No built kernel in $(KDIR)."
-	@echo "The module needs a kernel tree built with CONFIG_RUST=y: make KDIR=/path/to/tree."
+	@echo "Its headers are missing (on Debian: linux-headers-KVER); or, for a kernel of your own,"
+	@echo "built with CONFIG_RUST=y: make KDIR=/path/to/tree."
 	@echo "To try it in a virtual machine instead, with nothing to prepare: make demo."
 	@false
 

@@ -133,7 +133,9 @@ impl<'a> Runner<'a> {
                 let options = ["--workspace", "--locked", "--no-fail-fast", "--color=never"];
                 self.simple(&[words, options].concat(), &mut log, &mut cargo_line)
             }
-            Job::Client(command) => self.simple(command, &mut log, &mut read_tap),
+            Job::Client(command) | Job::Alone(command) => {
+                self.simple(command, &mut log, &mut read_tap)
+            }
             Job::Bench => self.simple(&["scripts/bench", "--check"], &mut log, &mut read_tap),
             Job::KUnit => {
                 let vm = vm_command(Kernel::Debug, "intel", &OWN_KUNIT);

@@ -54,6 +54,8 @@ pub(crate) enum Job {
     KUnit,
     /// A script that prints TAP and builds what it needs: a client that is not the project's.
     Client(&'static [&'static str]),
+    /// The same, of a script that needs none of the kernels that are built here.
+    Alone(&'static [&'static str]),
     /// These kselftests, behind this IOMMU (as `scripts/vm --iommu` names it).
     Selftests(Kernel, &'static str, Programs),
 }
@@ -114,6 +116,11 @@ pub(crate) const STAGES: &[Stage] = &[
         job: Job::Client(&["scripts/test-dpdk"]),
     },
     Stage {
+        name: "stock",
+        what: "the demo and kselftests of edu, Debian's own kernel, if it is in the cache",
+        job: Job::Alone(&["scripts/test-stock"]),
+    },
+    Stage {
         name: "bench",
         what: "no row of Documentation/bench.json has become worse",
         job: Job::Bench,
@@ -145,7 +152,7 @@ impl Stage {
     pub(crate) fn needs(&self) -> Vec<Need> {
         match self.job {
             Job::Check => vec![Need::Kernel(Kernel::Release)],
-            Job::Host => Vec::new(),
+            Job::Host | Job::Alone(_) => Vec::new(),
             Job::Client(_) => vec![
                 Need::Kernel(Kernel::Release),
                 Need::Modules(Kernel::Release),

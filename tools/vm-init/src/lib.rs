@@ -19,5 +19,7 @@ pub const QMP_PORT: &str = "org.vfio_rs.qmp";
 pub const ROOT_TAG: &str = "root";
 /// Where the initramfs keeps the [`Job`], as JSON.
 pub const JOB_FILE: &str = "/job.json";
+/// Where the initramfs keeps modules to be loaded at once, each with a number from 0 behind this.
+pub const EARLY_MODULE: &str = "/module-";
 /// Folder in the virtual machine for what the first process leaves to the command.
 pub const RUN_DIR: &str = "/run/vfio-rs";

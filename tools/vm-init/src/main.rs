@@ -12,10 +12,12 @@ mod finish;
 mod mounts;
 mod ports;
 
-use std::{fs, process};
+use std::fs::{self, File};
+use std::process;
 
 use anyhow::{Context, Result, bail};
-use vm_init::{AGENT_PORT, Frame, JOB_FILE, Job};
+use nix::kmod::{ModuleInitFlags, finit_module};
+use vm_init::{AGENT_PORT, EARLY_MODULE, Frame, JOB_FILE, Job};
 
 use agent::Agent;
 
@@ -33,6 +35,7 @@ fn main() {
 /// The machine's whole life, with errors told to the host.
 fn boot() -> Result<()> {
     mounts::early()?;
+    load_early_modules()?;
     let job = fs::read(JOB_FILE).context("reading the job")?;
     let job: Job = serde_json::from_slice(&job).context("reading the job")?;
     let agent = Agent::open(&ports::find(AGENT_PORT)?)?;
@@ -57,6 +60,17 @@ fn live(job: &Job, agent: &Agent) -> Result<i32> {
     let status = command::run(job, env, agent)?;
     finish::clean_up(job, agent);
     Ok(status)
+}
+
+/// Loads what the kernel needs to reach the host's files, if it has not all of it built in.
+fn load_early_modules() -> Result<()> {
+    for number in 0.. {
+        let path = format!("{EARLY_MODULE}{number}");
+        let Ok(file) = File::open(&path) else { break };
+        finit_module(&file, c"", ModuleInitFlags::empty())
+            .with_context(|| format!("loading {path}"))?;
+    }
+    Ok(())
 }
 
 fn load_modules(job: &Job) -> Result<()> {

@@ -33,15 +33,20 @@ pub(crate) struct Build {
 impl Build {
     /// Finds the build of `kernel`.
     pub(crate) fn find(kernel: Kernel) -> Result<Self> {
-        let dir = ask("kernel", kernel)?;
+        let script = match kernel {
+            Kernel::Stock => "stock",
+            Kernel::Release | Kernel::Debug => "kernel",
+        };
+        let dir = ask(script, kernel)?;
         let release = std::fs::read_to_string(dir.join("include/config/kernel.release"));
         let (Ok(release), true) = (release, image(&dir).exists()) else {
             let target = match kernel {
                 Kernel::Release => "make kernel",
                 Kernel::Debug => "make kernel-debug",
+                Kernel::Stock => "scripts/stock",
             };
             bail!(
-                "the {} kernel is not built: run `{target}` (no image in {})",
+                "the {} kernel is not there: run `{target}` (no image in {})",
                 kernel.name(),
                 dir.display()
             );
@@ -59,7 +64,12 @@ impl Build {
 /// Folder with our modules for `kernel`; it need not exist.
 pub(crate) fn modules(kernel: Kernel) -> Result<PathBuf> {
     match env::var_os("VFIO_RS_MODULES") {
-        Some(dir) => Ok(dir.into()),
+        Some(mut dir) => {
+            if kernel == Kernel::Stock {
+                dir.push("-stock"); // as scripts/modules has it
+            }
+            Ok(dir.into())
+        }
         None => ask("modules", kernel),
     }
 }
@@ -70,7 +80,8 @@ fn ask(name: &str, kernel: Kernel) -> Result<PathBuf> {
         .context("VFIO_RS_TOP is not set: start scripts/vm, not this program")?;
     let script = Path::new(&top).join("scripts").join(name);
     let output = Command::new(&script)
-        .args([kernel.name(), "--path"])
+        .args((name != "stock").then_some(kernel.name()))
+        .arg("--path")
         .output();
     let output = output.with_context(|| format!("running {}", script.display()))?;
     let path = String::from_utf8(output.stdout)?;

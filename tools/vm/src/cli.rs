@@ -51,8 +51,8 @@ EXIT STATUS
   126, 127        the command cannot be run, or does not exist
 
 FILES
-Kernels come from `make kernel` and `make kernel-debug`, our modules from scripts/modules; all of it
-is under ${XDG_CACHE_HOME:-~/.cache}/vfio-rs. VFIO_RS_MODULES=DIR takes our modules from DIR.";
+Kernels come from `make kernel`, `make kernel-debug` and scripts/stock, our modules from
+scripts/modules; all of it is under ${XDG_CACHE_HOME:-~/.cache}/vfio-rs. VFIO_RS_MODULES=DIR takes our modules from DIR.";
 
 /// Runs COMMAND as root in a virtual machine with an IOMMU and devices to assign, the VFIO modules
 /// loaded and this machine's files in view; without COMMAND, a shell. It is emulated: no KVM
@@ -70,7 +70,8 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value = "rust")]
     pub stack: Stack,
 
-    /// Kernel: as users have it, or with all its checkers (ten times slower)
+    /// Kernel: one with all that the tests need, the same with all its checkers (ten times
+    /// slower), or Debian's own, unmodified
     #[arg(long, value_enum, default_value = "release")]
     pub kernel: Kernel,
 
@@ -171,6 +172,7 @@ pub(crate) enum Stack {
 pub(crate) enum Kernel {
     Release,
     Debug,
+    Stock,
 }
 
 impl Stack {
@@ -190,6 +192,7 @@ impl Kernel {
         match self {
             Self::Release => "release",
             Self::Debug => "debug",
+            Self::Stock => "stock",
         }
     }
 }

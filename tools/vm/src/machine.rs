@@ -66,7 +66,7 @@ pub(crate) fn arguments(
 ) -> Result<Vec<String>> {
     let mut args = Args::default();
     let mut cpu = String::from(match options.kernel {
-        Kernel::Release => "max",
+        Kernel::Release | Kernel::Stock => "max",
         // With LA57 KASAN sees a wild access early at boot, and then nothing.
         Kernel::Debug => "max,la57=off",
     });

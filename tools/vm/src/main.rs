@@ -60,7 +60,8 @@ fn run(options: &Options) -> Result<i32> {
         .tempdir_in(short_temp_dir())?;
     let files = Files::new(folder.path());
     let init = env::current_exe()?.with_file_name("vm-init");
-    initrd::write(&files.initrd(), &init, &job)?;
+    let early = early_modules(options.kernel, &build.dir)?;
+    initrd::write(&files.initrd(), &init, &job, &early)?;
     File::create(files.disk())?.set_len(machine::DISK_BYTES)?;
     let arguments = machine::arguments(options, &build.image(), &files, &job.shares)?;
     if options.verbose {
@@ -68,7 +69,7 @@ fn run(options: &Options) -> Result<i32> {
     }
     let limits = Limits {
         boot: match options.kernel {
-            Kernel::Release => Duration::from_secs(180),
+            Kernel::Release | Kernel::Stock => Duration::from_secs(180),
             Kernel::Debug => Duration::from_secs(600),
         },
         total: options.time_limit(),
@@ -76,6 +77,32 @@ fn run(options: &Options) -> Result<i32> {
     };
     let outcome = session::run(&arguments, &files, &limits)?;
     conclude(options, &outcome, &files)
+}
+
+/// The modules without which the first process does not reach this machine's files, in the order
+/// in which they depend on each other; our own kernels have them built in.
+fn early_modules(kernel: Kernel, dir: &Path) -> Result<Vec<PathBuf>> {
+    let names: &[&str] = match kernel {
+        Kernel::Release | Kernel::Debug => &[],
+        Kernel::Stock => &[
+            "fs/netfs/netfs",
+            "net/9p/9pnet",
+            "net/9p/9pnet_virtio",
+            "fs/9p/9p",
+            "fs/overlayfs/overlay",
+        ],
+    };
+    let path = |name: &&str| {
+        let path = dir.join(name).with_extension("ko");
+        match path.exists() {
+            true => Ok(path),
+            false => bail!(
+                "no {}: remove the folder and run scripts/stock",
+                path.display()
+            ),
+        }
+    };
+    names.iter().map(path).collect()
 }
 
 /// What the machine's first process is to do.
