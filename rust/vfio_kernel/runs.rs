@@ -200,6 +200,22 @@ impl Runs {
         }
     }
 
+    /// The first `npages` frames, or all if there are fewer, as runs of their own.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn front(&self, npages: usize) -> Result<Self> {
+        let mut front = Self::new();
+        let mut cursor = self.cursor();
+        let mut left = npages;
+        while let Some((pfn, count)) = cursor.take(left) {
+            front.push(pfn, count, npages)?;
+            left = left.wrapping_sub(count);
+        }
+        Ok(front)
+    }
+
     /// Takes all frames out if they are `npages` adjacent ones, and returns the first.
     #[inline]
     pub(crate) fn take_only(&mut self, npages: usize) -> Option<usize> {
@@ -245,6 +261,36 @@ impl Cursor<'_> {
             return None;
         }
         self.take(npages).map(|(pfn, _)| pfn)
+    }
+
+    /// Leaves the next `npages` frames out.
+    pub(crate) fn skip(&mut self, npages: usize) {
+        let mut left = npages;
+        while let Some((_, count)) = self.take(left) {
+            left = left.wrapping_sub(count);
+        }
+    }
+
+    /// Compares with `other`, frame by frame: whether the first ones are the same, and of how many
+    /// pairs that is true, of `most` at most and as many as there are.
+    pub(crate) fn compare(mut self, mut other: Self, most: usize) -> (bool, usize) {
+        let mut same = false;
+        let mut done = 0usize;
+        loop {
+            let count = self.run.npages().min(other.run.npages());
+            let count = count.min(most.wrapping_sub(done));
+            let (Some((mine, _)), Some((theirs, _))) = (self.take(count), other.take(count)) else {
+                break;
+            };
+            // Adjacent frames either all are the same ones or none is.
+            if done == 0 {
+                same = mine == theirs;
+            } else if same != (mine == theirs) {
+                break;
+            }
+            done = done.wrapping_add(count);
+        }
+        (same, done)
     }
 
     /// Takes the next run, or as much of it as `most` frames: its first frame and their number.

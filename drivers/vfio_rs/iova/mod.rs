@@ -10,6 +10,7 @@
 mod allowed;
 pub(crate) mod bits;
 mod map;
+pub(crate) mod nested;
 mod range;
 pub(crate) mod turns;
 

@@ -46,6 +46,7 @@ mod config_props;
 mod fail_nth;
 mod iova_props;
 mod map_props;
+mod nested_props;
 mod offsets_props;
 mod opregion_props;
 mod roles_props;

@@ -193,3 +193,41 @@ fn a_single_run_is_taken_as_a_whole() {
     let taken = [1, 2, 1, 1, 1].map(|npages| cursor.take_adjacent(npages));
     assert_eq!(taken, [Some(7), None, Some(8), Some(20), None]);
 }
+
+/// Runs of these pieces, and their frames.
+fn runs_of(pieces: &[(usize, usize)]) -> (Runs, Vec<usize>) {
+    let mut runs = Runs::new();
+    let mut model = Vec::new();
+    for (pfn, npages) in pieces {
+        runs.push(*pfn, *npages, 0).unwrap();
+        model.extend(*pfn..*pfn + *npages);
+    }
+    (runs, model)
+}
+
+proptest! {
+    #![proptest_config(settings(2000))]
+
+    #[test]
+    fn parts_and_comparisons(
+        first in prop::collection::vec((0usize..6, 1usize..5), 1..20),
+        second in prop::collection::vec((0usize..6, 1usize..5), 1..20),
+        (at, other_at, most) in (0usize..30, 0usize..30, 1usize..40),
+    ) {
+        let (runs, model) = runs_of(&first);
+        let front = runs.front(at).unwrap();
+        prop_assert_eq!(frames(&front, 3), model[..at.min(model.len())].to_vec());
+        prop_assert_eq!(front.npages(), at.min(model.len()));
+
+        let (other, other_model) = runs_of(&second);
+        let (mut a, mut b) = (runs.cursor(), other.cursor());
+        a.skip(at);
+        b.skip(other_at);
+        let pairs = model.iter().skip(at).zip(other_model.iter().skip(other_at)).take(most);
+        let same: Vec<bool> = pairs.map(|(a, b)| a == b).collect();
+        let expected = same.iter().take_while(|one| **one == same[0]).count();
+        let (is_same, count) = a.compare(b, most);
+        prop_assert_eq!(count, expected);
+        prop_assert_eq!(is_same, same.first().copied().unwrap_or(false));
+    }
+}
