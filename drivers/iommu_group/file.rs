@@ -78,6 +78,10 @@ impl KvmFile for GroupFile {
         // Waits for a merge, so that either this or the merge sees what the other did.
         self.group.all_coherent(&self.group.state().lock())
     }
+
+    fn kvm_changed(&self) {
+        self.group.kvm_changed();
+    }
 }
 
 impl Drop for GroupFile {

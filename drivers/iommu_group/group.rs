@@ -33,7 +33,10 @@ use super::{
     Drivers, //
 };
 use crate::{
-    backend::Fence,
+    backend::{
+        Fence,
+        GroupMachine, //
+    },
     core::{
         attach_patiently,
         Container,
@@ -54,8 +57,7 @@ pub(crate) struct Group {
     #[pin]
     pub(super) devices: Mutex<KVec<Arc<dyn GroupedDevice>>>,
     /// The virtual machine that the group's file belongs to.
-    #[pin]
-    kvm: KvmSlot,
+    kvm: Arc<KvmSlot>,
 }
 
 /// What changes, under `Group::state`.
@@ -132,6 +134,7 @@ impl Group {
             was_busy: false,
         };
         let drivers = drivers.clone();
+        let kvm = Arc::pin_init(KvmSlot::new(), GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Self {
                 id,
@@ -139,7 +142,7 @@ impl Group {
                 drivers,
                 state <- new_mutex!(state, "Group::state"),
                 devices <- new_mutex!(KVec::new(), "Group::devices"),
-                kvm <- KvmSlot::new(),
+                kvm,
             }),
             GFP_KERNEL,
         )
@@ -190,8 +193,16 @@ impl Group {
     }
 
     /// The virtual machine that the group's file belongs to.
-    pub(crate) fn kvm(&self) -> &KvmSlot {
+    pub(crate) fn kvm(&self) -> &Arc<KvmSlot> {
         &self.kvm
+    }
+
+    /// The group's file belongs to another virtual machine than before. KVM's mutexes are held.
+    pub(super) fn kvm_changed(&self) {
+        let container = self.with_party(|_, state| state.container.clone());
+        if let Some(backend) = container.and_then(|container| container.backend()) {
+            backend.kvm_changed();
+        }
     }
 
     /// What its user can change.
@@ -279,13 +290,15 @@ impl Group {
         let iommu_group = &state.seat()?.iommu_group;
         let container = container()?;
         let attached = self.check_drivers().map_err(NotNow::from);
-        let attached = attached
-            .and_then(|()| container.attach_group(iommu_group, self.fence, Sharing::Optional));
+        let attached = attached.and_then(|()| {
+            let machine = GroupMachine::new(&self.kvm, None);
+            container.attach_group(iommu_group, self.fence, Sharing::Optional, machine)
+        });
         let was_busy = matches!(attached, Err(NotNow::Failed(EBUSY)));
         let all = match attached {
             Ok(()) => state
                 .members
-                .attach(&container, &mut leftover)
+                .attach(self, &container, &mut leftover)
                 .inspect_err(|_| leftover.add(container.detach_group(iommu_group))),
             Err(err) => Err((None, err)),
         };

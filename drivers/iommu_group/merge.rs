@@ -46,11 +46,14 @@ use super::{
     },
     seat::Seat,
 };
-use crate::core::{
-    attach_patiently,
-    Container,
-    Leftover,
-    NotNow, //
+use crate::{
+    backend::GroupMachine,
+    core::{
+        attach_patiently,
+        Container,
+        Leftover,
+        NotNow, //
+    },
 };
 
 type StateGuard<'a> = MutexGuard<'a, GroupState>;
@@ -102,11 +105,12 @@ impl Members {
     /// Lets all into `container`, or none; then tells which one cannot be.
     pub(super) fn attach(
         &self,
+        leader: &Group,
         container: &Container,
         leftover: &mut Leftover,
     ) -> Result<(), (Option<Arc<Group>>, NotNow)> {
         for (at, member) in self.0.iter().enumerate() {
-            if let Err(err) = member.attach(container) {
+            if let Err(err) = member.attach(leader, container) {
                 for done in self.0.iter().take(at) {
                     leftover.add(container.detach_group(&done.seat.iommu_group));
                 }
@@ -140,20 +144,22 @@ impl Members {
 }
 
 impl Member {
-    fn attach(&self, container: &Container) -> Result<(), NotNow> {
-        attach(&self.group, &self.seat, container, self.sharing)
+    fn attach(&self, leader: &Group, container: &Container) -> Result<(), NotNow> {
+        attach(leader, &self.group, &self.seat, container, self.sharing)
     }
 }
 
-/// Lets a group that is, or is to be, a member into `container`.
+/// Lets a group that is, or is to be, a member of `leader` into `container`.
 fn attach(
+    leader: &Group,
     group: &Group,
     seat: &Seat,
     container: &Container,
     sharing: Sharing,
 ) -> Result<(), NotNow> {
     group.check_drivers()?;
-    container.attach_group(&seat.iommu_group, group.fence(), sharing)
+    let machine = GroupMachine::new(group.kvm(), Some(leader.kvm()));
+    container.attach_group(&seat.iommu_group, group.fence(), sharing, machine)
 }
 
 impl GroupState {
@@ -202,7 +208,7 @@ impl Group {
         }
         state.members.0.reserve(1, GFP_KERNEL)?;
         let attached = match &state.container {
-            Some(container) => attach(other, theirs.seat()?, container, sharing),
+            Some(container) => attach(self, other, theirs.seat()?, container, sharing),
             None => Ok(()),
         };
         theirs.was_busy = matches!(attached, Err(NotNow::Failed(EBUSY)));

@@ -29,6 +29,7 @@ extern bool vfio_rs_disable_denylist;
 extern bool vfio_rs_wc_mmap;
 extern bool vfio_rs_pamu_strict;
 extern unsigned int vfio_rs_msi_test_banks;
+extern unsigned int vfio_rs_kvm_entry_limit;
 
 struct page *vfio_rs_pfn_to_page(unsigned long pfn);
 unsigned long vfio_rs_index_nospec(unsigned long index, unsigned long size);

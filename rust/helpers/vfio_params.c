@@ -49,6 +49,12 @@ module_param_named(pamu_strict, vfio_rs_pamu_strict, bool, 0644);
 MODULE_PARM_DESC(pamu_strict,
 		 "Have each window of a new VFIO_PAMU_IOMMU container map contiguous, aligned memory only, as PAMU does");
 
+/* The same for VFIO_KVM_IOMMU. */
+unsigned int vfio_rs_kvm_entry_limit = 1 << 24;
+module_param_named(kvm_entry_limit, vfio_rs_kvm_entry_limit, uint, 0644);
+MODULE_PARM_DESC(kvm_entry_limit,
+		 "Entries of guests' tables that a VFIO_KVM_IOMMU container may shadow, and a walk may meet (16777216)");
+
 /* PAMU has three; sixteen are enough to try anything. */
 #define MAX_TEST_BANKS 16
 

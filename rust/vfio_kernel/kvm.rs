@@ -39,6 +39,21 @@ unsafe impl Send for Kvm {}
 // SAFETY: As above.
 unsafe impl Sync for Kvm {}
 
+/// Which machine one is, as long as it is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvmId(usize);
+
+impl Kvm {
+    /// Which one it is.
+    pub fn id(&self) -> KvmId {
+        KvmId(self.0.as_ptr() as usize)
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut c_void {
+        self.0.as_ptr()
+    }
+}
+
 impl Drop for Kvm {
     fn drop(&mut self) {
         // SAFETY: `self` owns a reference, taken by `KvmSlot::get`.
@@ -72,6 +87,11 @@ impl KvmSlot {
         !self.kvm.lock().0.is_null()
     }
 
+    /// Which machine the file belongs to.
+    pub fn id(&self) -> Option<KvmId> {
+        NonNull::new(self.kvm.lock().0).map(|kvm| KvmId(kvm.as_ptr() as usize))
+    }
+
     /// Whether both files belong to the same machine, or neither to one.
     pub fn same_as(&self, other: &Self) -> bool {
         let other = other.kvm.lock().0;
@@ -95,6 +115,9 @@ pub trait KvmFile {
     /// Whether the IOMMU keeps all DMA of the file's devices coherent with the CPU's caches, even
     /// where a device asks for less. If not, the machine must honour cache flushes.
     fn enforced_coherent(&self) -> bool;
+
+    /// The machine is another one, or none, since a moment ago. KVM's mutexes are held.
+    fn kvm_changed(&self);
 }
 
 /// How to serve KVM for files of one table.
@@ -135,6 +158,7 @@ unsafe fn set_kvm<T: KvmFile + FileOps>(file: *mut bindings::file, kvm: Pointer)
     // SAFETY: By the contract of this function.
     let file = unsafe { data::<T>(file) };
     *file.kvm().kvm.lock() = kvm;
+    file.kvm_changed();
 }
 
 /// The kinds of files that KVM may be told of.

@@ -203,6 +203,14 @@ impl LockedVm {
         })
     }
 
+    /// Adds what `other` pays for, if it is the same tenant's.
+    pub fn join(&mut self, other: Self) {
+        if Arc::ptr_eq(&self.tenant, &other.tenant) {
+            self.npages = self.npages.saturating_add(other.npages);
+            drop(other.into_tenant());
+        }
+    }
+
     /// Whose memory it is, and where.
     #[inline]
     pub(crate) fn tenant(&self) -> &Arc<Tenant> {

@@ -48,6 +48,9 @@ parameters! {
     /// Banks of MSI registers that a new type2 container has for tests.
     msi_test_banks: u32 = vfio_rs_msi_test_banks,
 
+    /// The number of entries of guests' tables that a container may shadow.
+    kvm_entry_limit: u32 = vfio_rs_kvm_entry_limit,
+
     /// See [`PerDevice::nointxmask`].
     nointxmask: bool = vfio_rs_nointxmask,
 

@@ -92,6 +92,59 @@ impl PinnedPages {
         })
     }
 
+    /// No pages yet.
+    pub(crate) const fn none(writable: bool) -> Self {
+        Self {
+            runs: Runs::new(),
+            writable,
+        }
+    }
+
+    /// Pins more pages, up to `npages` from the address `vaddr` on, and adds them at the end; in
+    /// the end there will be `total`. Returns how many it were, and why not all.
+    ///
+    /// # Errors
+    ///
+    /// As [`pin`](Self::pin).
+    pub(crate) fn pin_more(
+        &mut self,
+        vaddr: usize,
+        npages: usize,
+        total: usize,
+    ) -> (usize, Result) {
+        let before = self.npages();
+        let mut small = [const { MaybeUninit::uninit() }; SMALL_BATCH];
+        let result = if npages <= SMALL_BATCH {
+            self.add_with(vaddr, npages, total, &mut small)
+        } else {
+            KVVec::with_capacity(npages.min(BATCH), GFP_KERNEL)
+                .map_err(Error::from)
+                .and_then(|mut large| {
+                    self.add_with(vaddr, npages, total, large.spare_capacity_mut())
+                })
+        };
+        (self.npages().wrapping_sub(before), result)
+    }
+
+    /// Makes the first `npages` pages, or all, one of their own.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; then nothing has changed.
+    pub(crate) fn cut_front(&mut self, npages: usize) -> Result<Self> {
+        let runs = self.runs.front(npages)?;
+        self.runs.take_each(npages, |_, _| ());
+        Ok(Self {
+            runs,
+            writable: self.writable,
+        })
+    }
+
+    /// Gives back room that is not needed.
+    pub(crate) fn trim(&mut self) {
+        self.runs.trim();
+    }
+
     /// How many pages these are.
     #[inline]
     pub fn npages(&self) -> usize {
@@ -148,9 +201,22 @@ impl PinnedPages {
         npages: usize,
         buf: &mut [MaybeUninit<PagePtr>],
     ) -> Result {
+        self.add_with(vaddr, npages, npages, buf)
+    }
+
+    /// Adds `npages` pages from `vaddr` on; there will be `total`.
+    #[inline]
+    fn add_with(
+        &mut self,
+        vaddr: usize,
+        npages: usize,
+        total: usize,
+        buf: &mut [MaybeUninit<PagePtr>],
+    ) -> Result {
         let flags = gup_flags(self.writable);
+        let before = self.npages();
         loop {
-            let done = self.npages();
+            let done = self.npages().wrapping_sub(before);
             let want = npages.saturating_sub(done).min(buf.len());
             if want == 0 {
                 return Ok(());
@@ -176,7 +242,7 @@ impl PinnedPages {
             let pages = unsafe {
                 core::slice::from_raw_parts(buf.as_ptr().cast::<PagePtr>(), got as usize)
             };
-            self.keep(pages, npages)?;
+            self.keep(pages, total)?;
         }
     }
 

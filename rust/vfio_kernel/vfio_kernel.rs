@@ -24,6 +24,7 @@ pub mod iommu;
 pub mod irq;
 mod irq_bypass;
 pub mod kvm;
+pub mod kvm_slots;
 mod layout;
 pub mod lockdep;
 pub mod locked_vm;

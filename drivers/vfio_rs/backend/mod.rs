@@ -5,6 +5,7 @@
 //! [`open`] is the only place that knows which there are. [`p2p`] is memory of devices in I/O
 //! address spaces, which the devices take away and give back.
 
+mod kvm;
 mod noiommu;
 pub(crate) mod p2p;
 mod slots;
@@ -26,10 +27,16 @@ use vfio_kernel::{
         Group,
         Sharing, //
     },
+    kvm::{
+        Kvm,
+        KvmId,
+        KvmSlot, //
+    },
     shared_page::PageMap,
     uapi,
 };
 
+use kvm::Shadow;
 use noiommu::NoIommu;
 use p2p::AreaAt;
 use type1::{
@@ -43,8 +50,14 @@ pub(crate) trait Backend: Send + Sync {
     /// Whether the backend has an extension, with the groups it has now.
     fn check_extension(&self, extension: u32) -> bool;
 
-    /// Lets a group see the address space; on failure nothing has changed.
-    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result<(), Refused>;
+    /// Lets a group, which may belong to a virtual machine, see the address space; on failure
+    /// nothing has changed.
+    fn attach_group(
+        &self,
+        owner: Arc<DmaOwner>,
+        sharing: Sharing,
+        machine: &GroupMachine,
+    ) -> Result<(), Refused>;
 
     /// For who was [refused](Refused::Busy): runs `then` when that is over, and does not let it
     /// begin again meanwhile. Runs it once more if it says that it met something busy all the same.
@@ -64,6 +77,10 @@ pub(crate) trait Backend: Send + Sync {
     /// Unmaps and unpins everything; called when the last group was detached. Waits for nobody:
     /// what is just being filled goes with the call that fills it.
     fn release(&self);
+
+    /// Some group belongs to another virtual machine than before, or to none. KVM's mutexes are
+    /// held: waits for no user memory.
+    fn kvm_changed(&self) {}
 
     /// Prints what kind it is on a line, then what is mapped, cut if it is too much.
     fn show(&self, out: &SeqFile) {
@@ -88,6 +105,38 @@ pub(crate) trait Backend: Send + Sync {
     /// `ENODEV` if the backend has none.
     fn msi_bank(&self, _group: &Group, _index: u32) -> Result<Arc<PageMap>> {
         Err(ENODEV)
+    }
+}
+
+/// Which virtual machine a group belongs to: that of its own file, or else that of the group that
+/// it joined.
+#[derive(Clone)]
+pub(crate) struct GroupMachine {
+    own: Arc<KvmSlot>,
+    leader: Option<Arc<KvmSlot>>,
+}
+
+impl GroupMachine {
+    /// For a group with such a file, and one that it joined.
+    pub(crate) fn new(own: &Arc<KvmSlot>, leader: Option<&Arc<KvmSlot>>) -> Self {
+        Self {
+            own: own.clone(),
+            leader: leader.cloned(),
+        }
+    }
+
+    fn files(&self) -> impl Iterator<Item = &KvmSlot> {
+        Iterator::chain(core::iter::once(&self.own), &self.leader).map(|file| &**file)
+    }
+
+    /// Which one it is now.
+    fn id(&self) -> Option<KvmId> {
+        self.files().find_map(KvmSlot::id)
+    }
+
+    /// The same, with a reference to it.
+    fn get(&self) -> Option<Kvm> {
+        self.files().find_map(KvmSlot::get)
     }
 }
 
@@ -117,7 +166,11 @@ pub(crate) enum Fence {
 /// Whether some backend for devices with this fence has an extension, before one is chosen.
 pub(crate) fn check_extension(fence: Fence, extension: u32) -> bool {
     match fence {
-        Fence::Iommu => type1::check_extension(extension) || type2::check_extension(extension),
+        Fence::Iommu => {
+            type1::check_extension(extension)
+                || type2::check_extension(extension)
+                || kvm::check_extension(extension)
+        }
         Fence::Missing => noiommu::check_extension(extension),
     }
 }
@@ -135,6 +188,7 @@ pub(crate) fn open(fence: Fence, kind: u32, area_at: AreaAt) -> Result<Arc<dyn B
         uapi::VFIO_TYPE1_IOMMU => Version::V1,
         uapi::VFIO_TYPE1v2_IOMMU => Version::V2,
         uapi::VFIO_PAMU_IOMMU => return Ok(Pamu::new(area_at)?),
+        uapi::VFIO_KVM_IOMMU => return Ok(Shadow::new(area_at)?),
         _ => return Err(EINVAL),
     };
     Ok(Type1::new(version, area_at)?)

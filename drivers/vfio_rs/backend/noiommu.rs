@@ -23,6 +23,7 @@ use vfio_kernel::{
 
 use super::{
     Backend,
+    GroupMachine,
     Refused, //
 };
 
@@ -53,7 +54,12 @@ impl Backend for NoIommu {
         check_extension(extension)
     }
 
-    fn attach_group(&self, _owner: Arc<DmaOwner>, _sharing: Sharing) -> Result<(), Refused> {
+    fn attach_group(
+        &self,
+        _owner: Arc<DmaOwner>,
+        _sharing: Sharing,
+        _machine: &GroupMachine,
+    ) -> Result<(), Refused> {
         // The container lets no group with an IOMMU come here.
         Err(EPERM.into())
     }

@@ -228,12 +228,14 @@ impl BarDma {
 pub(crate) type AreaAt = fn(usize, usize, bool) -> Result<UserArea<BarPart>>;
 
 /// A part of a BAR that a user's map shows.
+#[derive(Clone)]
 pub(crate) struct BarPart {
     session: Session,
     memory: DeviceMemory,
 }
 
 /// One session of a device.
+#[derive(Clone)]
 struct Session {
     dma: Arc<BarDma>,
     number: u64,
@@ -258,6 +260,11 @@ impl BarPart {
     /// Bytes.
     pub(crate) fn len(&self) -> usize {
         self.memory.len()
+    }
+
+    /// Whether the other is the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.memory == other.memory && self.session.is(&other.session)
     }
 }
 

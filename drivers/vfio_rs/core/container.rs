@@ -49,6 +49,7 @@ use crate::backend::{
     p2p::AreaAt,
     Backend,
     Fence,
+    GroupMachine,
     Refused, //
 };
 
@@ -157,6 +158,7 @@ struct JoinedGroup {
     /// Keeps drivers of the kernel away; none where there is no IOMMU.
     owner: Option<Arc<DmaOwner>>,
     sharing: Sharing,
+    machine: GroupMachine,
     /// It must not come back by a new backend.
     cut_off: bool,
 }
@@ -257,6 +259,7 @@ impl Container {
         group: &ARef<iommu::Group>,
         fence: Fence,
         sharing: Sharing,
+        machine: GroupMachine,
     ) -> Result<(), NotNow> {
         if fence == Fence::Missing && !sched::capable_sys_rawio() {
             return Err(EPERM.into());
@@ -278,6 +281,7 @@ impl Container {
                 Fence::Missing => None,
             },
             sharing,
+            machine,
             cut_off: false,
         };
         if let Some(backend) = state.backend() {
@@ -340,7 +344,7 @@ impl JoinedGroup {
     /// Lets it see the address space of `backend`, if there is an IOMMU to do so.
     fn attach(&self, backend: &Arc<dyn Backend>) -> Result<(), Refused> {
         match &self.owner {
-            Some(owner) => backend.attach_group(owner.clone(), self.sharing),
+            Some(owner) => backend.attach_group(owner.clone(), self.sharing, &self.machine),
             None => Ok(()),
         }
     }

@@ -154,6 +154,9 @@ impl<O: HasFile> KvmFile for DeviceFile<O> {
     fn enforced_coherent(&self) -> bool {
         self.held.device.enforces_coherency()
     }
+
+    // An address space goes by the files of groups.
+    fn kvm_changed(&self) {}
 }
 
 impl<O: HasFile> Mmap for DeviceFile<O> {

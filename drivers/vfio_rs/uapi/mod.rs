@@ -36,6 +36,10 @@ pub(crate) mod container_nr {
     pub(crate) const IOMMU_MAP_DMA: u32 = vfio(13);
     pub(crate) const IOMMU_UNMAP_DMA: u32 = vfio(14);
     pub(crate) const IOMMU_DIRTY_PAGES: u32 = vfio(17);
+    pub(crate) const KVM_BIND_TABLE: u32 = vfio(64);
+    pub(crate) const KVM_INVALIDATE: u32 = vfio(65);
+    pub(crate) const KVM_UNBIND: u32 = vfio(66);
+    pub(crate) const KVM_INVALIDATE_MANY: u32 = vfio(72);
     pub(crate) const PAMU_GET_ATTR: u32 = vfio(67);
     pub(crate) const PAMU_SET_ATTR: u32 = vfio(68);
     pub(crate) const PAMU_GET_MSI_BANK_COUNT: u32 = vfio(69);

@@ -177,6 +177,21 @@ rows! {
     vfio_pamu_attr_words { last: data, flags: 0, zero: __reserved }
     vfio_pamu_msi_bank_map { last: iova, flags: 0, zero: __reserved }
     vfio_pamu_msi_bank_unmap { last: iova, flags: 0 }
+
+    vfio_kvm_bind_table {
+        last: res,
+        flags: uapi::VFIO_KVM_BIND_IDENTITY
+            | uapi::VFIO_KVM_BIND_STRICT
+            | uapi::VFIO_KVM_BIND_READONLY,
+        zero: __reserved
+    }
+    vfio_kvm_invalidate {
+        last: res,
+        flags: uapi::VFIO_KVM_INV_ALL | uapi::VFIO_KVM_INV_STRICT,
+        zero: __reserved
+    }
+    vfio_kvm_unbind { last: __reserved, flags: 0, zero: __reserved }
+    vfio_kvm_invalidate_many { last: ranges, flags: 0 }
 }
 
 #[cfg(CONFIG_VFIO_RS_KUNIT_TEST)]

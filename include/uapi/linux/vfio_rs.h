@@ -13,8 +13,9 @@
 #include <linux/types.h>
 #include <linux/vfio.h>
 
-/* A kind of IOMMU, for VFIO_CHECK_EXTENSION and VFIO_SET_IOMMU. */
+/* Kinds of IOMMU, for VFIO_CHECK_EXTENSION and VFIO_SET_IOMMU. */
 #define VFIO_PAMU_IOMMU			0x100	/* one aperture, cut into windows */
+#define VFIO_KVM_IOMMU			0x101	/* shadows of a guest's I/O page tables */
 
 /* ---- group descriptor ---- */
 
@@ -111,6 +112,207 @@ struct vfio_group_viability {
 
 /* Fails with ENOSPC, @count set, if there is no room for all devices. */
 #define VFIO_GROUP_GET_VIABILITY	_IO(VFIO_TYPE, VFIO_BASE + 67)
+
+/* ---- container descriptor, VFIO_KVM_IOMMU ---- */
+
+/**
+ * enum vfio_kvm_table_format - formats of a guest's I/O page tables
+ * @VFIO_KVM_FMT_VTD_SS4: Intel VT-d, second stage, four levels
+ * @VFIO_KVM_FMT_VTD_SS3: Intel VT-d, second stage, three levels
+ * @VFIO_KVM_FMT_ZPCI_ST: s390, from a segment table
+ * @VFIO_KVM_FMT_ZPCI_RT: s390, from a region third table
+ * @VFIO_KVM_FMT_ZPCI_RS: s390, from a region second table
+ * @VFIO_KVM_FMT_ZPCI_RF: s390, from a region first table
+ */
+enum vfio_kvm_table_format {
+	VFIO_KVM_FMT_VTD_SS4	= 1,
+	VFIO_KVM_FMT_VTD_SS3	= 2,
+	VFIO_KVM_FMT_ZPCI_ST	= 3,
+	VFIO_KVM_FMT_ZPCI_RT	= 4,
+	VFIO_KVM_FMT_ZPCI_RS	= 5,
+	VFIO_KVM_FMT_ZPCI_RF	= 6
+};
+
+/**
+ * enum vfio_kvm_fault_reason - why an entry of a guest's table is not shadowed
+ * @VFIO_KVM_FAULT_NONE: there is no such entry
+ * @VFIO_KVM_FAULT_TABLE: a table is not in the guest's memory
+ * @VFIO_KVM_FAULT_TARGET: what is mapped is not the guest's memory
+ * @VFIO_KVM_FAULT_READONLY: devices may write to memory that the guest may only read
+ * @VFIO_KVM_FAULT_RESERVED: bits are set that must not be
+ * @VFIO_KVM_FAULT_MISALIGNED: the address of a large page is not a multiple of its size
+ * @VFIO_KVM_FAULT_PIN: the memory cannot be pinned
+ * @VFIO_KVM_FAULT_IOVA: the I/O address is reserved or not translated by the host's IOMMU
+ * @VFIO_KVM_FAULT_TYPE: the table is one for another level
+ * @VFIO_KVM_FAULT_GPA: the address has more bits than the guest's addresses
+ */
+enum vfio_kvm_fault_reason {
+	VFIO_KVM_FAULT_NONE		= 0,
+	VFIO_KVM_FAULT_TABLE		= 1,
+	VFIO_KVM_FAULT_TARGET		= 2,
+	VFIO_KVM_FAULT_READONLY		= 3,
+	VFIO_KVM_FAULT_RESERVED		= 4,
+	VFIO_KVM_FAULT_MISALIGNED	= 5,
+	VFIO_KVM_FAULT_PIN		= 6,
+	VFIO_KVM_FAULT_IOVA		= 7,
+	VFIO_KVM_FAULT_TYPE		= 8,
+	VFIO_KVM_FAULT_GPA		= 9
+};
+
+/**
+ * struct vfio_kvm_walk_result - out: what a walk of a guest's table found
+ * @mapped: bytes that devices can reach in what was walked
+ * @done: bytes that were walked; if the call failed, how far it came
+ * @fault_iova: the first I/O address that a bad entry is for
+ * @fault_gpa: guest address of the memory or table that the entry names; of the entry itself if
+ *	that is what is wrong
+ * @fault_count: how many bad entries there are
+ * @fault_reason: enum vfio_kvm_fault_reason of the first one
+ * @fault_level: level of the table that has it, 1 for tables of pages
+ */
+struct vfio_kvm_walk_result {
+	__u64 mapped;
+	__u64 done;
+	__u64 fault_iova;
+	__u64 fault_gpa;
+	__u32 fault_count;
+	__u16 fault_reason;
+	__u16 fault_level;
+};
+
+/**
+ * struct vfio_kvm_bind_table - argument of VFIO_KVM_BIND_TABLE
+ * @argsz: size of this struct
+ * @flags: VFIO_KVM_BIND_*
+ * @format: enum vfio_kvm_table_format; 0 with VFIO_KVM_BIND_IDENTITY
+ * @bind_id: out: the binding's number
+ * @root_gpa: guest address of the table; 0 with VFIO_KVM_BIND_IDENTITY
+ * @iova_start: the first I/O address that is shadowed
+ * @iova_last: the last one
+ * @gpa_bits: bits that a guest address has, 32 to 52; 0 for 52
+ * @__reserved: 0
+ * @res: out: what was found
+ */
+struct vfio_kvm_bind_table {
+	__u32 argsz;
+	__u32 flags;
+	__u32 format;
+	__u32 bind_id;
+	__u64 root_gpa;
+	__u64 iova_start;
+	__u64 iova_last;
+	__u32 gpa_bits;
+	__u32 __reserved;
+	struct vfio_kvm_walk_result res;
+};
+
+#define VFIO_KVM_BIND_IDENTITY		(1 << 0)	/* no table: all guest memory at its address */
+#define VFIO_KVM_BIND_STRICT		(1 << 1)	/* the first bad entry fails the call */
+#define VFIO_KVM_BIND_READONLY		(1 << 2)	/* devices may not write */
+
+/**
+ * struct vfio_kvm_invalidate - argument of VFIO_KVM_INVALIDATE
+ * @argsz: size of this struct
+ * @flags: VFIO_KVM_INV_*
+ * @bind_id: the binding
+ * @__reserved: 0
+ * @iova: the first I/O address that is walked again
+ * @size: bytes
+ * @res: out: what was found
+ */
+struct vfio_kvm_invalidate {
+	__u32 argsz;
+	__u32 flags;
+	__u32 bind_id;
+	__u32 __reserved;
+	__u64 iova;
+	__u64 size;
+	struct vfio_kvm_walk_result res;
+};
+
+#define VFIO_KVM_INV_ALL		(1 << 0)	/* all of the binding; iova and size are 0 */
+#define VFIO_KVM_INV_STRICT		(1 << 1)	/* the first bad entry fails the call */
+
+/**
+ * struct vfio_kvm_unbind - argument of VFIO_KVM_UNBIND
+ * @argsz: size of this struct
+ * @flags: 0
+ * @bind_id: the binding
+ * @__reserved: 0
+ */
+struct vfio_kvm_unbind {
+	__u32 argsz;
+	__u32 flags;
+	__u32 bind_id;
+	__u32 __reserved;
+};
+
+/**
+ * struct vfio_kvm_inv_range - one of the ranges of VFIO_KVM_INVALIDATE_MANY
+ * @iova: the first I/O address that is walked again
+ * @size: bytes
+ * @mapped: out: as in struct vfio_kvm_walk_result, and so are the following
+ * @done: out
+ * @fault_count: out
+ * @fault_reason: out
+ * @__reserved: 0
+ */
+struct vfio_kvm_inv_range {
+	__u64 iova;
+	__u64 size;
+	__u64 mapped;
+	__u64 done;
+	__u32 fault_count;
+	__u16 fault_reason;
+	__u16 __reserved;
+};
+
+/**
+ * struct vfio_kvm_invalidate_many - argument of VFIO_KVM_INVALIDATE_MANY
+ * @argsz: size of this struct, without what @ranges points to
+ * @flags: 0
+ * @bind_id: the binding
+ * @count: how many ranges there are, 1 to 4096
+ * @ranges: address of an array of struct vfio_kvm_inv_range
+ */
+struct vfio_kvm_invalidate_many {
+	__u32 argsz;
+	__u32 flags;
+	__u32 bind_id;
+	__u32 count;
+	__u64 ranges;
+};
+
+/* A window of I/O addresses shows what a guest's table maps. */
+#define VFIO_KVM_BIND_TABLE		_IO(VFIO_TYPE, VFIO_BASE + 64)
+/* The guest has changed its table, or its memory is elsewhere: shows what is there now. */
+#define VFIO_KVM_INVALIDATE		_IO(VFIO_TYPE, VFIO_BASE + 65)
+/* Undoes VFIO_KVM_BIND_TABLE. */
+#define VFIO_KVM_UNBIND			_IO(VFIO_TYPE, VFIO_BASE + 66)
+/* As VFIO_KVM_INVALIDATE, range by range; what fails ends it, with the results so far written. */
+#define VFIO_KVM_INVALIDATE_MANY	_IO(VFIO_TYPE, VFIO_BASE + 72)
+
+/* VFIO_IOMMU_GET_INFO: what can be shadowed, and is. */
+#define VFIO_IOMMU_INFO_CAP_KVM		0xff01
+
+/**
+ * struct vfio_iommu_info_cap_kvm - capability VFIO_IOMMU_INFO_CAP_KVM
+ * @header: of every capability
+ * @formats: a bit for each enum vfio_kvm_table_format; bit 0 for VFIO_KVM_BIND_IDENTITY
+ * @flags: VFIO_KVM_INFO_*
+ * @pinned_bytes: guest memory that is pinned
+ * @limit_entries: how many entries may be shadowed
+ */
+struct vfio_iommu_info_cap_kvm {
+	struct vfio_info_cap_header header;
+	__u32 formats;
+	__u32 flags;
+	__u64 pinned_bytes;
+	__u64 limit_entries;
+};
+
+/* The memory slots have changed since all of some binding was walked. */
+#define VFIO_KVM_INFO_STALE		(1 << 0)
 
 /* ---- container descriptor, VFIO_PAMU_IOMMU ---- */
 

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Physically contiguous memory of a device.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DeviceMemory {
     phys: u64,
     len: usize,

@@ -41,7 +41,7 @@ pub struct Geometry {
 }
 
 /// What devices may do with mapped memory. Coherent with the CPU's caches always.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Prot(u32);
 
 impl Prot {
@@ -416,7 +416,7 @@ impl Domain {
 ///
 /// What `f` says; `EINVAL` if there are fewer frames.
 #[inline(always)]
-fn for_each_run(
+pub(super) fn for_each_run(
     frames: &mut Cursor<'_>,
     npages: usize,
     mut f: impl FnMut(u64, usize) -> Result,

@@ -10,10 +10,12 @@ mod bare;
 mod device_memory;
 mod domain;
 mod group;
+mod limited;
 mod mapping;
 mod members;
 mod pagealloc;
 mod pieces;
+mod shadow;
 mod space;
 
 pub use bare::BareGroup;
@@ -38,6 +40,14 @@ pub use mapping::{
 };
 pub use members::GroupDevice;
 pub use pagealloc::init;
+pub use shadow::{
+    depart,
+    Arrivals,
+    Departed,
+    Largest,
+    ShadowExtent,
+    ShadowPages, //
+};
 pub use space::{
     Attachment,
     IoSpace,

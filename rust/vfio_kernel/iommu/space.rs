@@ -23,7 +23,8 @@ use super::{
     },
     group::DmaOwner,
     pagealloc,
-    IoMapping, //
+    IoMapping,
+    ShadowExtent, //
 };
 use crate::{
     few::Few,
@@ -145,6 +146,47 @@ impl IoSpace {
             }
         }
         Ok(())
+    }
+
+    /// As [`map`](Self::map), with no entry of a page table larger than `largest`, a power of two
+    /// up to [`WINDOW`]. [`sync_map`](Self::sync_map) must follow, and no domain come or go before.
+    pub(super) fn map_limited(
+        &self,
+        iova: u64,
+        mut frames: Cursor<'_>,
+        npages: usize,
+        prot: Prot,
+        largest: usize,
+        done: &mut usize,
+    ) -> Result {
+        for_each_window(iova, npages << PAGE_SHIFT, |at, len| {
+            let domains = self.domains.read();
+            let start = frames;
+            frames.skip(len >> PAGE_SHIFT);
+            for (i, shared) in domains.iter().enumerate() {
+                let mut part = start;
+                let mapped =
+                    shared
+                        .domain
+                        .map_limited(at, &mut part, len >> PAGE_SHIFT, prot, largest);
+                if let Err(err) = mapped {
+                    for done in domains.iter().take(i) {
+                        done.domain.unmap(at, len);
+                    }
+                    return Err(err);
+                }
+            }
+            *done += len;
+            Ok(())
+        })
+    }
+
+    /// Tells the IOMMUs of what was mapped in `size` bytes from `iova` on by
+    /// [`map_limited`](Self::map_limited).
+    pub(super) fn sync_map(&self, iova: u64, size: u64) -> Result {
+        let domains = self.domains.read();
+        let mut all = domains.iter();
+        all.try_for_each(|shared| shared.domain.sync_map(iova, size as usize))
     }
 
     /// Maps device memory in all `which` domains; on failure in none of these. The caller keeps
@@ -334,6 +376,26 @@ impl Replay<'_> {
             self.domain
                 .map(at, &mut frames, len >> PAGE_SHIFT, mapping.prot())
         })
+    }
+
+    /// The same for an extent; the IOMMU is not told of each, as nobody uses the domain yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
+    pub fn add_extent(&self, extent: &ShadowExtent) -> Result {
+        if !Arc::ptr_eq(self.space, extent.space()) {
+            return Err(EINVAL);
+        }
+        let mut frames = extent.frames();
+        let (iova, size) = (extent.iova(), extent.npages() << PAGE_SHIFT);
+        let largest = extent.largest().bytes();
+        for_each_window(iova, size, |at, len| {
+            let npages = len >> PAGE_SHIFT;
+            self.domain
+                .map_limited(at, &mut frames, npages, extent.prot(), largest)
+        })?;
+        self.domain.sync_map(iova, size)
     }
 }
 

@@ -54,12 +54,24 @@ pub const VFIO_IOMMU_MAP_DMA: u32 = 15217;
 pub const VFIO_IOMMU_UNMAP_DMA: u32 = 15218;
 pub const VFIO_IOMMU_DIRTY_PAGES: u32 = 15221;
 pub const VFIO_PAMU_IOMMU: u32 = 256;
+pub const VFIO_KVM_IOMMU: u32 = 257;
 pub const VFIO_GROUP_GET_MSI_FD: u32 = 15268;
 pub const VFIO_GROUP_MERGE_SAME_DOMAIN: u32 = 1;
 pub const VFIO_GROUP_MERGE: u32 = 15269;
 pub const VFIO_GROUP_SPLIT: u32 = 15270;
 pub const VFIO_GROUP_FLAGS_MERGED: u32 = 1073741824;
 pub const VFIO_GROUP_GET_VIABILITY: u32 = 15271;
+pub const VFIO_KVM_BIND_IDENTITY: u32 = 1;
+pub const VFIO_KVM_BIND_STRICT: u32 = 2;
+pub const VFIO_KVM_BIND_READONLY: u32 = 4;
+pub const VFIO_KVM_INV_ALL: u32 = 1;
+pub const VFIO_KVM_INV_STRICT: u32 = 2;
+pub const VFIO_KVM_BIND_TABLE: u32 = 15268;
+pub const VFIO_KVM_INVALIDATE: u32 = 15269;
+pub const VFIO_KVM_UNBIND: u32 = 15270;
+pub const VFIO_KVM_INVALIDATE_MANY: u32 = 15276;
+pub const VFIO_IOMMU_INFO_CAP_KVM: u32 = 65281;
+pub const VFIO_KVM_INFO_STALE: u32 = 1;
 pub const VFIO_PAMU_CAP_CONTIG_REQUIRED: u32 = 1;
 pub const VFIO_PAMU_CAP_SNOOP: u32 = 2;
 pub const VFIO_PAMU_CAP_STASH: u32 = 4;
@@ -77,12 +89,14 @@ pub const IOMMU_IOAS_ALLOC: u32 = 15233;
 pub const IOMMU_IOAS_MAP: u32 = 15237;
 pub const IOMMU_IOAS_MAP_FILE: u32 = 15247;
 pub const IOMMU_IOAS_UNMAP: u32 = 15238;
+pub const KVM_MEM_READONLY: u32 = 2;
 pub const KVM_CREATE_VM: u32 = 44545;
 pub const KVM_IRQFD_FLAG_DEASSIGN: u32 = 1;
 pub const KVM_DEV_VFIO_FILE: u32 = 1;
 pub const KVM_DEV_VFIO_FILE_ADD: u32 = 1;
 pub const KVM_DEV_VFIO_FILE_DEL: u32 = 2;
 pub const KVM_DEV_TYPE_VFIO: u32 = 4;
+pub const KVM_SET_USER_MEMORY_REGION: u32 = 1075883590;
 pub const KVM_CREATE_IRQCHIP: u32 = 44640;
 pub const KVM_IRQFD: u32 = 1075883638;
 pub const KVM_CREATE_DEVICE: u32 = 3222056672;
@@ -139,6 +153,97 @@ pub struct vfio_group_viability {
     pub count: __u32,
     pub reason: __u32,
     pub dev: __IncompleteArrayField<vfio_viability_dev>,
+}
+pub const VFIO_KVM_FMT_VTD_SS4: vfio_kvm_table_format = 1;
+pub const VFIO_KVM_FMT_VTD_SS3: vfio_kvm_table_format = 2;
+pub const VFIO_KVM_FMT_ZPCI_ST: vfio_kvm_table_format = 3;
+pub const VFIO_KVM_FMT_ZPCI_RT: vfio_kvm_table_format = 4;
+pub const VFIO_KVM_FMT_ZPCI_RS: vfio_kvm_table_format = 5;
+pub const VFIO_KVM_FMT_ZPCI_RF: vfio_kvm_table_format = 6;
+pub type vfio_kvm_table_format = ::std::os::raw::c_uint;
+pub const VFIO_KVM_FAULT_NONE: vfio_kvm_fault_reason = 0;
+pub const VFIO_KVM_FAULT_TABLE: vfio_kvm_fault_reason = 1;
+pub const VFIO_KVM_FAULT_TARGET: vfio_kvm_fault_reason = 2;
+pub const VFIO_KVM_FAULT_READONLY: vfio_kvm_fault_reason = 3;
+pub const VFIO_KVM_FAULT_RESERVED: vfio_kvm_fault_reason = 4;
+pub const VFIO_KVM_FAULT_MISALIGNED: vfio_kvm_fault_reason = 5;
+pub const VFIO_KVM_FAULT_PIN: vfio_kvm_fault_reason = 6;
+pub const VFIO_KVM_FAULT_IOVA: vfio_kvm_fault_reason = 7;
+pub const VFIO_KVM_FAULT_TYPE: vfio_kvm_fault_reason = 8;
+pub const VFIO_KVM_FAULT_GPA: vfio_kvm_fault_reason = 9;
+pub type vfio_kvm_fault_reason = ::std::os::raw::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct vfio_kvm_walk_result {
+    pub mapped: __u64,
+    pub done: __u64,
+    pub fault_iova: __u64,
+    pub fault_gpa: __u64,
+    pub fault_count: __u32,
+    pub fault_reason: __u16,
+    pub fault_level: __u16,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct vfio_kvm_bind_table {
+    pub argsz: __u32,
+    pub flags: __u32,
+    pub format: __u32,
+    pub bind_id: __u32,
+    pub root_gpa: __u64,
+    pub iova_start: __u64,
+    pub iova_last: __u64,
+    pub gpa_bits: __u32,
+    pub __reserved: __u32,
+    pub res: vfio_kvm_walk_result,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct vfio_kvm_invalidate {
+    pub argsz: __u32,
+    pub flags: __u32,
+    pub bind_id: __u32,
+    pub __reserved: __u32,
+    pub iova: __u64,
+    pub size: __u64,
+    pub res: vfio_kvm_walk_result,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct vfio_kvm_unbind {
+    pub argsz: __u32,
+    pub flags: __u32,
+    pub bind_id: __u32,
+    pub __reserved: __u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct vfio_kvm_inv_range {
+    pub iova: __u64,
+    pub size: __u64,
+    pub mapped: __u64,
+    pub done: __u64,
+    pub fault_count: __u32,
+    pub fault_reason: __u16,
+    pub __reserved: __u16,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct vfio_kvm_invalidate_many {
+    pub argsz: __u32,
+    pub flags: __u32,
+    pub bind_id: __u32,
+    pub count: __u32,
+    pub ranges: __u64,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct vfio_iommu_info_cap_kvm {
+    pub header: vfio_info_cap_header,
+    pub formats: __u32,
+    pub flags: __u32,
+    pub pinned_bytes: __u64,
+    pub limit_entries: __u64,
 }
 pub const VFIO_ATTR_GEOMETRY: vfio_pamu_attribute = 0;
 pub const VFIO_ATTR_WINDOWS: vfio_pamu_attribute = 1;
@@ -281,6 +386,15 @@ pub struct iommu_ioas_unmap {
     pub ioas_id: __u32,
     pub iova: __u64,
     pub length: __u64,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct kvm_userspace_memory_region {
+    pub slot: __u32,
+    pub flags: __u32,
+    pub guest_phys_addr: __u64,
+    pub memory_size: __u64,
+    pub userspace_addr: __u64,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]

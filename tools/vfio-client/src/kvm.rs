@@ -36,6 +36,29 @@ impl Vm {
         sys::raw(kvm.as_raw_fd(), KVM_CREATE_VM, 0).map(|fd| Self(owned(fd)))
     }
 
+    /// KVM_SET_USER_MEMORY_REGION: guest address, address of this process, bytes (0 takes the slot
+    /// away) and `KVM_MEM_*`.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn set_slot(
+        &self,
+        slot: u32,
+        flags: u32,
+        gpa: u64,
+        vaddr: u64,
+        size: u64,
+    ) -> io::Result<()> {
+        let mut region = kvm_userspace_memory_region {
+            slot,
+            flags,
+            guest_phys_addr: gpa,
+            memory_size: size,
+            userspace_addr: vaddr,
+        };
+        sys::with_struct(&self.0, KVM_SET_USER_MEMORY_REGION, &mut region).map(drop)
+    }
+
     /// KVM_CREATE_IRQCHIP.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ pub mod group;
 pub mod iommufd;
 pub mod irq;
 pub mod kvm;
+pub mod nested;
 pub mod pamu;
 pub mod region;
 pub mod setting;

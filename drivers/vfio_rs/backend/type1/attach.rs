@@ -6,20 +6,19 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use vfio_kernel::{
-    iommu::{
-        DmaOwner,
-        Geometry,
-        Group,
-        ResvKind,
-        ResvRegion,
-        Sharing, //
-    },
-    log,
-    params, //
+use vfio_kernel::iommu::{
+    DmaOwner,
+    Group,
+    Sharing, //
 };
 
 use super::{
+    limits::{
+        allowed_for,
+        check_isolated,
+        sw_msi_base,
+        translated, //
+    },
     maps::{
         cpu_pgsizes,
         Maps,
@@ -83,17 +82,7 @@ impl Type1 {
                 {
                     return Err(EINVAL);
                 }
-                if !isolated && !params::allow_unsafe_interrupts() {
-                    if log::may_log(log::Subject::Interrupts) {
-                        pr_warn!(
-                            "No interrupt remapping support.  Use the module param \
-                             \"allow_unsafe_interrupts\" to enable VFIO IOMMU support on this \
-                             platform\n"
-                        );
-                    }
-                    return Err(EPERM);
-                }
-                Ok(())
+                check_isolated(isolated)
             },
             |replay| {
                 for (_, entry) in maps.ranges.iter() {
@@ -173,34 +162,4 @@ impl Maps {
         }
         Ok(all)
     }
-}
-
-/// What a group's IOMMU translates.
-fn translated(geometry: Geometry) -> Result<IovaRange> {
-    IovaRange::from_last(geometry.start, geometry.last).ok_or(EINVAL)
-}
-
-/// Where the kernel wants to map doorbells for the group, if it has to.
-fn sw_msi_base(resv: &[ResvRegion]) -> Option<u64> {
-    if resv.iter().any(|region| region.kind == ResvKind::Msi) {
-        return None;
-    }
-    resv.iter()
-        .find(|region| region.kind == ResvKind::SwMsi)
-        .map(|region| region.start)
-}
-
-/// What a group can have mapped: what its IOMMU translates and nothing reserves.
-fn allowed_for(geometry: Geometry, resv: &[ResvRegion]) -> Result<Allowed> {
-    let aperture = translated(geometry)?;
-    let mut reserved = KVec::with_capacity(resv.len(), GFP_KERNEL)?;
-    for region in resv {
-        if region.kind == ResvKind::DirectRelaxable {
-            continue;
-        }
-        if let Ok(range) = IovaRange::from_size(region.start, region.len) {
-            reserved.push(range, GFP_KERNEL)?;
-        }
-    }
-    Allowed::new(aperture, &reserved)
 }

@@ -18,6 +18,7 @@
 //! | `vaddr.rs`    | new addresses for mappings                         |
 //! | `dirty.rs`    | `VFIO_IOMMU_DIRTY_PAGES`                           |
 //! | `attach.rs`   | groups coming and going                            |
+//! | `limits.rs`   | what a group allows                                |
 //! | `info.rs`     | `VFIO_IOMMU_GET_INFO`                              |
 //! | `show.rs`     | what debugfs shows                                 |
 //!
@@ -26,6 +27,7 @@
 mod attach;
 mod dirty;
 mod info;
+pub(super) mod limits;
 mod map;
 mod maps;
 mod mixed;
@@ -69,6 +71,7 @@ use self::maps::Maps;
 use super::{
     p2p::AreaAt,
     Backend,
+    GroupMachine,
     Refused, //
 };
 use crate::{
@@ -165,7 +168,12 @@ impl Backend for Type1 {
         }
     }
 
-    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result<(), Refused> {
+    fn attach_group(
+        &self,
+        owner: Arc<DmaOwner>,
+        sharing: Sharing,
+        _machine: &GroupMachine,
+    ) -> Result<(), Refused> {
         self.attach(owner, sharing, None, |range| range)
     }
 

@@ -65,6 +65,7 @@ use super::{
         Version, //
     },
     Backend,
+    GroupMachine,
     Refused, //
 };
 use crate::uapi::container_nr as nr;
@@ -130,7 +131,12 @@ impl Backend for Pamu {
         }
     }
 
-    fn attach_group(&self, owner: Arc<DmaOwner>, sharing: Sharing) -> Result<(), Refused> {
+    fn attach_group(
+        &self,
+        owner: Arc<DmaOwner>,
+        sharing: Sharing,
+        _machine: &GroupMachine,
+    ) -> Result<(), Refused> {
         let regions = owner.group().resv_regions()?;
         let state = self.state.lock();
         let geometry = state.geometry;

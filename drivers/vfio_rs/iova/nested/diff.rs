@@ -2,11 +2,11 @@
 
 //! What of a shadow has to change so that it shows what a walk found.
 //!
-//! Pure. The record is a [`Map`] of extents: pages at adjacent I/O addresses that were mapped in one
-//! go. What a walk found for a range comes in ascending order, as [`Found`]; what it did not find is
-//! not to be mapped. [`Change::of`] compares, cuts extents where only a part of them differs, and
-//! says which are to leave and what is to enter. Cutting changes nothing that a device sees, so on
-//! failure nothing has happened.
+//! Pure. The record is a [`Map`] of extents: pages at adjacent I/O addresses that were mapped in
+//! one go. What a walk found for a range comes in ascending order, as [`Found`]; what it did not
+//! find is not to be mapped. [`Change::of`] compares, cuts extents where only a part of them
+//! differs, and says which are to leave and what is to enter. Cutting changes nothing that a device
+//! sees, so on failure nothing has happened.
 //!
 //! An extent can be cut at multiples of its *unit*: a page of the IOMMU's table is never larger, so
 //! what stays need not be mapped again. A unit of which a part differs leaves as a whole.

@@ -19,6 +19,7 @@ pub mod machine;
 pub mod merge;
 pub mod model;
 pub mod modules;
+pub mod nested;
 pub mod nobody;
 pub mod order;
 pub mod pamu;
