@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let is_wanted = |name: &str| match &args.only[..] {
-        [] => name != ON_DEMAND,
+        [] => !ON_DEMAND.contains(&name),
         only => only.iter().any(|o| o == name),
     };
     let stages: Vec<_> = STAGES.iter().filter(|s| is_wanted(s.name)).collect();

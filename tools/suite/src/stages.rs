@@ -71,8 +71,8 @@ pub(crate) struct Stage {
     pub job: Job,
 }
 
-/// The stage that does not run when none is named.
-pub(crate) const ON_DEMAND: &str = "debug-rest";
+/// The stages that do not run when none is named.
+pub(crate) const ON_DEMAND: &[&str] = &["debug-rest"];
 
 /// The other stages have IOMMUs that cannot enforce coherency.
 const SNOOPING: &str = "intel,snoop-control=on";
@@ -116,6 +116,11 @@ pub(crate) const STAGES: &[Stage] = &[
         job: Job::Client(&["scripts/test-dpdk"]),
     },
     Stage {
+        name: "docs",
+        what: "shell blocks of the documents, pasted",
+        job: Job::Client(&["scripts/test-docs"]),
+    },
+    Stage {
         name: "stock",
         what: "the demo and kselftests of edu, Debian's own kernel, if it is in the cache",
         job: Job::Alone(&["scripts/test-stock"]),
@@ -141,7 +146,7 @@ pub(crate) const STAGES: &[Stage] = &[
         job: Job::Selftests(Kernel::Debug, "intel", Programs::Counted),
     },
     Stage {
-        name: ON_DEMAND,
+        name: "debug-rest",
         what: "the other kselftests, debug kernel, VT-d (only when asked for)",
         job: Job::Selftests(Kernel::Debug, SNOOPING, Programs::Answers),
     },
