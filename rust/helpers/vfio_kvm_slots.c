@@ -39,18 +39,17 @@ u64 vfio_rs_kvm_generation(void *vm)
 }
 
 /* Whether it is there, is not KVM's own, and what KVM has no address for. */
-static int copy_slot(struct kvm *kvm, const struct kvm_memory_slot *slot,
-		     struct vfio_rs_kvm_slot *out)
+static int copy_slot(struct kvm *kvm, const struct kvm_memory_slot *slot, u64 *out)
 {
 	if (slot->flags & KVM_MEMSLOT_INVALID || slot->id >= KVM_USER_MEM_SLOTS)
 		return 0;
 	if (kvm_slot_has_gmem(slot) || kvm_arch_has_private_mem(kvm))
 		return -EOPNOTSUPP;
-	out->gpa = slot->base_gfn << PAGE_SHIFT;
-	out->size = (u64)slot->npages << PAGE_SHIFT;
-	out->hva = slot->userspace_addr;
-	out->read_only = slot->flags & KVM_MEM_READONLY;
-	out->id = slot->id;
+	out[VFIO_RS_KVM_SLOT_GPA] = slot->base_gfn << PAGE_SHIFT;
+	out[VFIO_RS_KVM_SLOT_SIZE] = (u64)slot->npages << PAGE_SHIFT;
+	out[VFIO_RS_KVM_SLOT_HVA] = slot->userspace_addr;
+	out[VFIO_RS_KVM_SLOT_READ_ONLY] = slot->flags & KVM_MEM_READONLY;
+	out[VFIO_RS_KVM_SLOT_ID] = slot->id;
 	return 1;
 }
 
@@ -58,7 +57,7 @@ static int copy_slot(struct kvm *kvm, const struct kvm_memory_slot *slot,
  * Finds the first slot with an address from @gpa to @last. Returns 1 if there is one, 0 if not, or
  * a negative errno.
  */
-int vfio_rs_kvm_next_slot(void *vm, u64 gpa, u64 last, struct vfio_rs_kvm_slot *out)
+int vfio_rs_kvm_next_slot(void *vm, u64 gpa, u64 last, u64 *out)
 {
 	struct kvm *kvm = vm;
 	struct kvm_memslot_iter iter;
@@ -91,7 +90,7 @@ u64 vfio_rs_kvm_generation(void *vm)
 	return 0;
 }
 
-int vfio_rs_kvm_next_slot(void *vm, u64 gpa, u64 last, struct vfio_rs_kvm_slot *out)
+int vfio_rs_kvm_next_slot(void *vm, u64 gpa, u64 last, u64 *out)
 {
 	return 0;
 }

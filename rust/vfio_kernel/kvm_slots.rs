@@ -50,23 +50,22 @@ impl Kvm {
     ///
     /// `EOPNOTSUPP` if the memory of the guest is not what its process has there.
     pub fn next_slot(&self, gpa: u64, last: u64) -> Result<Option<MemSlot>> {
-        let mut slot = bindings::vfio_rs_kvm_slot {
-            gpa: 0,
-            size: 0,
-            hva: 0,
-            read_only: 0,
-            id: 0,
-        };
-        // SAFETY: The machine is alive, as `self` refers to it; `slot` may be written.
-        let ret = unsafe { bindings::vfio_rs_kvm_next_slot(self.as_ptr(), gpa, last, &mut slot) };
+        let mut slot = [0u64; bindings::VFIO_RS_KVM_SLOT_WORDS as usize];
+        // SAFETY: The machine is alive, as `self` refers to it; all words of `slot` may be written.
+        let ret =
+            unsafe { bindings::vfio_rs_kvm_next_slot(self.as_ptr(), gpa, last, slot.as_mut_ptr()) };
+        let word = |number: u32| slot[number as usize];
+        let gpa = word(bindings::VFIO_RS_KVM_SLOT_GPA);
         match ret {
             0 => Ok(None),
             1.. => Ok(Some(MemSlot {
-                gpa: slot.gpa,
-                last: slot.gpa.wrapping_add(slot.size).wrapping_sub(1),
-                vaddr: slot.hva as usize,
-                read_only: slot.read_only != 0,
-                id: slot.id,
+                gpa,
+                last: gpa
+                    .wrapping_add(word(bindings::VFIO_RS_KVM_SLOT_SIZE))
+                    .wrapping_sub(1),
+                vaddr: word(bindings::VFIO_RS_KVM_SLOT_HVA) as usize,
+                read_only: word(bindings::VFIO_RS_KVM_SLOT_READ_ONLY) != 0,
+                id: word(bindings::VFIO_RS_KVM_SLOT_ID) as u32,
             })),
             errno => Err(Error::from_errno(errno)),
         }

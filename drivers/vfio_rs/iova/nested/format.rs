@@ -349,7 +349,25 @@ mod tests {
                 shift += level.bits;
             }
             assert_eq!(format.last, below(shift));
+            let entries = format.levels.first().map(Level::count);
+            assert_eq!(entries, Some(format.root_align / 8));
         }
+    }
+
+    #[test]
+    fn reasons_have_the_numbers_of_the_header() {
+        let all = [
+            Reason::TableOutside,
+            Reason::TargetOutside,
+            Reason::ReadOnly,
+            Reason::Reserved,
+            Reason::Misaligned,
+            Reason::NotPinned,
+            Reason::ReservedIova,
+            Reason::WrongType,
+            Reason::BeyondGpaBits,
+        ];
+        assert!(all.iter().map(|reason| *reason as u16).eq(1..=9));
     }
 
     #[test]

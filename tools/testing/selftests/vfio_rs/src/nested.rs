@@ -3,10 +3,9 @@
 //! this process's; what a CPU of it would write is written here.
 
 use anyhow::{Context, Result, ensure};
-use nix::errno::Errno;
 use std::os::fd::AsRawFd;
 use vfio_client::kvm::{FileAction, KvmVfio, Vm};
-use vfio_client::nested::{Found, KVM_BIND_TABLE, Table, VFIO_KVM_FMT_VTD_SS4, VFIO_KVM_IOMMU};
+use vfio_client::nested::{Found, Table, VFIO_KVM_FMT_VTD_SS4, VFIO_KVM_IOMMU};
 use vfio_client::{Container, Device, DmaBuf, Edu, Group};
 
 use crate::machine::machine;
@@ -27,8 +26,8 @@ pub const RW: u64 = 3;
 pub const RO: u64 = 1;
 /// Of 2 MiB or 1 GiB.
 pub const LARGE: u64 = 1 << 7;
-/// All that a table of four levels translates.
-pub const WINDOW: (u64, u64) = (0, (1 << 48) - 1);
+/// The last address that a table of four levels translates.
+const LAST: u64 = (1 << 48) - 1;
 
 /// Fails if the stack has no such address spaces: skips the test on another one.
 ///
@@ -50,6 +49,8 @@ pub struct Guest {
     pub kvm: KvmVfio,
     /// Its memory, slot 0.
     pub memory: DmaBuf,
+    /// The last I/O address of its table's window.
+    pub last: u64,
     /// Where the next table goes.
     next: u64,
 }
@@ -69,6 +70,7 @@ impl Guest {
             vm,
             kvm,
             memory,
+            last: LAST,
             next,
         })
     }
@@ -97,6 +99,9 @@ impl Guest {
     }
 
     /// Writes a word of memory, as an entry of a table is written: at once.
+    ///
+    /// # Panics
+    /// If it is not in memory, or not aligned.
     pub fn write(&self, gpa: u64, word: u64) {
         assert!(gpa % 8 == 0 && gpa + 8 <= MEMORY);
         let at = (self.memory.addr() + gpa) as *mut u64;
@@ -106,6 +111,9 @@ impl Guest {
 
     /// Guest address of the entry for `iova` in the table of `level`, 1 the lowest; makes the
     /// tables above.
+    ///
+    /// # Panics
+    /// If there is no room for these.
     pub fn entry(&mut self, iova: u64, level: u32) -> u64 {
         let mut table = ROOT;
         for upper in (level + 1..=4).rev() {
@@ -126,14 +134,14 @@ impl Guest {
         self.write(at, entry);
     }
 
-    /// Four levels, all of it.
+    /// Four levels, as much of it as can be bound.
     #[must_use]
     pub fn table(&self) -> Table {
         Table {
             flags: 0,
             format: VFIO_KVM_FMT_VTD_SS4,
             root: ROOT,
-            window: WINDOW,
+            window: (0, self.last),
             gpa_bits: 0,
         }
     }
@@ -160,9 +168,12 @@ impl Nested {
     /// # Errors
     /// Skip, or the step that failed.
     pub fn new() -> Result<Self> {
-        let guest = Guest::new()?;
+        let mut guest = Guest::new()?;
         let bound = EDU.bind()?;
         let (container, group) = bound.attach(VFIO_KVM_IOMMU)?;
+        let ranges = container.iommu_info()?.iova_ranges;
+        let last = ranges.last().context("nothing is translated")?.end();
+        guest.last = guest.last.min(*last);
         guest.take(&group)?;
         let device = group.device(&bound.pci.address).context("GET_DEVICE_FD")?;
         Ok(Self {
@@ -261,14 +272,4 @@ pub fn fault(what: &str, found: Found, reason: u32, level: u16, iova: u64) -> Ou
         found.fault_iova,
     );
     same(what, got, (reason, level, iova))
-}
-
-/// That a table cannot be bound.
-///
-/// # Errors
-/// If it can, or fails otherwise.
-pub fn refused(what: &str, container: &Container, table: &Table, why: Errno) -> Outcome {
-    crate::errno(what, container.bind_table(table), why)?;
-    let _ = KVM_BIND_TABLE;
-    Ok(())
 }

@@ -152,11 +152,11 @@ enum Translated {
 /// Entries that mostly mean something in `format`: tables and pages of the guest's memory.
 fn entry(format: &'static Format) -> impl Strategy<Value = u64> {
     let vtd = prop_oneof![
-        4 => (0..GUEST, 1u64..4).prop_map(|(page, access)| page * PAGE | access),
+        4 => (0..GUEST, 1u64..4).prop_map(|(page, access)| (page * PAGE) | access),
         1 => (0..GUEST + 3, 0u64..8, any::<bool>())
-            .prop_map(|(page, low, large)| page * PAGE | low | u64::from(large) << 7),
-        1 => (0u64..8, 1u64..4).prop_map(|(at, access)| at << 21 | access | 1 << 7),
-        1 => Just(1 << 41 | 3),
+            .prop_map(|(page, low, large)| (page * PAGE) | low | (u64::from(large) << 7)),
+        1 => (0u64..8, 1u64..4).prop_map(|(at, access)| (at << 21) | access | (1 << 7)),
+        1 => Just((1 << 41) | 3),
         1 => any::<u64>(),
         2 => Just(0),
     ];
@@ -164,11 +164,11 @@ fn entry(format: &'static Format) -> impl Strategy<Value = u64> {
         4 => (0..GUEST / 4, 0u64..4, any::<bool>(), 0u64..3).prop_map(|(at, kind, protected, half)| {
             let table = at * 4 * PAGE;
             match kind {
-                0 => table + half * 2048 | u64::from(protected) << 9,
-                kind => table | kind << 2 | 3 | u64::from(protected) << 9,
+                0 => (table + half * 2048) | (u64::from(protected) << 9),
+                kind => table | (kind << 2) | 3 | (u64::from(protected) << 9),
             }
         }),
-        2 => (0..GUEST, any::<bool>()).prop_map(|(page, no)| page * PAGE | u64::from(no) << 10),
+        2 => (0..GUEST, any::<bool>()).prop_map(|(page, no)| (page * PAGE) | (u64::from(no) << 10)),
         1 => any::<u64>(),
         3 => Just(0x420),
     ];
@@ -230,7 +230,7 @@ proptest! {
         let range = IovaRange::from_last(a.min(b) & !(PAGE - 1), a.max(b) | (PAGE - 1)).unwrap();
         let root = Root { gpa: 0, gpa_bits: 40, access: Access { read, write: write || !read } };
         let done = walk(format, root, range, &mut guest);
-        prop_assert!(done == Ok(()) || done == Err(ENOMEM) && guest.budget == 0);
+        prop_assert!(done == Ok(()) || (done == Err(ENOMEM) && guest.budget == 0));
         // In order, apart, and each with an address in the range.
         for (one, next) in guest.leaves.iter().zip(&guest.leaves[guest.leaves.len().min(1)..]) {
             prop_assert!(one.range.last() < next.range.start());
@@ -388,7 +388,7 @@ fn shown(record: &Map<Mapped>) -> Vec<Option<(u64, u8)>> {
 /// Has the record be what was found. Tells which pages were mapped anew.
 fn apply(record: &mut Map<Mapped>, change: Change<Mapped>) -> Vec<bool> {
     for range in &change.leaving {
-        let left = record.remove(*range).expect("an extent of its own");
+        let left = record.remove(*range).unwrap();
         assert_eq!(left.start, range.start());
         assert_eq!(left.frames.frames.len(), diff::npages(*range));
     }

@@ -19,7 +19,7 @@ fn pages_both_ways() -> Outcome {
     let (id, found) = nested.container.bind_table(&nested.guest.table())?;
     ensure!(id != 0);
     same("mapped", found.mapped, 2 * PAGE)?;
-    same("walked", found.done, 1 << 48)?;
+    same("walked", found.done, nested.guest.last + 1)?;
     same("bad entries", found.fault_count, 0)?;
     same("locked", locked_kib()?, 8)?;
     nested.translates(&[
@@ -204,7 +204,7 @@ fn zpci_tables() -> Outcome {
     let table = Table {
         format: VFIO_KVM_FMT_ZPCI_RT,
         root,
-        window: (0, (1 << 42) - 1),
+        window: (0, guest.last.min((1 << 42) - 1)),
         ..guest.table()
     };
     let (id, found) = nested.container.bind_table(&table)?;
@@ -235,6 +235,8 @@ fn bad_entries() -> Outcome {
         .vm
         .set_slot(1, 2, MEMORY, read_only.addr(), PAGE)?;
     let id = nested.bind()?;
+    // Not every IOMMU translates what the highest table is for.
+    let top = nested.guest.last > 1 << 39;
     let mut check = |what: &str, level, iova: u64, entry, reason| -> Outcome {
         let at = nested.guest.entry(iova, level);
         nested.guest.write(at, entry);
@@ -260,13 +262,15 @@ fn bad_entries() -> Outcome {
     };
     check("no memory", 1, AT, (1 << 30) | RW, VFIO_KVM_FAULT_TARGET)?;
     // The fault is met at the level below.
-    check(
-        "large at the top",
-        4,
-        1 << 39,
-        LARGE | RW,
-        VFIO_KVM_FAULT_RESERVED,
-    )?;
+    if top {
+        check(
+            "large at the top",
+            4,
+            1 << 39,
+            LARGE | RW,
+            VFIO_KVM_FAULT_RESERVED,
+        )?;
+    }
     check(
         "not aligned",
         2,
