@@ -41,6 +41,7 @@ pub mod params;
 pub mod pci;
 pub mod pin;
 pub mod random;
+pub mod ranges;
 mod runs;
 pub mod rwsem;
 pub mod sched;

@@ -19,8 +19,8 @@
 //!
 //! Parts of BARs that are exported as dma-bufs (`pci/export.rs`) go and come back with them.
 //!
-//! Locks: `BarDma::maps`, inside `Open::memory`, outside of `DeviceMapping::on`; `BarDma::exports`,
-//! inside `Open::memory`, outside of the dma-bufs' own.
+//! Locks: `BarDma::maps`, inside `Open::memory`, outside of `DeviceMapping::power`;
+//! `BarDma::exports`, inside `Open::memory`, outside of the dma-bufs' own.
 
 use core::mem::replace;
 use kernel::{
@@ -43,9 +43,8 @@ use vfio_kernel::{
     iommu::{
         DeviceMapping,
         DeviceMemory,
-        IoSpace,
         Pieces,
-        Prot, //
+        RangePart, //
     },
     log,
     sched::Stop,
@@ -275,15 +274,15 @@ pub(crate) struct BarPieces {
 }
 
 impl BarPieces {
-    /// `part` at `iova`; more of the same session of the same device may follow.
+    /// `part` at the addresses of `place`; more of the same session of the same device may follow.
     ///
     /// # Errors
     ///
-    /// None, but see [`Pieces::push`].
-    pub(crate) fn new(iova: u64, part: BarPart) -> Result<Self> {
+    /// `EINVAL` if it is of another size.
+    pub(crate) fn new(place: RangePart, part: BarPart) -> Result<Self> {
         let BarPart { session, memory } = part;
         let mut pieces = Pieces::none();
-        pieces.push(iova, memory)?;
+        pieces.push(place, memory)?;
         Ok(Self { session, pieces })
     }
 
@@ -292,22 +291,26 @@ impl BarPieces {
         self.session.is(&part.session)
     }
 
-    /// Adds `part` at `iova`; as [`Pieces::push`].
-    pub(crate) fn push(&mut self, iova: u64, part: &BarPart) -> Result<bool> {
-        self.pieces.push(iova, part.memory)
+    /// Adds `part` at the addresses of `place`; as [`Pieces::push`].
+    pub(crate) fn push(&mut self, place: RangePart, part: &BarPart) -> Result<bool> {
+        self.pieces.push(place, part.memory)
     }
 
-    /// Puts all into an I/O address space. Waits while the device is being reset.
+    /// Has `add` add all to what the places are from, and switches it on. Waits while the device is
+    /// being reset.
     ///
     /// # Errors
     ///
     /// `EFAULT` if the device's memory does not answer now, as a page fault in it would fail;
     /// `ENOSPC` if there are too many pieces; `ENOMEM`; what the IOMMU driver says; `EINTR` if the
     /// task is being killed.
-    pub(crate) fn map(self, space: &Arc<IoSpace>, prot: Prot) -> Result<BarMapping> {
+    pub(crate) fn map(
+        self,
+        add: impl FnOnce(Pieces) -> Result<Arc<DeviceMapping>>,
+    ) -> Result<BarMapping> {
         let Self { session, pieces } = self;
         let count = pieces.count();
-        let mapping = DeviceMapping::new(space, pieces, prot)?;
+        let mapping = add(pieces)?;
         let mut maps = loop {
             let maps = session.lock().ok_or(EFAULT)?;
             if !session.dma.decided.is_shut() {
@@ -339,7 +342,7 @@ impl BarPieces {
     }
 }
 
-/// Parts of BARs in an I/O address space, until dropped.
+/// Parts of BARs in an I/O address space, until dropped, or until what they were added to is.
 pub(crate) struct BarMapping {
     session: Session,
     /// Among all maps of the session.

@@ -1,25 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! I/O virtual addresses: ranges of them, and which of them a container may use.
+//! I/O virtual addresses: which of them a container may use, and who waits for which.
 //!
-//! Pure: knows no kernel type but vector and tree. Takes no lock.
-//!
-//! Words: `last` is the last address of a range (closed), so that a range can reach the end of the
-//! address space; there is no `end`.
+//! Ranges themselves, and who may map in them, are in `rust/vfio_kernel/ranges/`. Pure: knows no
+//! kernel type but the vector. Takes no lock.
 
 mod allowed;
 pub(crate) mod bits;
-mod map;
 pub(crate) mod nested;
-mod range;
 pub(crate) mod turns;
 
-pub(crate) use self::{
-    allowed::Allowed,
-    map::{
-        Map,
-        Slot,
-        Starts, //
-    },
-    range::IovaRange, //
+pub(crate) use self::allowed::Allowed;
+pub(crate) use vfio_kernel::ranges::{
+    IovaRange,
+    Map,
+    Slot,
+    Starts, //
 };

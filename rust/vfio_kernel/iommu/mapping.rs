@@ -38,6 +38,12 @@ use crate::{
         self,
         PinnedPages, //
     },
+    ranges::{
+        IovaClaim,
+        IovaRange,
+        Left,
+        SpaceId, //
+    },
     runs::{
         Cursor,
         Runs, //
@@ -51,7 +57,9 @@ use crate::{
 /// # Invariants
 ///
 /// `runs` came from [`PinnedPages`], writable ones if `place` lets devices write. Their pages stay
-/// pinned while they are in `runs`, and are in no domain of the space when they are unpinned.
+/// pinned while they are in `runs`, and are in no domain of the space when they are unpinned. As
+/// many bytes from the first address on belong to this: it has the claim to them, or is a part of
+/// something that has. There is a page at least, but while this is dropped.
 pub struct IoMapping {
     tenant: Arc<Tenant>,
     /// What is pinned and mapped.
@@ -67,23 +75,45 @@ const MARK: u64 = PAGE_SIZE as u64 / 2;
 const _: () = assert!(Prot::BITS < MARK);
 
 impl IoMapping {
-    /// Makes `pages`, for all of which `locked` pays, reachable from `iova` on, for all groups of
-    /// the tenant's space.
+    /// Makes `pages`, for all of which `locked` pays, reachable at the addresses that `claim` is
+    /// about, for all groups of the space.
     ///
-    /// The list of domains may change while it runs: `iova` must be kept from being replayed. May
-    /// sleep.
+    /// The list of domains may change while it runs: the range must be kept from being replayed.
+    /// May sleep.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `iova` is not aligned, `locked` is for another number of pages or the pages may
-    /// not be written; `EEXIST` or `EADDRINUSE` if something is mapped there, `ENOMEM`, `EINTR` if
-    /// the task is being killed; then nothing is mapped.
-    #[inline]
-    pub fn new(locked: LockedVm, iova: u64, pages: PinnedPages, prot: Prot) -> Result<Self> {
+    /// `EINVAL` if the claim is to another space, or its range not aligned or of another size than
+    /// the pages, `locked` is for another number of pages or the pages may not be written; `EEXIST`
+    /// or `EADDRINUSE` if something is mapped there, `ENOMEM`, `EINTR` if the task is being killed;
+    /// then nothing is mapped. With the claim.
+    #[inline(always)]
+    pub fn new(
+        claim: IovaClaim,
+        locked: LockedVm,
+        pages: PinnedPages,
+        prot: Prot,
+    ) -> Result<Self, Unmapped> {
+        if claim.space() != locked.tenant().space.id() {
+            return Err((EINVAL, claim));
+        }
+        // INVARIANT: The claim is given to the mapping.
+        Self::part(claim.range(), locked, pages, prot).map_err(|err| (err, claim))
+    }
+
+    /// As [`new`](Self::new), where `range` of the tenant's space belongs to the caller.
+    #[inline(always)]
+    pub(super) fn part(
+        range: IovaRange,
+        locked: LockedVm,
+        pages: PinnedPages,
+        prot: Prot,
+    ) -> Result<Self> {
         let npages = pages.npages();
+        let iova = range.start();
         if iova % PAGE_SIZE as u64 != 0
+            || range.size() != Some((npages as u64) << PAGE_SHIFT)
             || locked.npages() != npages
-            || npages == 0
             || (prot.writable() && !pages.writable())
         {
             return Err(EINVAL);
@@ -100,12 +130,30 @@ impl IoMapping {
             }
             return Err(err);
         }
-        // INVARIANT: `pages` were looked at above, as to whether they may be written.
+        // INVARIANT: `pages` were looked at above, as to whether they may be written, and as to how
+        // many they are: a range is not empty.
         Ok(Self {
             tenant: locked.into_tenant(),
             runs: pages.into_runs(),
             place: iova | prot.to_bits(),
         })
+    }
+
+    /// Unmaps all of it, and gives the claim back. May sleep.
+    pub fn end(self) -> IovaClaim {
+        // SAFETY: By the type invariant there is a page.
+        let (space, range) = unsafe { self.claim().unwrap_unchecked() };
+        drop(self);
+        // What had the claim is gone.
+        IovaClaim::again(space, range)
+    }
+
+    /// The claim that it has; `None` for one without pages, which none is by the type invariant.
+    #[inline(always)]
+    pub(super) fn claim(&self) -> Option<(SpaceId, IovaRange)> {
+        let start = self.iova();
+        let last = start.wrapping_add(self.size() as u64).wrapping_sub(1);
+        Some((self.tenant.space.id(), IovaRange::from_last(start, last)?))
     }
 
     /// First address.
@@ -126,7 +174,7 @@ impl IoMapping {
         self.runs.npages()
     }
 
-    /// Whether [`shorten`](Self::shorten) ends it as a whole.
+    /// Whether there is no multiple of 1 GiB inside of it.
     #[inline]
     pub fn is_short(&self) -> bool {
         window(self.iova(), self.size()) == self.size()
@@ -144,6 +192,7 @@ impl IoMapping {
     }
 
     /// Whether the current process pays for the pages.
+    #[inline]
     pub fn is_current(&self) -> bool {
         self.tenant.is_current()
     }
@@ -175,14 +224,22 @@ impl IoMapping {
         Prot::from_bits(self.place)
     }
 
-    /// Ends the mapping in part: up to the first multiple of 1 GiB inside of it, or all of it.
-    /// Returns whether there is more. May sleep.
+    /// Ends the mapping in part, up to the first multiple of 1 GiB inside of it, and returns
+    /// `true`; does nothing if there is none. May sleep.
     pub fn shorten(&mut self) -> bool {
+        let more = !self.is_short();
+        if more {
+            // INVARIANT: There are pages beyond.
+            self.cut();
+        }
+        more
+    }
+
+    /// Ends it up to the first multiple of 1 GiB inside of it, or as a whole.
+    #[inline(always)]
+    fn cut(&mut self) {
         let iova = self.iova();
         let len = window(iova, self.size());
-        if len == 0 {
-            return false;
-        }
         let mut all = true;
         self.tenant
             .space
@@ -191,7 +248,6 @@ impl IoMapping {
         self.unpin(npages, all);
         self.tenant.uncharge(npages);
         self.place = self.place.wrapping_add(len as u64);
-        self.size() != 0
     }
 
     /// The tenant of a mapping without pages.
@@ -221,11 +277,16 @@ impl IoMapping {
 
 impl Drop for IoMapping {
     fn drop(&mut self) {
-        while self.shorten() {
+        while !self.is_short() {
+            self.cut();
             sched::cond_resched();
         }
+        self.cut();
     }
 }
+
+/// Why something could not be mapped, and the claim to where it should have been.
+pub type Unmapped = (Error, IovaClaim);
 
 /// Never unpins `pages`, as a device may still see some: losing them is better than giving them to
 /// others.
@@ -243,12 +304,15 @@ const MOST: usize = 32;
 ///
 /// # Invariants
 ///
-/// The first `len` of `mappings` are there, and are this one's to drop.
+/// The first `len` of `mappings` are there, and are this one's to drop. If there is a `range`, they
+/// are all that left the space with it.
 pub struct Departures {
     mappings: [MaybeUninit<IoMapping>; MOST],
     len: usize,
     /// Bytes that they have; no more than fit into a `WINDOW`.
     size: usize,
+    /// See [`Ranges::leave_together`](super::Ranges::leave_together).
+    range: Option<IovaRange>,
 }
 
 impl Departures {
@@ -259,6 +323,7 @@ impl Departures {
             mappings: [const { MaybeUninit::uninit() }; MOST],
             len: 0,
             size: 0,
+            range: None,
         }
     }
 
@@ -277,7 +342,7 @@ impl Departures {
     /// Whether `mapping` may join: there is room, it is not too large, and has the same tenant as
     /// the others.
     #[inline]
-    pub fn has_room_for(&self, mapping: &IoMapping) -> bool {
+    pub(super) fn has_room_for(&self, mapping: &IoMapping) -> bool {
         let size = mapping.size();
         self.len < MOST
             && size <= WINDOW as usize - self.size
@@ -289,7 +354,7 @@ impl Departures {
 
     /// Has `mapping` join; without room for it, it leaves alone and at once.
     #[inline]
-    pub fn join(&mut self, mapping: IoMapping) {
+    pub(super) fn join(&mut self, mapping: IoMapping) {
         if self.has_room_for(&mapping) {
             self.size += mapping.size();
             self.mappings[self.len].write(mapping);
@@ -298,12 +363,16 @@ impl Departures {
         }
     }
 
-    /// Unmaps them, unpins their pages, and no longer counts these as locked. None are left. May
-    /// sleep.
-    pub fn leave(&mut self) {
-        let Some(first) = self.all().first() else {
-            return;
-        };
+    /// All that joined left with `range`.
+    #[inline]
+    pub(super) fn leave_as(&mut self, range: IovaRange) {
+        self.range = Some(range);
+    }
+
+    /// Unmaps them, unpins their pages, and no longer counts these as locked. None are left. Proves
+    /// that they are gone, if they left a space together. May sleep.
+    pub fn leave(&mut self) -> Option<Left> {
+        let first = self.all().first()?;
         let mut short = 0u32;
         let ranges = self.all().iter();
         first.tenant.space.unmap_each(
@@ -318,9 +387,10 @@ impl Departures {
             mapping.unpin(mapping.npages(), short & 1 << number == 0);
             tenant = Some(mapping.into_tenant());
         }
-        if let Some(tenant) = tenant {
-            tenant.uncharge(replace(&mut self.size, 0) >> PAGE_SHIFT);
-        }
+        let tenant = tenant?;
+        tenant.uncharge(replace(&mut self.size, 0) >> PAGE_SHIFT);
+        let range = self.range.take()?;
+        Some(Left::new(tenant.space.id(), range))
     }
 
     #[inline]
@@ -333,6 +403,6 @@ impl Departures {
 impl Drop for Departures {
     #[inline]
     fn drop(&mut self) {
-        self.leave();
+        let _ = self.leave();
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! [`Group`] is what the hardware can tell apart, [`DmaOwner`] the right to give it to a user,
 //! [`IoSpace`] what it may reach: pinned user memory, and device memory that somebody can switch
-//! off.
+//! off. [`Ranges`] says what is where in a space, and who may change it.
 
 mod bare;
 mod device_memory;
@@ -13,8 +13,11 @@ mod group;
 mod limited;
 mod mapping;
 mod members;
+mod mixed;
+mod owned;
 mod pagealloc;
 mod pieces;
+mod ranges;
 mod shadow;
 mod space;
 
@@ -22,7 +25,8 @@ pub use bare::BareGroup;
 pub use device_memory::{
     DeviceMapping,
     DeviceMemory,
-    Pieces, //
+    Pieces,
+    RangePart, //
 };
 pub use domain::{
     Geometry,
@@ -36,10 +40,21 @@ pub use group::{
 };
 pub use mapping::{
     Departures,
-    IoMapping, //
+    IoMapping,
+    Unmapped, //
 };
 pub use members::GroupDevice;
+pub use mixed::MixedMapping;
+pub use owned::OwnedSpace;
 pub use pagealloc::init;
+pub use ranges::{
+    Content,
+    FreeRange,
+    LeavingRange,
+    RangeEntry,
+    RangeSlot,
+    Ranges, //
+};
 pub use shadow::{
     depart,
     Arrivals,

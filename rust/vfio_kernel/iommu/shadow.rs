@@ -24,6 +24,7 @@ use kernel::{
 
 use super::{
     domain::Prot,
+    owned::OwnedSpace,
     space::{
         window,
         IoSpace, //
@@ -172,9 +173,9 @@ impl ShadowPages {
 
 /// Pinned memory at adjacent I/O addresses that devices reach.
 ///
-/// Dropping it unmaps, unpins, and no longer counts it as locked; may sleep. Whoever has extents of
-/// a space is alone in it: sees to it that no two are at the same addresses, and that nothing is
-/// mapped or unmapped at those of one meanwhile.
+/// Dropping it unmaps, unpins, and no longer counts it as locked; may sleep. The owner of its space
+/// is alone in that: sees to it that no two are at the same addresses, and that nothing is mapped
+/// or unmapped at those of one meanwhile.
 ///
 /// # Invariants
 ///
@@ -310,15 +311,17 @@ impl Drop for ShadowExtent {
 
 /// Extents that come by one call. Must be [finished](Self::finish).
 pub struct Arrivals {
+    space: Arc<IoSpace>,
     tenant: Arc<Tenant>,
     /// What was mapped: the first address, and the first one behind.
     mapped: Option<(u64, u64)>,
 }
 
 impl Arrivals {
-    /// None yet, in the space of `tenant`.
-    pub fn none(tenant: Arc<Tenant>) -> Self {
+    /// None yet, in `space`, which is that of `tenant`.
+    pub fn none(space: &OwnedSpace, tenant: Arc<Tenant>) -> Self {
         Self {
+            space: (*space).clone(),
             tenant,
             mapped: None,
         }
@@ -329,8 +332,9 @@ impl Arrivals {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there are none, the address is not aligned or `locked` is of another tenant or
-    /// for fewer pages; what the IOMMU driver says; then they are not mapped.
+    /// `EINVAL` if there are none, the address is not aligned, the tenant is of another space, or
+    /// `locked` of another tenant or for fewer pages; what the IOMMU driver says; then they are not
+    /// mapped.
     pub fn arrive(
         &mut self,
         locked: &mut LockedVm,
@@ -346,6 +350,7 @@ impl Arrivals {
         if npages == 0
             || iova % PAGE_SIZE as u64 != 0
             || !Arc::ptr_eq(locked.tenant(), &self.tenant)
+            || !Arc::ptr_eq(&self.tenant.space, &self.space)
             || (prot.writable() && !pages.writable())
         {
             return Err(EINVAL);

@@ -3,14 +3,20 @@
 //! An I/O address space: what all groups of one container reach.
 //!
 //! One [`IoSpace`] has a domain for each kind of IOMMU among its groups, all with the same content.
-//! Memory gets in as an [`IoMapping`], which owns the pinned pages: they cannot be unpinned while
-//! a device sees them. The lock `domains` is held for reading to change mappings, for writing to
-//! change the set of domains.
+//! Memory gets in as an [`IoMapping`], which owns the pinned pages: they cannot be unpinned while a
+//! device sees them. Who may put something where is told by the [`Ranges`] of the space. The lock
+//! `domains` is held for reading to change mappings, for writing to change the set of domains.
 
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
 };
 
 use super::{
@@ -24,11 +30,13 @@ use super::{
     group::DmaOwner,
     pagealloc,
     IoMapping,
+    Ranges,
     ShadowExtent, //
 };
 use crate::{
     few::Few,
     new_rwsem,
+    ranges::SpaceId,
     runs::Cursor,
     rwsem::RwSem,
     sched::{
@@ -60,23 +68,43 @@ struct Shared {
     groups: usize,
 }
 
+/// How many spaces there were.
+static SPACES: Atomic<u64> = Atomic::new(0);
+
 /// See the module's documentation.
+///
+/// # Invariants
+///
+/// `id` is that of no other space, and there is one [`Ranges`] for it. Page tables of `domains` are
+/// changed at addresses that belong to what a claim of these was given to, and by that only.
 #[pin_data]
 pub struct IoSpace {
+    id: SpaceId,
     #[pin]
     domains: RwSem<KVec<Shared>>,
 }
 
 impl IoSpace {
-    /// An empty space that no group sees.
-    pub fn new() -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self { domains <- new_rwsem!(KVec::new(), "IoSpace::domains") }),
+    /// An empty space that no group sees, with what says who may map where in it.
+    pub fn new<M>() -> Result<(Arc<Self>, Ranges<M>)> {
+        // Not in a thousand years are there more than the number has room for.
+        let id = SpaceId(SPACES.fetch_add(1, Relaxed));
+        let space = Arc::pin_init(
+            pin_init!(Self { id, domains <- new_rwsem!(KVec::new(), "IoSpace::domains") }),
             GFP_KERNEL,
-        )
+        )?;
+        // INVARIANT: The only one, as the number is new.
+        Ok((space, Ranges::new(id)))
     }
 
-    /// Makes `npages` of `frames` reachable from `iova` on, for all groups. May sleep.
+    /// Which space it is.
+    #[inline]
+    pub(crate) fn id(&self) -> SpaceId {
+        self.id
+    }
+
+    /// Makes `npages` of `frames` reachable from `iova` on, for all groups. These addresses belong
+    /// to the caller. May sleep.
     ///
     /// The list of domains may change while it runs: `iova` must be kept from being replayed.
     ///
@@ -100,7 +128,8 @@ impl IoSpace {
         })
     }
 
-    /// Unmaps ranges in all domains, as [`Domain::unmap_each`]. May sleep.
+    /// Unmaps ranges, which belong to the caller, in all domains, as [`Domain::unmap_each`]. May
+    /// sleep.
     #[inline]
     pub(super) fn unmap_each(
         &self,
@@ -189,9 +218,8 @@ impl IoSpace {
         all.try_for_each(|shared| shared.domain.sync_map(iova, size as usize))
     }
 
-    /// Maps device memory in all `which` domains; on failure in none of these. The caller keeps
-    /// others from mapping and unmapping there meanwhile, and the memory where it is if it is
-    /// `of_kernel`. May sleep.
+    /// Maps device memory in all `which` domains; on failure in none of these. The addresses belong
+    /// to the caller, who keeps the memory where it is if it is `of_kernel`. May sleep.
     pub(super) fn map_device(
         &self,
         which: Domains,
@@ -224,7 +252,8 @@ impl IoSpace {
         Ok(())
     }
 
-    /// Undoes [`map_device`](Self::map_device) in all domains.
+    /// Undoes [`map_device`](Self::map_device) in all domains, where the addresses belong to the
+    /// caller.
     pub(super) fn unmap_device(&self, pieces: &[Piece]) {
         for shared in self.domains.read().iter() {
             shared.domain.unmap_pieces(pieces);

@@ -49,7 +49,7 @@ use vfio_kernel::{
     iommu::{
         DmaOwner,
         Group,
-        IoSpace,
+        OwnedSpace,
         Sharing, //
     },
     kvm_slots,
@@ -80,7 +80,7 @@ use crate::uapi::container_nr as nr;
 pub(super) struct Shadow {
     /// Finds memory of devices that are open in what users map.
     area_at: AreaAt,
-    space: Arc<IoSpace>,
+    space: OwnedSpace,
     #[pin]
     work: Mutex<Bindings>,
     #[pin]
@@ -99,7 +99,7 @@ pub(super) fn check_extension(extension: u32) -> bool {
 impl Shadow {
     /// An empty address space.
     pub(super) fn new(area_at: AreaAt) -> Result<Arc<Self>> {
-        let space = IoSpace::new()?;
+        let space = OwnedSpace::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 area_at,

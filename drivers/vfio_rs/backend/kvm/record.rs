@@ -471,7 +471,7 @@ impl Shadow {
             drop(departed);
             ledger.locked.join(paid);
         }
-        let mut arrivals = Arrivals::none(ledger.tenant.clone());
+        let mut arrivals = Arrivals::none(&self.space, ledger.tenant.clone());
         for range in ranges {
             self.map_waiting(ledger, &mut arrivals, *range);
         }
@@ -536,8 +536,8 @@ impl Shadow {
     }
 
     fn map_bar(&self, place: IovaRange, part: BarPart, prot: Prot) -> Result<Entry> {
-        let pieces = BarPieces::new(place.start(), part.clone())?;
-        let mapping = Some(pieces.map(&self.space, prot)?);
+        let pieces = BarPieces::new(self.space.part(place), part.clone())?;
+        let mapping = Some(pieces.map(|pieces| self.space.add_devices(pieces, prot))?);
         let what = What::Bar {
             part,
             prot,

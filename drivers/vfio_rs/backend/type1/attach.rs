@@ -56,7 +56,7 @@ impl Type1 {
         let resv = owner.group().resv_regions()?;
         let mut maps = self.maps.lock();
         // With the lock held no range becomes busy, so what is ready is all there is.
-        if maps.is_busy(IovaRange::ALL) {
+        if maps.ranges.is_busy(IovaRange::ALL) {
             return Err(Refused::Busy);
         }
         if maps.vaddr_invalid != 0 {

@@ -2,10 +2,7 @@
 
 //! `VFIO_IOMMU_MAP_DMA`: pins user memory and lets devices reach it.
 
-use core::mem::{
-    forget,
-    replace, //
-};
+use core::ops::ControlFlow;
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
@@ -18,29 +15,33 @@ use vfio_kernel::{
     argsz::UserArg,
     iommu::{
         IoMapping,
-        Prot, //
+        Prot,
+        RangeSlot,
+        Unmapped, //
     },
     lockdep::Held,
     locked_vm::{
         LockedVm,
         Tenant, //
     },
-    pin::PinnedPages, //
+    pin::PinnedPages,
+    ranges::IovaClaim, //
 };
 
 use super::{
     maps::{
+        tenant,
+        Content,
         Guard, //
-        RangeEntry,
     },
+    mixed::More,
     Type1,
 };
 use crate::{
     backend::Refused,
     iova::{
         turns::Ticket,
-        IovaRange,
-        Slot, //
+        IovaRange, //
     },
     uapi::dma::{
         self,
@@ -68,11 +69,11 @@ impl Type1 {
             MapDma::Vaddr { range, vaddr } => return self.update_vaddr(range, vaddr),
             MapDma::Msi { .. } => return Err(EINVAL),
         };
-        let (held, tenant) = self.in_turn(range, |held, ticket| {
+        let (held, (claim, tenant)) = self.in_turn(range, |held, ticket| {
             self.reserve(held, ticket, range, range, vaddr)
         })?;
-        let filled = self.fill(range, vaddr, prot, tenant, |_| Ok(()));
-        self.settle(&held, range, filled)
+        let filled = self.fill(claim, vaddr, prot, tenant, |_| Ok(()));
+        self.settle(&held, filled)
     }
 
     /// Ends the work on a busy range: it holds what it was filled with, or is free.
@@ -84,25 +85,21 @@ impl Type1 {
     pub(in crate::backend) fn settle(
         &self,
         _held: &Held<'_>,
-        range: IovaRange,
-        filled: Result<RangeEntry>,
+        filled: Result<Content, Unmapped>,
     ) -> Result {
         let mut maps = self.maps.lock();
         let result = match filled {
-            Ok(filled) => {
-                if let Some(entry) = maps.ranges.get_mut(range) {
-                    // It was busy: nothing is in it.
-                    forget(replace(entry, filled));
-                }
+            Ok(content) => {
+                maps.ranges.put(content);
                 Ok(())
             }
-            Err(err) => {
-                let _ = maps.ranges.remove(range);
+            Err((err, claim)) => {
+                maps.ranges.end(claim);
                 maps.avail = maps.avail.saturating_add(1);
                 Err(err)
             }
         };
-        self.end_busy(&mut maps);
+        self.wake(&maps);
         result
     }
 
@@ -121,19 +118,20 @@ impl Type1 {
         range: IovaRange,
         around: IovaRange,
         vaddr: u64,
-    ) -> Result<Arc<Tenant>, Refused> {
-        let (mut maps, slot) = self.lock_with_slot()?;
+    ) -> Result<(IovaClaim, Arc<Tenant>), Refused> {
+        let (mut guard, slot) = self.lock_with_slot()?;
+        let maps = &mut *guard;
         if !range.is_aligned(maps.granule()) || !maps.aligned(vaddr) {
             return Err(EINVAL.into());
         }
         if maps.is_contended(ticket, range) {
             return Err(Refused::Busy);
         }
-        if maps.ranges.first_overlap(range).is_some() {
+        let Some(free) = maps.ranges.free(range) else {
             return Err(EEXIST.into());
-        }
+        };
         let Some(avail) = maps.avail.checked_sub(1) else {
-            drop(maps);
+            drop(guard);
             self.parts.warn_full("mappings");
             return Err(ENOSPC.into());
         };
@@ -144,17 +142,14 @@ impl Type1 {
         {
             return Err(EINVAL.into());
         }
-        let tenant = maps.tenant(&self.space)?;
+        let tenant = tenant(&mut maps.tenant, &self.space)?;
         maps.avail = avail;
-        maps.busy = maps.busy.saturating_add(1);
-        let busy = RangeEntry::busy(range.start());
-        maps.ranges.insert(range.last(), busy, slot);
-        Ok(tenant)
+        Ok((free.claim(slot), tenant))
     }
 
     /// Takes the lock, with memory for one more range.
     #[inline]
-    fn lock_with_slot(&self) -> Result<(Guard<'_>, Slot<RangeEntry>)> {
+    fn lock_with_slot(&self) -> Result<(Guard<'_>, RangeSlot<More>)> {
         if self.has_spare.load(Relaxed) {
             let mut maps = self.maps.lock();
             if let Some(slot) = maps.spare.take() {
@@ -162,32 +157,36 @@ impl Type1 {
                 return Ok((maps, slot));
             }
         }
-        let slot = Slot::new()?;
+        let slot = RangeSlot::new()?;
         Ok((self.maps.lock(), slot))
     }
 
     /// Pins, accounts and maps the memory at `vaddr`, if `check` likes the pages. Holds no lock.
+    ///
+    /// # Errors
+    ///
+    /// Why that could not be done, with the claim.
     #[inline]
     pub(in crate::backend) fn fill(
         &self,
-        range: IovaRange,
+        claim: IovaClaim,
         vaddr: u64,
         prot: Prot,
         tenant: Arc<Tenant>,
         check: impl Fn(&PinnedPages) -> Result,
-    ) -> Result<RangeEntry> {
-        let vaddr: usize = vaddr.try_into().map_err(|_| EOVERFLOW)?;
-        let size: usize = range
-            .size()
-            .ok_or(EOVERFLOW)?
-            .try_into()
-            .map_err(|_| EOVERFLOW)?;
+    ) -> Result<Content, Unmapped> {
+        let size = claim.range().size().map(usize::try_from);
+        let (Ok(vaddr), Some(Ok(size))) = (usize::try_from(vaddr), size) else {
+            return Err((EOVERFLOW, claim));
+        };
         let npages = size >> PAGE_SHIFT;
-        if npages >= LOOK_FIRST {
-            if let Some(filled) = self.fill_bar(range, vaddr, size, prot) {
-                return filled;
-            }
-        }
+        let claim = match npages >= LOOK_FIRST {
+            true => match self.fill_bar(claim, vaddr, size, prot) {
+                ControlFlow::Break(filled) => return filled,
+                ControlFlow::Continue(claim) => claim,
+            },
+            false => claim,
+        };
         let mut over_limit = false;
         let pinned = match LockedVm::charge(tenant, npages) {
             Ok(locked) => {
@@ -199,11 +198,11 @@ impl Type1 {
             }
         };
         match pinned {
-            Ok((locked, pages)) => {
-                check(&pages)?;
-                IoMapping::new(locked, range.start(), pages, prot).map(RangeEntry::Pages)
-            }
-            Err(why) => self.fill_mixed(range, vaddr, size, prot, &check, (why, over_limit)),
+            Ok((locked, pages)) => match check(&pages) {
+                Ok(()) => IoMapping::new(claim, locked, pages, prot).map(Content::Pages),
+                Err(err) => Err((err, claim)),
+            },
+            Err(why) => self.fill_mixed(claim, vaddr, size, prot, &check, (why, over_limit)),
         }
     }
 }

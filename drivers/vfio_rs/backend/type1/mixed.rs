@@ -8,27 +8,31 @@
 //! `backend/p2p.rs` for when devices reach them. Of all other areas what the page tables say at
 //! this moment is mapped; nobody tells when it changes, as in C. Neither counts as locked memory.
 
+use core::ops::ControlFlow;
 use kernel::{
-    page::PAGE_SHIFT,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
     sync::Arc, //
 };
 use vfio_kernel::{
     few::Few,
     iommu::{
-        Departures,
-        DeviceMapping,
-        IoMapping,
+        MixedMapping,
         Pieces,
         Prot,
-        Replay, //
+        RangeEntry,
+        RangePart,
+        Unmapped, //
     },
     locked_vm::{
         self,
-        LockedVm,
-        Tenant, //
+        LockedVm, //
     },
     pin::PinnedPages,
+    ranges::IovaClaim,
     sched::{
         self,
         Stop, //
@@ -42,7 +46,10 @@ use vfio_kernel::{
 };
 
 use super::{
-    maps::RangeEntry,
+    maps::{
+        tenant,
+        Content, //
+    },
     parts::Parts,
     Type1, //
 };
@@ -55,19 +62,17 @@ use crate::{
     iova::IovaRange,
 };
 
-/// What a mapping consists of that has not only pinned pages.
-pub(super) struct Mixed {
-    memory: Few<IoMapping>,
+/// What goes with a mapping that has not only pinned pages.
+pub(in crate::backend) struct More {
     /// One for each device of ours.
     bars: Few<BarMapping>,
-    /// Of devices that are not ours.
-    devices: Option<Arc<DeviceMapping>>,
-    page: Option<Arc<DeviceMapping>>,
+    /// Whether it shows a page of the kernel's.
+    page: bool,
     /// What counts as a mapping of its own.
-    _parts: Parts,
-    /// The user took the address back; see `vaddr.rs`.
-    pub(super) vaddr_invalid: bool,
+    parts: Parts,
 }
+
+type Mixed = MixedMapping<More>;
 
 /// Memory of devices that was found and not mapped yet.
 struct Found {
@@ -75,98 +80,12 @@ struct Found {
     devices: Pieces,
 }
 
-impl Mixed {
-    fn new(parts: Parts) -> Self {
+impl More {
+    const fn new(page: bool) -> Self {
         Self {
-            memory: Few::None,
             bars: Few::None,
-            devices: None,
-            page: None,
-            _parts: parts,
-            vaddr_invalid: false,
-        }
-    }
-
-    /// Maps the pinned pages in a new domain too.
-    pub(super) fn replay(&self, replay: &Replay<'_>) -> Result {
-        self.memory
-            .as_slice()
-            .iter()
-            .try_for_each(|io| replay.add(io))
-    }
-
-    /// Maps the rest in domains that came since.
-    pub(super) fn refill(&self) -> Result {
-        for bar in self.bars.as_slice() {
-            bar.mapping().refill()?;
-        }
-        for other in [&self.devices, &self.page].into_iter().flatten() {
-            other.refill()?;
-        }
-        Ok(())
-    }
-
-    /// Has `tenant`, the current process, pay for the pinned pages.
-    ///
-    /// # Errors
-    ///
-    /// As [`LockedVm::charge`]; then nothing has changed.
-    pub(super) fn pay_with(&mut self, tenant: Arc<Tenant>) -> Result {
-        let others = self.memory.as_slice().iter();
-        let others = others.filter(|io| !io.is_current());
-        let npages = others.fold(0usize, |sum, io| sum.saturating_add(io.npages()));
-        let mut locked = LockedVm::charge(tenant, npages)?;
-        let others = self.memory.as_mut_slice().iter_mut();
-        for io in others.filter(|io| !io.is_current()) {
-            let part = locked.split(io.npages());
-            // There is enough, and what paid so far gives back.
-            let _ = part.and_then(|part| io.pay_with(part));
-        }
-        Ok(())
-    }
-}
-
-impl Mixed {
-    /// Whether there is so little memory in it that [`shorten`](Self::shorten) takes all of it.
-    #[inline]
-    pub(super) fn is_short(&self) -> bool {
-        match self.memory.as_slice() {
-            [] => true,
-            [io] => io.is_short(),
-            _ => false,
-        }
-    }
-
-    /// Ends the mapping in part: takes the last pieces of memory away, as many as can leave
-    /// together, or a part of one that is large. Returns whether there is more. What is not memory
-    /// goes when this is dropped, all at once, as a device's BARs do that are switched off. May
-    /// sleep.
-    #[cold]
-    pub(super) fn shorten(&mut self) -> bool {
-        let mut departures = Departures::none();
-        while let Some(io) = self.memory.as_mut_slice().last_mut() {
-            if !departures.has_room_for(io) {
-                if departures.count() == 0 {
-                    // Too large to leave as a whole, so there is more of it.
-                    let _ = io.shorten();
-                }
-                break;
-            }
-            if let Some(io) = self.memory.pop() {
-                departures.join(io);
-            }
-        }
-        departures.leave();
-        !self.memory.as_slice().is_empty()
-    }
-}
-
-impl Drop for Mixed {
-    fn drop(&mut self) {
-        if !self.memory.as_slice().is_empty() {
-            while self.shorten() {
-                sched::cond_resched();
-            }
+            page,
+            parts: Parts::NONE,
         }
     }
 }
@@ -179,14 +98,14 @@ impl Found {
         }
     }
 
-    /// Adds a part of a BAR at `iova`. Returns whether that is a piece of its own.
-    fn push(&mut self, iova: u64, part: BarPart) -> Result<bool> {
+    /// Adds a part of a BAR at `place`. Returns whether that is a piece of its own.
+    fn push(&mut self, place: RangePart, part: BarPart) -> Result<bool> {
         // As many as the user has devices.
         let mut bars = self.bars.as_mut_slice().iter_mut();
         if let Some(bar) = bars.find(|bar| bar.is_like(&part)) {
-            return bar.push(iova, &part);
+            return bar.push(place, &part);
         }
-        let bar = BarPieces::new(iova, part)?;
+        let bar = BarPieces::new(place, part)?;
         self.bars.push(bar, user_sized::gfp())?;
         Ok(true)
     }
@@ -199,90 +118,105 @@ impl Type1 {
         maps.ranges
             .get(range)
             .and_then(RangeEntry::as_mixed)
-            .is_some_and(|mixed| mixed.page.is_some())
+            .is_some_and(|mixed| mixed.more.page)
     }
 
     /// Maps `size` bytes of which some may be a device's, if `check` likes the pages of the rest.
-    /// Holds no lock; the range is busy.
+    /// Holds no lock.
     ///
     /// # Errors
     ///
     /// `why`, with which pinning all of it failed, if no device is there either, with a log line if
-    /// it was the limit of locked memory; else as for pinned memory.
+    /// it was the limit of locked memory; else as for pinned memory. With the claim.
     #[cold]
     pub(super) fn fill_mixed(
         &self,
-        range: IovaRange,
+        claim: IovaClaim,
         vaddr: usize,
         size: usize,
         prot: Prot,
         check: &dyn Fn(&PinnedPages) -> Result,
         (why, over_limit): (Error, bool),
-    ) -> Result<RangeEntry> {
+    ) -> Result<Content, Unmapped> {
         let Some(memory) = user_area::memory_beside_devices(vaddr, size) else {
             if over_limit {
                 locked_vm::warn(size >> PAGE_SHIFT);
             }
-            return Err(why);
+            return Err((why, claim));
         };
-        let mut locked = self.charge(memory >> PAGE_SHIFT)?;
-        let mut parts = Parts::NONE;
-        let mut memory = Few::None;
-        let mut found = Found::new();
-        let mut done = 0usize;
-        while done < size {
-            let at = vaddr.wrapping_add(done);
-            let iova = range.start().wrapping_add(done as u64);
-            let (len, own) = match (self.area_at)(at, size.wrapping_sub(done), prot.writable())? {
-                UserArea::Own(part) => (part.len(), found.push(iova, part)?),
-                UserArea::Device(part) => (part.len(), found.devices.push(iova, part)?),
-                UserArea::Memory(len) => {
-                    let npages = len >> PAGE_SHIFT;
-                    // Less was charged if the user has changed the areas meanwhile.
-                    let locked = locked.as_mut().ok_or(EFAULT)?.split(npages)?;
-                    let pages = PinnedPages::pin(at, npages, prot.writable())?;
-                    check(&pages)?;
-                    let io = IoMapping::new(locked, iova, pages, prot)?;
-                    memory.push(io, user_sized::gfp())?;
-                    (len, true)
+        self.mixed(claim, More::new(false), |mixed| {
+            let mut locked = self.charge(memory >> PAGE_SHIFT)?;
+            let mut found = Found::new();
+            let mut done = 0usize;
+            while done < size {
+                let at = vaddr.wrapping_add(done);
+                let left = size.wrapping_sub(done);
+                let (len, own) = match (self.area_at)(at, left, prot.writable())? {
+                    UserArea::Own(part) => {
+                        let len = part.len();
+                        (len, found.push(mixed.part(len)?, part)?)
+                    }
+                    UserArea::Device(part) => {
+                        let len = part.len();
+                        (len, found.devices.push(mixed.part(len)?, part)?)
+                    }
+                    UserArea::Memory(len) => {
+                        let npages = len >> PAGE_SHIFT;
+                        // Less was charged if the user has changed the areas meanwhile.
+                        let locked = locked.as_mut().ok_or(EFAULT)?.split(npages)?;
+                        let pages = PinnedPages::pin(at, npages, prot.writable())?;
+                        check(&pages)?;
+                        let place = mixed.part(len)?;
+                        mixed.add_memory(place, locked, pages, prot)?;
+                        (len, true)
+                    }
+                };
+                if own {
+                    mixed.more.parts.add(&self.parts)?;
                 }
-            };
-            if own {
-                parts.add(&self.parts)?;
+                done = done.saturating_add(len);
+                sched::cond_resched();
             }
-            done = done.saturating_add(len);
-            sched::cond_resched();
-        }
-        let mut mixed = Mixed::new(parts);
-        mixed.memory = memory;
-        self.map_found(range, mixed, found, prot)
+            map_found(mixed, found, prot)
+        })
     }
 
-    /// Maps `size` bytes if all are a part of one BAR of a device of ours. Holds no lock; the range
-    /// is busy.
-    ///
-    /// # Errors
-    ///
-    /// Why that could not be mapped.
+    /// Maps `size` bytes if all are a part of one BAR of a device of ours: breaks with that, or why
+    /// it could not be done, and goes on with the claim otherwise. Holds no lock.
     #[cold]
     pub(super) fn fill_bar(
         &self,
-        range: IovaRange,
+        claim: IovaClaim,
         vaddr: usize,
         size: usize,
         prot: Prot,
-    ) -> Option<Result<RangeEntry>> {
+    ) -> ControlFlow<Result<Content, Unmapped>, IovaClaim> {
         // What is wrong with anything else will be found.
-        match (self.area_at)(vaddr, size, prot.writable()) {
-            Ok(UserArea::Own(part)) if part.len() == size => Some(self.map_bar(range, part, prot)),
-            _ => None,
-        }
+        let part = match (self.area_at)(vaddr, size, prot.writable()) {
+            Ok(UserArea::Own(part)) if part.len() == size => part,
+            _ => return ControlFlow::Continue(claim),
+        };
+        ControlFlow::Break(self.mixed(claim, More::new(false), |mixed| {
+            let bar = BarPieces::new(mixed.part(size)?, part)?;
+            let bar = bar.map(|pieces| mixed.add_devices(pieces, prot))?;
+            mixed.more.bars = Few::One(bar);
+            Ok(())
+        }))
     }
 
-    fn map_bar(&self, range: IovaRange, part: BarPart, prot: Prot) -> Result<RangeEntry> {
-        let mut found = Found::new();
-        found.push(range.start(), part)?;
-        self.map_found(range, Mixed::new(Parts::NONE), found, prot)
+    /// Makes a mapping of what `fill` puts into it; if that fails, of nothing.
+    #[inline]
+    fn mixed(
+        &self,
+        claim: IovaClaim,
+        more: More,
+        fill: impl FnOnce(&mut Mixed) -> Result,
+    ) -> Result<Content, Unmapped> {
+        let mut mixed = MixedMapping::new(&self.space, claim, more)?;
+        match fill(&mut mixed) {
+            Ok(()) => Ok(Content::Mixed(mixed)),
+            Err(err) => Err((err, MixedMapping::end(mixed))),
+        }
     }
 
     /// Charges `npages` to the current process, which may be none.
@@ -290,7 +224,7 @@ impl Type1 {
         if npages == 0 {
             return Ok(None);
         }
-        let tenant = self.maps.lock().tenant(&self.space)?;
+        let tenant = tenant(&mut self.maps.lock().tenant, &self.space)?;
         let locked = LockedVm::charge(tenant, npages).inspect_err(|err| {
             if *err == ENOMEM {
                 locked_vm::warn(npages);
@@ -299,39 +233,37 @@ impl Type1 {
         Ok(Some(locked))
     }
 
-    /// Maps what was found of devices, besides what is in `mixed` already.
-    fn map_found(
-        &self,
-        range: IovaRange,
-        mut mixed: Mixed,
-        found: Found,
-        prot: Prot,
-    ) -> Result<RangeEntry> {
-        found.bars.try_each(|bar| {
-            let bar = bar.map(&self.space, prot)?;
-            mixed.bars.push(bar, user_sized::gfp())
-        })?;
-        if found.devices.count() != 0 {
-            let mapping = DeviceMapping::new(&self.space, found.devices, prot)?;
-            mapping.switch_on(Stop::WhenKilled)?;
-            mixed.devices = Some(mapping);
-        }
-        let mixed = KBox::new(mixed, GFP_KERNEL_ACCOUNT)?;
-        Ok(RangeEntry::mixed(range.start(), mixed))
-    }
-
-    /// Maps a page of the kernel's at `iova`. Holds no lock; the range is busy.
+    /// Maps a page of the kernel's. Holds no lock.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the claim is not to one page; `ENOMEM`; what the IOMMU driver says. With the
+    /// claim.
     pub(in crate::backend) fn fill_page(
         &self,
-        iova: u64,
+        claim: IovaClaim,
         page: Arc<SharedPage>,
         prot: Prot,
-    ) -> Result<RangeEntry> {
-        let mapping = DeviceMapping::of_page(&self.space, iova, page, prot)?;
-        mapping.switch_on(Stop::WhenKilled)?;
-        let mut mixed = Mixed::new(Parts::NONE);
-        mixed.page = Some(mapping);
-        let mixed = KBox::new(mixed, GFP_KERNEL_ACCOUNT)?;
-        Ok(RangeEntry::mixed(iova, mixed))
+    ) -> Result<Content, Unmapped> {
+        self.mixed(claim, More::new(true), |mixed| {
+            let place = mixed.part(PAGE_SIZE)?;
+            mixed
+                .add_page(place, page, prot)?
+                .switch_on(Stop::WhenKilled)
+        })
     }
+}
+
+/// Maps what was found of devices, besides what is in `mixed` already.
+fn map_found(mixed: &mut Mixed, found: Found, prot: Prot) -> Result {
+    found.bars.try_each(|bar| {
+        let bar = bar.map(|pieces| mixed.add_devices(pieces, prot))?;
+        mixed.more.bars.push(bar, user_sized::gfp())
+    })?;
+    if found.devices.count() != 0 {
+        mixed
+            .add_devices(found.devices, prot)?
+            .switch_on(Stop::WhenKilled)?;
+    }
+    Ok(())
 }

@@ -3,9 +3,9 @@
 //! type1: a flat I/O address space that users fill with their own memory.
 //!
 //! Bookkeeping and work are apart: [`Maps`] says which ranges are taken, under a mutex that is held
-//! for look-ups only; memory is pinned and mapped without it, while the range is marked busy. Calls
-//! on different ranges therefore run in parallel, and a call that meets a busy range waits, without
-//! a lock.
+//! for look-ups only; memory is pinned and mapped without it, by the claim to the range, which is
+//! busy meanwhile (`rust/vfio_kernel/iommu/ranges.rs`). Calls on different ranges therefore run in
+//! parallel, and a call that meets a busy range waits, without a lock.
 //!
 //! | file          | has                                                |
 //! |---------------|----------------------------------------------------|
@@ -37,7 +37,7 @@ mod turn;
 mod unmap;
 mod vaddr;
 
-pub(super) use self::maps::RangeEntry;
+pub(super) use self::maps::Content;
 
 use kernel::{
     new_mutex,
@@ -126,7 +126,7 @@ pub(super) struct Type1 {
 impl Type1 {
     /// An empty address space.
     pub(super) fn new(version: Version, area_at: AreaAt) -> Result<Arc<Self>> {
-        let space = IoSpace::new()?;
+        let (space, ranges) = IoSpace::new()?;
         let parts = parts::Pool::new()?;
         Arc::pin_init(
             pin_init!(Self {
@@ -134,7 +134,7 @@ impl Type1 {
                 area_at,
                 space,
                 parts,
-                maps <- new_mutex!(Maps::new(), "Type1::maps"),
+                maps <- new_mutex!(Maps::new(ranges), "Type1::maps"),
                 has_spare: Atomic::new(false),
                 idle <- new_wait_queue!("Type1::idle"),
                 ranges <- new_lock_map!("Type1::ranges"),
@@ -147,7 +147,7 @@ impl Type1 {
     /// Whether nothing is mapped, nor about to be.
     pub(in crate::backend) fn is_empty(&self) -> bool {
         let maps = self.maps.lock();
-        maps.busy == 0 && maps.ranges.first_overlap(IovaRange::ALL).is_none()
+        maps.ranges.busy() == 0 && maps.ranges.first_overlap(IovaRange::ALL).is_none()
     }
 }
 

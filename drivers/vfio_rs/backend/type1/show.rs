@@ -30,7 +30,7 @@ impl Type1 {
             }
             let what = match entry {
                 _ if entry.is_busy() => "busy",
-                _ if entry.vaddr_invalid() => "memory without an address",
+                _ if entry.mark() => "memory without an address",
                 RangeEntry::Pages(_) => "memory",
                 RangeEntry::Other(_) => "memory of devices",
             };

@@ -2,10 +2,11 @@
 
 //! Who waits for whom.
 //!
-//! A task that fills or empties a range marks it busy, in [`Maps`](super::maps::Maps). A task that
-//! needs a range for itself, to unmap it or to attach a group, takes a [`Turn`] there and waits
-//! until no address in it is busy. While it waits and works nobody else begins anything in the
-//! range: new mappings wait too, in the order in which they came.
+//! A task that fills or empties a range has the claim to it, and the range is busy, in
+//! [`Maps`](super::maps::Maps). A task that needs a range for itself, to unmap it or to attach a
+//! group, takes a [`Turn`] there and waits until no address in it is busy. While it waits and works
+//! nobody else begins anything in the range: new mappings wait too, in the order in which they
+//! came.
 //!
 //! What makes a range busy may wait for user memory, for as long as the user likes. So whoever
 //! waits here holds no lock, and can be killed.
@@ -77,7 +78,7 @@ impl Type1 {
         range: IovaRange,
     ) -> Result<(Turn<'a>, Guard<'a>)> {
         let (turn, mut maps) = self.enter(maps, range)?;
-        while maps.is_busy(range) || !maps.turns.is_first(turn.ticket, range) {
+        while maps.ranges.is_busy(range) || !maps.turns.is_first(turn.ticket, range) {
             maps = self.wait(maps)?;
         }
         Ok((turn, maps))
@@ -161,7 +162,7 @@ impl Type1 {
                 return Ok(());
             }
             maps = self.lock_to_wait();
-            while maps.is_busy(IovaRange::ALL) {
+            while maps.ranges.is_busy(IovaRange::ALL) {
                 maps = self.wait(maps)?;
             }
         }
@@ -179,13 +180,8 @@ impl Type1 {
         killed.map(|()| maps)
     }
 
-    /// Says that a range is no longer busy.
-    pub(super) fn end_busy(&self, maps: &mut Guard<'_>) {
-        maps.busy = maps.busy.saturating_sub(1);
-        self.wake(maps);
-    }
-
-    fn wake(&self, maps: &Guard<'_>) {
+    /// Wakes who waits: a range is no longer busy, or a turn ended.
+    pub(super) fn wake(&self, maps: &Guard<'_>) {
         if maps.waiting != 0 {
             self.idle.wake_all();
         }

@@ -8,28 +8,29 @@ use kernel::{
 };
 use vfio_kernel::{
     argsz::UserArg,
-    iommu::Departures,
+    iommu::{
+        Departures,
+        MixedMapping,
+        RangeSlot, //
+    },
+    ranges::IovaClaim,
     sched, //
 };
 
 use super::{
     dirty::UserBitmap,
     maps::{
+        Content,
         Guard,
-        Maps, //
-        RangeEntry,
+        Maps,
+        RangeEntry, //
     },
+    mixed::More,
     turn::Turn,
     Type1,
     Version, //
 };
-use crate::{
-    iova::{
-        IovaRange,
-        Slot, //
-    },
-    uapi::dma::UnmapDma,
-};
+use crate::{iova::IovaRange, uapi::dma::UnmapDma};
 
 impl Type1 {
     /// The ioctl; tells in `size` how many bytes were unmapped.
@@ -177,11 +178,13 @@ impl Type1 {
                 drop(maps);
                 let _held = self.hold();
                 unmapped = unmapped.wrapping_add(departures.size() as u64);
-                departures.leave();
+                let gone = departures.leave();
                 maps = self.maps.lock();
                 maps.avail = maps.avail.saturating_add(count);
-                maps.end_leaving(found);
-                self.end_busy(&mut maps);
+                if let Some(gone) = gone {
+                    maps.ranges.left(gone);
+                }
+                self.wake(&maps);
             } else {
                 let dropped = self.drop_one(maps, found, range.start(), bitmap, stop)?;
                 unmapped = unmapped.wrapping_add(dropped);
@@ -208,34 +211,20 @@ impl Type1 {
         left: IovaRange,
         departures: &mut Departures,
     ) -> Option<IovaRange> {
-        let mut all: Option<IovaRange> = None;
         let mut no_vaddr = 0usize;
-        let spare = maps.ranges.take_while(left, |found, entry| {
-            let start = all.unwrap_or(found).start();
-            match entry {
-                RangeEntry::Pages(io)
-                    if self.version.takes(range, found) && departures.has_room_for(io) =>
-                {
-                    no_vaddr = no_vaddr.wrapping_add(usize::from(io.mark()));
-                }
-                _ => return false,
-            }
-            if let RangeEntry::Pages(io) = entry.take() {
-                departures.join(io);
-            }
-            all = IovaRange::from_last(start, found.last());
-            true
-        });
-        let all = all?;
+        let (all, spare) = maps.ranges.leave_together(left, departures, |found, io| {
+            let leaves = self.version.takes(range, found);
+            no_vaddr = no_vaddr.wrapping_add(usize::from(leaves && io.mark()));
+            leaves
+        })?;
         maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(no_vaddr);
         self.keep_spare(maps, spare);
-        maps.begin_leaving(all);
         Some(all)
     }
 
     /// Keeps memory of a range for the next one, if there is none yet.
     #[inline]
-    fn keep_spare(&self, maps: &mut Maps, spare: Option<Slot<RangeEntry>>) {
+    fn keep_spare(&self, maps: &mut Maps, spare: Option<RangeSlot<More>>) {
         if maps.spare.is_none() {
             maps.spare = spare;
             self.has_spare.store(true, Relaxed);
@@ -246,33 +235,24 @@ impl Type1 {
     /// range, and none is cut. Returns `false` if it must be done in some other way.
     #[inline]
     fn drop_exact(&self, range: IovaRange) -> bool {
-        let mut guard = self.maps.lock();
-        let maps = &mut *guard;
-        let mut left = None;
-        let spare = maps.ranges.take_exact(range, |entry| {
-            let whole = match entry {
-                RangeEntry::Pages(io) => !io.mark() && io.is_short(),
-                RangeEntry::Other(_) => entry
-                    .as_mixed()
-                    .is_some_and(|mixed| !mixed.vaddr_invalid && mixed.is_short()),
-            };
-            if whole {
-                left = Some(entry.take());
+        let mut maps = self.maps.lock();
+        let leaving = maps.ranges.leave_exact(range, |entry| match entry {
+            RangeEntry::Pages(io) => !io.mark() && io.is_short(),
+            RangeEntry::Other(_) => {
+                !entry.mark() && entry.as_mixed().is_some_and(MixedMapping::is_short)
             }
-            whole
         });
-        if left.is_none() {
+        let Some((leaving, spare)) = leaving else {
             return false;
-        }
-        self.keep_spare(maps, spare);
-        maps.begin_leaving(range);
-        drop(guard);
+        };
+        self.keep_spare(&mut maps, spare);
+        drop(maps);
         let _held = self.hold();
-        drop(left);
+        let gone = leaving.leave();
         let mut maps = self.maps.lock();
         maps.avail = maps.avail.saturating_add(1);
-        maps.end_leaving(range);
-        self.end_busy(&mut maps);
+        maps.ranges.left(gone);
+        self.wake(&maps);
         true
     }
 
@@ -290,26 +270,32 @@ impl Type1 {
         bitmap: Option<UserBitmap>,
         stop: Stop,
     ) -> Result<u64> {
-        let entry = maps.ranges.get_mut(range).filter(|entry| !entry.is_busy());
-        let Some(mut entry) = entry.map(RangeEntry::take) else {
+        let Some(content) = maps.ranges.take(range) else {
             return Ok(0);
         };
-        maps.busy = maps.busy.saturating_add(1);
         drop(maps);
         let _held = self.hold();
-        let no_vaddr = entry.vaddr_invalid();
+        let no_vaddr = content.mark();
         let told = bitmap.map_or(Ok(()), |bitmap| bitmap.set(base, range));
-        let result = told.and_then(|()| empty(&mut entry, stop));
+        let emptied = match told {
+            Ok(()) => empty(content, stop),
+            Err(err) => Err((err, content)),
+        };
         let mut maps = self.maps.lock();
-        if result.is_ok() {
-            let _ = maps.ranges.remove(range);
-            maps.avail = maps.avail.saturating_add(1);
-            maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(no_vaddr.into());
-        } else if let Some(busy) = maps.ranges.get_mut(range) {
-            *busy = entry;
-        }
-        self.end_busy(&mut maps);
-        result.map(|()| range.size().unwrap_or(0))
+        let result = match emptied {
+            Ok(claim) => {
+                maps.ranges.end(claim);
+                maps.avail = maps.avail.saturating_add(1);
+                maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(no_vaddr.into());
+                Ok(range.size().unwrap_or(0))
+            }
+            Err((err, content)) => {
+                maps.ranges.put(content);
+                Err(err)
+            }
+        };
+        self.wake(&maps);
+        result
     }
 }
 
@@ -330,16 +316,17 @@ impl Stop {
     }
 }
 
-/// Takes away what is in a range.
+/// Takes away what is in a range; returns the claim to it.
 ///
 /// # Errors
 ///
-/// `EINTR` if that was stopped; `entry` then has what is left.
-fn empty(entry: &mut RangeEntry, stop: Stop) -> Result {
-    while entry.shorten() {
+/// `EINTR` if that was stopped, with what is left.
+fn empty(mut content: Content, stop: Stop) -> Result<IovaClaim, (Error, Content)> {
+    while content.shorten() {
         sched::cond_resched();
-        stop.check()?;
+        if let Err(err) = stop.check() {
+            return Err((err, content));
+        }
     }
-    drop(entry.take());
-    Ok(())
+    Ok(content.end())
 }

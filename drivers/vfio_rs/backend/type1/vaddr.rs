@@ -5,20 +5,16 @@
 //! For a client that replaces itself by exec() and then has its memory, a file of it, elsewhere. It
 //! first takes the addresses of its mappings back; devices go on with the memory meanwhile. Then it
 //! gives new ones. The addresses themselves are not needed here, as the memory is pinned; what
-//! changes is the process against whose limit it counts. While a mapping has no address, no group
-//! can be attached, as in C.
+//! changes is the process against whose limit it counts. While a mapping has no address, which is
+//! its mark, no group can be attached, as in C.
 
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
-use vfio_kernel::locked_vm::{
-    LockedVm,
-    Tenant, //
-};
+use kernel::prelude::*;
 
 use super::{
-    maps::RangeEntry,
+    maps::{
+        tenant,
+        RangeEntry, //
+    },
     Type1,
     Version, //
 };
@@ -43,18 +39,16 @@ impl Type1 {
         while let Some(found) = left.and_then(|left| maps.ranges.first_overlap(left)) {
             left = range.above(&found);
             let entry = maps.ranges.get(found);
-            if entry.is_none_or(|entry| entry.is_busy() || entry.vaddr_invalid()) {
+            if entry.is_none_or(|entry| entry.is_busy() || entry.mark()) {
                 return Err(EINVAL);
             }
         }
         let mut left = Some(range).filter(|_| !cut);
         while let Some(found) = left.and_then(|left| maps.ranges.first_overlap(left)) {
             left = range.above(&found);
-            if let Some(entry) = maps.ranges.get_mut(found) {
-                entry.set_vaddr_invalid(true);
-                count = count.saturating_add(1);
-                bytes = bytes.wrapping_add(found.size().unwrap_or(0));
-            }
+            maps.ranges.set_mark(found, true);
+            count = count.saturating_add(1);
+            bytes = bytes.wrapping_add(found.size().unwrap_or(0));
         }
         maps.vaddr_invalid = maps.vaddr_invalid.saturating_add(count);
         Ok(bytes)
@@ -75,51 +69,21 @@ impl Type1 {
         if maps.ranges.first_overlap(range).ok_or(ENOENT)? != range {
             return Err(EINVAL);
         }
-        if !maps
-            .ranges
-            .get(range)
-            .is_some_and(RangeEntry::vaddr_invalid)
-        {
+        if !maps.ranges.get(range).is_some_and(RangeEntry::mark) {
             return Err(EINVAL);
         }
-        let tenant = maps.tenant(&self.space)?;
-        let mut entry = maps.ranges.get_mut(range).ok_or(EINVAL)?.take();
-        maps.busy = maps.busy.saturating_add(1);
+        let tenant = tenant(&mut maps.tenant, &self.space)?;
+        let mut content = maps.ranges.take(range).ok_or(EINVAL)?;
         drop(maps);
         let _held = self.hold();
-        let result = entry.pay_with(tenant);
+        let result = content.pay_with(tenant);
         let mut maps = self.maps.lock();
         if result.is_ok() {
-            entry.set_vaddr_invalid(false);
+            content.set_mark(false);
             maps.vaddr_invalid = maps.vaddr_invalid.saturating_sub(1);
         }
-        if let Some(busy) = maps.ranges.get_mut(range) {
-            *busy = entry;
-        }
-        self.end_busy(&mut maps);
+        maps.ranges.put(content);
+        self.wake(&maps);
         result
-    }
-}
-
-impl RangeEntry {
-    /// Has `tenant`, the current process, pay for what is pinned.
-    ///
-    /// # Errors
-    ///
-    /// As [`LockedVm::charge`]; then nothing has changed.
-    fn pay_with(&mut self, tenant: Arc<Tenant>) -> Result {
-        match self {
-            Self::Pages(io) if io.is_current() => Ok(()),
-            Self::Pages(io) => {
-                let locked = LockedVm::charge(tenant, io.npages())?;
-                // What paid so far gives back.
-                drop(io.pay_with(locked)?);
-                Ok(())
-            }
-            Self::Other(other) => match &mut other.mixed {
-                Some(mixed) => mixed.pay_with(tenant),
-                None => Ok(()),
-            },
-        }
     }
 }

@@ -20,10 +20,15 @@ use kernel::{
 };
 use vfio_kernel::{
     argsz::UserArg,
-    iommu::Prot,
+    iommu::{
+        Prot,
+        Unmapped, //
+    },
     lockdep::Held,
     locked_vm::Tenant,
-    pin::PinnedPages, //
+    pin::PinnedPages,
+    ranges::IovaClaim,
+    user_sized, //
 };
 
 use super::{
@@ -36,7 +41,7 @@ use super::{
 };
 use crate::{
     backend::{
-        type1::RangeEntry,
+        type1::Content,
         Refused, //
     },
     iova::{
@@ -64,8 +69,14 @@ struct Reserved {
     tenant: Arc<Tenant>,
     /// Whether windows for MSIs are the user's.
     explicit: bool,
-    /// Which, if it was not one.
-    several: Option<(Windows, Parts)>,
+    windows: Taken,
+}
+
+/// Windows that are busy.
+enum Taken {
+    One(IovaClaim),
+    /// Each with its claim, or what it was filled with.
+    Several(KVVec<Option<Result<Content, Unmapped>>>),
 }
 
 /// What is mapped in window `index`, of which it has the first `bytes`, and the window.
@@ -100,11 +111,13 @@ impl Pamu {
             prot,
             takes_banks: reserved.explicit,
         };
-        if let Some((windows, parts)) = &reserved.several {
-            return self.fill_windows(&held, windows, *parts, memory, reserved.tenant);
+        match reserved.windows {
+            Taken::One(claim) => {
+                let filled = self.fill(claim, memory, reserved.tenant);
+                self.space.settle(&held, filled)
+            }
+            Taken::Several(all) => self.fill_windows(&held, all, memory, reserved.tenant),
         }
-        let filled = self.fill(range, memory, reserved.tenant);
-        self.space.settle(&held, range, filled)
     }
 
     /// Takes the windows of `range`, empty and busy, or none.
@@ -122,22 +135,19 @@ impl Pamu {
         if self.is_kernels(&state, &windows, parts) {
             return Err(EBUSY.into());
         }
-        let (tenant, several) = match parts.count {
+        let (taken, tenant) = match parts.count {
             1 => {
                 let window = windows.window(parts.first).ok_or(EINVAL)?;
-                let tenant = self.space.reserve(held, ticket, range, window, vaddr)?;
-                (tenant, None)
+                let (claim, tenant) = self.space.reserve(held, ticket, range, window, vaddr)?;
+                (Taken::One(claim), tenant)
             }
-            _ => {
-                let tenant = self.reserve_several(held, ticket, &windows, parts, vaddr)?;
-                (tenant, Some((windows, parts)))
-            }
+            _ => self.reserve_several(held, ticket, &windows, parts, vaddr)?,
         };
         Ok(Reserved {
             tenant,
             // It stays so while something is busy.
             explicit: state.msi.mode() == Mode::Explicit,
-            several,
+            windows: taken,
         })
     }
 
@@ -150,54 +160,65 @@ impl Pamu {
         windows: &Windows,
         parts: Parts,
         vaddr: u64,
-    ) -> Result<Arc<Tenant>, Refused> {
+    ) -> Result<(Taken, Arc<Tenant>), Refused> {
+        let mut all = KVVec::with_capacity(parts.count as usize, user_sized::gfp())?;
         let mut reserved = Err(EINVAL.into());
         for index in parts.indices() {
-            let (range, window) = place(windows, index, parts.bytes)?;
-            reserved = self.space.reserve(held, ticket, range, window, vaddr);
+            reserved = place(windows, index, parts.bytes)
+                .map_err(Refused::from)
+                .and_then(|(range, window)| self.space.reserve(held, ticket, range, window, vaddr))
+                .and_then(|(claim, tenant)| {
+                    // There is room.
+                    all.push(Some(Err((ECANCELED, claim))), user_sized::gfp())?;
+                    Ok(tenant)
+                });
             if reserved.is_err() {
-                for done in parts.first..index {
-                    let (range, _) = place(windows, done, parts.bytes)?;
-                    let _ = self.space.settle(held, range, Err(ECANCELED));
-                }
                 break;
             }
         }
-        reserved
+        match reserved {
+            Ok(tenant) => Ok((Taken::Several(all), tenant)),
+            Err(refused) => {
+                for claim in all.into_iter().flatten() {
+                    let _ = self.space.settle(held, claim);
+                }
+                Err(refused)
+            }
+        }
     }
 
     /// Fills several windows that are busy, or none.
     fn fill_windows(
         &self,
         held: &Held<'_>,
-        windows: &Windows,
-        parts: Parts,
+        mut all: KVVec<Option<Result<Content, Unmapped>>>,
         memory: UserMemory,
         tenant: Arc<Tenant>,
     ) -> Result {
-        let mut filled = KVec::new();
-        let mut result = filled
-            .reserve(parts.count as usize, GFP_KERNEL)
-            .map_err(Error::from);
+        let mut result = Ok(());
         let mut vaddr = memory.vaddr;
-        for index in parts.indices() {
-            let part = UserMemory { vaddr, ..memory };
-            result = result.and_then(|()| {
-                let (range, _) = place(windows, index, parts.bytes)?;
-                filled.push(self.fill(range, part, tenant.clone())?, GFP_KERNEL)?;
-                Ok(())
-            });
-            vaddr = vaddr.wrapping_add(parts.bytes);
-        }
-        if result.is_err() {
-            filled.clear();
+        for window in &mut all {
+            if let Some(Err((_, claim))) = window.take() {
+                let bytes = claim.range().size().unwrap_or(0);
+                let part = UserMemory { vaddr, ..memory };
+                let filled = match result {
+                    Ok(()) => self.fill(claim, part, tenant.clone()),
+                    Err(err) => Err((err, claim)),
+                };
+                result = filled
+                    .as_ref()
+                    .map_or_else(|(err, _)| Err(*err), |_| Ok(()));
+                *window = Some(filled);
+                vaddr = vaddr.wrapping_add(bytes);
+            }
         }
         // Only now, as what is ready may be unmapped at once.
-        let mut filled = filled.into_iter();
-        for index in parts.indices() {
-            let (range, _) = place(windows, index, parts.bytes)?;
-            let content = result.and_then(|()| filled.next().ok_or(ENOMEM));
-            let _ = self.space.settle(held, range, content);
+        for filled in all.into_iter().flatten() {
+            let filled = filled.and_then(|content| match result {
+                Ok(()) => Ok(content),
+                Err(err) => Err((err, content.end())),
+            });
+            let _ = self.space.settle(held, filled);
         }
         result
     }
@@ -205,18 +226,18 @@ impl Pamu {
     /// Pins and maps what a window gets. Holds no lock.
     fn fill(
         &self,
-        range: IovaRange,
+        claim: IovaClaim,
         memory: UserMemory,
         tenant: Arc<Tenant>,
-    ) -> Result<RangeEntry> {
+    ) -> Result<Content, Unmapped> {
         let UserMemory { vaddr, prot, .. } = memory;
-        let filled = self.space.fill(range, vaddr, prot, tenant, |pages| {
+        let filled = self.space.fill(claim, vaddr, prot, tenant, |pages| {
             self.check_pages(pages, memory)
         })?;
-        if self.strict && !filled.is_pinned() {
-            return Err(EINVAL);
+        match filled {
+            Content::Mixed(_) if self.strict => Err((EINVAL, filled.end())),
+            filled => Ok(filled),
         }
-        Ok(filled)
     }
 
     /// Whether these pages may be mapped. A range is busy, so this takes no lock.

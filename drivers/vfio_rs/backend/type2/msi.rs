@@ -164,13 +164,13 @@ impl Pamu {
         let held = self.space.hold();
         // No user memory is waited for, so this may be done in whosever turn it is.
         let taken = self.space.reserve(&held, Ticket::FIRST, range, window, 0);
-        taken.map_err(|refused| match refused {
+        let (claim, _) = taken.map_err(|refused| match refused {
             Refused::Busy => EEXIST,
             Refused::Failed(err) => err,
         })?;
         let prot = Prot::new(false, true);
-        let filled = self.space.fill_page(range.start(), page, prot);
-        self.space.settle(&held, range, filled)
+        let filled = self.space.fill_page(claim, page, prot);
+        self.space.settle(&held, filled)
     }
 
     /// Has the windows of `parts` show the banks in order, or none of them. Holds `state`.

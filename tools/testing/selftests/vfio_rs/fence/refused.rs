@@ -34,9 +34,30 @@ use vfio_kernel::{
         FileOps,
         FileOpsTable, //
     },
-    iommu::DeviceMemory,
+    iommu::{
+        Content,
+        DeviceMapping,
+        DeviceMemory,
+        IoMapping,
+        IoSpace,
+        MixedMapping,
+        Pieces,
+        Prot,
+        RangeEntry,
+        RangePart,
+        RangeSlot,
+        Ranges,
+        Unmapped, //
+    },
+    locked_vm::LockedVm,
     mapping::Mapping,
     pci::BarWindow,
+    pin::PinnedPages,
+    ranges::{
+        IovaClaim,
+        IovaRange,
+        Left, //
+    },
 };
 
 type Table<T, K> = &'static FileOpsTable<T, K>;
@@ -60,6 +81,23 @@ fn anon<T: FileOps>(
     mapping: fn(&T) -> &Mapping,
 ) -> Result<ARef<File>> {
     anon_file::create(c"name", table, data, mapping)
+}
+
+fn claim<M>(ranges: &mut Ranges<M>, range: IovaRange) -> Result<IovaClaim> {
+    let slot = RangeSlot::new()?;
+    let free = ranges.free(range).ok_or(EEXIST)?;
+    Ok(free.claim(slot))
+}
+
+fn map<M>(
+    ranges: &mut Ranges<M>,
+    claim: IovaClaim,
+    (locked, pages, prot): (LockedVm, PinnedPages, Prot),
+) {
+    match IoMapping::new(claim, locked, pages, prot) {
+        Ok(io) => ranges.put(Content::Pages(io)),
+        Err((_, claim)) => ranges.end(claim),
+    }
 }
 
 // ---- tables for one kind of files given to another, whose private data is something else
@@ -129,4 +167,66 @@ fn case() -> BarWindow {
         start: 0x1000,
         len: 0x1000,
     }
+}
+
+// ---- I/O page tables that are changed by somebody who is not alone in the range
+
+#[cfg(case = "a claim to another range")] // E0451
+fn case(claim: IovaClaim, range: IovaRange) -> IovaClaim {
+    IovaClaim { range, ..claim }
+}
+
+#[cfg(case = "a claim made again")] // E0624
+fn case(claim: &IovaClaim) -> IovaClaim {
+    IovaClaim::again(claim.space(), claim.range())
+}
+
+#[cfg(case = "a claim copied")] // E0277
+fn case(claim: &IovaClaim) -> IovaClaim {
+    IovaClaim::clone(claim)
+}
+
+#[cfg(case = "a claim used twice")] // E0382
+fn case<M>(ranges: &mut Ranges<M>, claim: IovaClaim, pages: (LockedVm, PinnedPages, Prot)) {
+    let (locked, pages, prot) = pages;
+    let _mapping = IoMapping::new(claim, locked, pages, prot);
+    ranges.end(claim);
+}
+
+#[cfg(case = "a mapping without a claim")] // E0308
+fn case(range: IovaRange, locked: LockedVm, pages: PinnedPages) -> Result<IoMapping, Unmapped> {
+    IoMapping::new(range, locked, pages, Prot::new(true, true))
+}
+
+#[cfg(case = "a second map of ranges for a space")] // E0624
+fn case<M>(space: &Arc<IoSpace>) -> Ranges<M> {
+    Ranges::new(space.id())
+}
+
+#[cfg(case = "a mapping taken out of its range, which stays")] // E0308
+fn case<M>(ranges: &mut Ranges<M>, range: IovaRange, other: &mut IoMapping) {
+    if let Some(RangeEntry::Pages(io)) = ranges.get(range) {
+        core::mem::swap(io, other);
+    }
+}
+
+#[cfg(case = "proof that something is gone from nowhere")] // E0624
+fn case<M>(ranges: &mut Ranges<M>, claim: &IovaClaim) {
+    ranges.left(Left::new(claim.space(), claim.range()));
+}
+
+#[cfg(case = "a part of a range from nowhere")] // E0451
+fn case(range: IovaRange) -> RangePart {
+    RangePart { owner: 1, range }
+}
+
+#[cfg(case = "memory of devices without the mapping that has the claim")] // E0624
+fn case(space: &Arc<IoSpace>, pieces: Pieces) -> Result<Arc<DeviceMapping>> {
+    DeviceMapping::new(space, pieces, None, Prot::new(true, true))
+}
+
+#[cfg(case = "a mixed mapping ended that is still used")] // E0382
+fn case<M>(mixed: KBox<MixedMapping<M>>) -> Result {
+    let _claim = MixedMapping::end(mixed);
+    mixed.refill()
 }

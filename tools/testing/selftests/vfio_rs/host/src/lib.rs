@@ -9,6 +9,9 @@
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
+// What the module's files take from the crate below them is here, too.
+extern crate self as vfio_kernel;
+
 #[path = "../../../../../../drivers/vfio_rs/pci/config/mod.rs"]
 mod config;
 #[path = "../../../../../../rust/vfio_kernel/few.rs"]
@@ -24,6 +27,9 @@ mod name;
 mod offsets;
 #[path = "../../../../../../drivers/vfio_rs/pci/igd/opregion.rs"]
 mod opregion;
+#[path = "../../../../../../rust/vfio_kernel/ranges/mod.rs"]
+#[allow(dead_code, unreachable_pub, unused_imports)] // It is a crate's there.
+mod ranges;
 #[path = "../../../../../../drivers/iommu_group/roles.rs"]
 mod roles;
 #[path = "../../../../../../drivers/vfio_rs/pci/rom_images.rs"]
@@ -40,6 +46,7 @@ mod viability;
 #[path = "../../../../../../drivers/vfio_rs/backend/type2/window.rs"]
 mod window;
 
+mod claims_props;
 mod config_device;
 mod config_model;
 mod config_props;

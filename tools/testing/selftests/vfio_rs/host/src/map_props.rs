@@ -10,16 +10,16 @@
 )]
 
 use crate::{
-    iova::{
-        IovaRange,
-        Map,
-        Slot,
-        Starts, //
-    },
     iova_props::{
         base,
         ends,
         range, //
+    },
+    ranges::{
+        IovaRange,
+        Map,
+        Slot,
+        Starts, //
     },
     settings,
 };

@@ -9,16 +9,16 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    iova::{
-        IovaRange,
-        Map,
-        Slot,
-        Starts, //
-    },
     iova_props::{
         base,
         ends,
         range, //
+    },
+    ranges::{
+        IovaRange,
+        Map,
+        Slot,
+        Starts, //
     },
     runs::Runs,
     settings,

@@ -6,7 +6,7 @@
 
 /// Why there is no range of this start and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RangeError {
+pub enum RangeError {
     /// The size is 0.
     Empty,
     /// The end is beyond the last address there is.
@@ -19,14 +19,14 @@ pub(crate) enum RangeError {
 ///
 /// `start <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct IovaRange {
+pub struct IovaRange {
     start: u64,
     last: u64,
 }
 
 impl IovaRange {
     /// All addresses.
-    pub(crate) const ALL: Self = Self {
+    pub const ALL: Self = Self {
         start: 0,
         last: u64::MAX,
     };
@@ -34,7 +34,8 @@ impl IovaRange {
     /// `size` bytes from `start`.
     ///
     /// The error says what is wrong; the errno is the caller's, as it differs between ioctls.
-    pub(crate) fn from_size(start: u64, size: u64) -> Result<Self, RangeError> {
+    #[inline]
+    pub fn from_size(start: u64, size: u64) -> Result<Self, RangeError> {
         let distance = size.checked_sub(1).ok_or(RangeError::Empty)?;
         let last = start.checked_add(distance).ok_or(RangeError::Overflow)?;
         // INVARIANT: The addition did not wrap.
@@ -42,55 +43,65 @@ impl IovaRange {
     }
 
     /// The addresses from `start` to `last`; `None` if there are none.
-    pub(crate) fn from_last(start: u64, last: u64) -> Option<Self> {
+    #[inline]
+    pub fn from_last(start: u64, last: u64) -> Option<Self> {
         // INVARIANT: Checked here.
         (start <= last).then_some(Self { start, last })
     }
 
     /// First address.
-    pub(crate) fn start(&self) -> u64 {
+    #[inline]
+    pub fn start(&self) -> u64 {
         self.start
     }
 
     /// Last address.
-    pub(crate) fn last(&self) -> u64 {
+    #[inline]
+    pub fn last(&self) -> u64 {
         self.last
     }
 
     /// Bytes; `None` for [`Self::ALL`], which has one more than 64 bits can tell.
-    pub(crate) fn size(&self) -> Option<u64> {
+    #[inline]
+    pub fn size(&self) -> Option<u64> {
         self.last.wrapping_sub(self.start).checked_add(1)
     }
 
     /// Whether start and size are multiples of `granule`, a power of two.
-    pub(crate) fn is_aligned(&self, granule: u64) -> bool {
+    #[inline]
+    pub fn is_aligned(&self, granule: u64) -> bool {
         let mask = granule.wrapping_sub(1);
         self.start & mask == 0 && self.last & mask == mask
     }
 
     /// Whether all of `other` is in this range.
-    pub(crate) fn contains(&self, other: &Self) -> bool {
+    #[inline]
+    pub fn contains(&self, other: &Self) -> bool {
         self.start <= other.start && other.last <= self.last
     }
 
     /// Whether the two have an address in common.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+    #[inline]
+    pub fn overlaps(&self, other: &Self) -> bool {
         self.start <= other.last && other.start <= self.last
     }
 
     /// The addresses the two have in common.
-    pub(crate) fn intersection(&self, other: &Self) -> Option<Self> {
+    #[inline]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
         Self::from_last(self.start.max(other.start), self.last.min(other.last))
     }
 
     /// The addresses of this range below all of `other`.
-    pub(crate) fn below(&self, other: &Self) -> Option<Self> {
+    #[inline]
+    pub fn below(&self, other: &Self) -> Option<Self> {
         let last = other.start.checked_sub(1)?;
         Self::from_last(self.start, last.min(self.last))
     }
 
     /// The addresses of this range above all of `other`.
-    pub(crate) fn above(&self, other: &Self) -> Option<Self> {
+    #[inline]
+    pub fn above(&self, other: &Self) -> Option<Self> {
         let start = other.last.checked_add(1)?;
         Self::from_last(start.max(self.start), self.last)
     }

@@ -18,38 +18,39 @@ use super::IovaRange;
 
 /// A value that knows where its range starts. It may start later than it did, but not end
 /// elsewhere.
-pub(crate) trait Starts {
+pub trait Starts {
     /// First address.
     fn start(&self) -> u64;
 }
 
 /// See the module's documentation.
-pub(crate) struct Map<T> {
+pub struct Map<T> {
     /// By last address.
     tree: RBTree<u64, T>,
 }
 
 /// Memory for one more range, allocated before a lock is taken.
-pub(crate) struct Slot<T>(RBTreeNodeReservation<u64, T>);
+pub struct Slot<T>(RBTreeNodeReservation<u64, T>);
 
 impl<T> Slot<T> {
     /// Allocates; may sleep.
-    pub(crate) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         Ok(Self(RBTreeNodeReservation::new(GFP_KERNEL)?))
     }
 }
 
 impl<T: Starts> Map<T> {
     /// Nothing is mapped.
-    pub(crate) fn new() -> Self {
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
         Self {
             tree: RBTree::new(),
         }
     }
 
     /// The first range that has an address in `range`.
-    #[inline]
-    pub(crate) fn first_overlap(&self, range: IovaRange) -> Option<IovaRange> {
+    #[inline(always)]
+    pub fn first_overlap(&self, range: IovaRange) -> Option<IovaRange> {
         let cursor = self.tree.cursor_lower_bound(&range.start())?;
         let (&last, value) = cursor.current();
         place(last, value).filter(|found| found.overlaps(&range))
@@ -57,7 +58,7 @@ impl<T: Starts> Map<T> {
 
     /// Whether `range` cuts some range in two: contains a part of it, but not all.
     #[inline]
-    pub(crate) fn cuts(&self, range: IovaRange) -> bool {
+    pub fn cuts(&self, range: IovaRange) -> bool {
         let Some(first) = self.first_overlap(range) else {
             return false;
         };
@@ -71,32 +72,32 @@ impl<T: Starts> Map<T> {
     }
 
     /// Adds a range that overlaps none: from where `value` starts to `last`.
-    #[inline]
-    pub(crate) fn insert(&mut self, last: u64, value: T, slot: Slot<T>) {
+    #[inline(always)]
+    pub fn insert(&mut self, last: u64, value: T, slot: Slot<T>) {
         let _ = self.tree.insert(slot.0.into_node(last, value));
     }
 
     /// The value of the range that ends where `range` does.
     #[inline]
-    pub(crate) fn get(&self, range: IovaRange) -> Option<&T> {
+    pub fn get(&self, range: IovaRange) -> Option<&T> {
         self.tree.get(&range.last())
     }
 
     /// The value of the range that ends where `range` does, to be changed.
-    #[inline]
-    pub(crate) fn get_mut(&mut self, range: IovaRange) -> Option<&mut T> {
+    #[inline(always)]
+    pub fn get_mut(&mut self, range: IovaRange) -> Option<&mut T> {
         self.tree.get_mut(&range.last())
     }
 
     /// Takes out the range that ends where `range` does.
     #[inline]
-    pub(crate) fn remove(&mut self, range: IovaRange) -> Option<T> {
+    pub fn remove(&mut self, range: IovaRange) -> Option<T> {
         self.tree.remove(&range.last())
     }
 
     /// Takes exactly `range` out if it `leaves`, as [`take_while`](Self::take_while).
-    #[inline]
-    pub(crate) fn take_exact(
+    #[inline(always)]
+    pub fn take_exact(
         &mut self,
         range: IovaRange,
         leaves: impl FnOnce(&mut T) -> bool,
@@ -112,7 +113,7 @@ impl<T: Starts> Map<T> {
     /// so of each. It may take what is in the value, which is dropped. Returns memory for another
     /// range, if any went.
     #[inline]
-    pub(crate) fn take_while(
+    pub fn take_while(
         &mut self,
         range: IovaRange,
         mut leaves: impl FnMut(IovaRange, &mut T) -> bool,
@@ -134,7 +135,7 @@ impl<T: Starts> Map<T> {
     }
 
     /// All ranges in order, with their values.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (IovaRange, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (IovaRange, &T)> {
         self.tree
             .iter()
             .filter_map(|(&last, value)| Some((place(last, value)?, value)))
