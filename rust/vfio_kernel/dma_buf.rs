@@ -43,7 +43,8 @@ impl PciDevice {
     ///
     /// `ENOMEM`; none where there will be no exports.
     pub fn init_p2pdma(&self) -> Result {
-        // SAFETY: The device is alive and being bound.
+        // SAFETY: The device is alive (type invariant of `PciDevice`), and being bound by the
+        // caller.
         match to_result(unsafe { bindings::vfio_rs_p2pdma_init(self.as_ptr()) }) {
             Err(EOPNOTSUPP) => Ok(()),
             ret => ret,
@@ -53,6 +54,12 @@ impl PciDevice {
 
 /// Parts of a BAR as a dma-buf. Nobody can use it before [`restore`](Self::restore). The device's
 /// driver must [`revoke`](Self::revoke) it before it is unbound.
+///
+/// # Invariants
+///
+/// `buf` is there until `release` was called, for which that waits. `provider` is the PCI core's
+/// for the BAR of `ranges`, and there while this may be used. While it is revoked, importers have
+/// no maps but those that are counted in `state`.
 #[pin_data]
 pub struct BarExport {
     /// The dma-buf, until it is released. Its file may be gone before, as a path can keep it.
@@ -69,14 +76,16 @@ pub struct BarExport {
 }
 
 /// Parts of one memory BAR.
+///
+/// # Invariants
+///
+/// `bar` is below [`BARS`] and memory, from `start` to before `end`. All `parts` are inside of it.
 pub struct Ranges {
     dev: PciDevice,
-    /// Below [`BARS`].
     bar: u32,
     /// Physical address of the BAR, and where it ends.
     start: u64,
     end: u64,
-    /// All inside of it.
     parts: KVec<bindings::phys_vec>,
 }
 
@@ -96,10 +105,15 @@ struct State {
 }
 
 /// A dma-buf that is not released yet.
+///
+/// # Invariants
+///
+/// The pointer is to a dma-buf of ours. Whoever has this keeps it from being freed: by a reference,
+/// or by the lock of `BarExport::buf`, for which `release` waits.
 #[derive(Clone, Copy)]
 struct Buf(NonNull<bindings::dma_buf>);
 
-// SAFETY: A dma-buf may be used by any thread.
+// SAFETY: A dma-buf may be used by any thread, and is there (type invariant).
 unsafe impl Send for Buf {}
 
 // SAFETY: The provider belongs to the PCI core and is only passed on.
@@ -120,6 +134,7 @@ impl Ranges {
         }
         let start = dev.bar_start(bar);
         let end = start.checked_add(dev.bar_len(bar)).ok_or(EOVERFLOW)?;
+        // INVARIANT: Looked at above.
         Ok(Self {
             dev: dev.clone(),
             bar,
@@ -142,6 +157,7 @@ impl Ranges {
         }
         let len = len.try_into()?;
         let part = bindings::phys_vec { paddr, len };
+        // INVARIANT: Inside, as was just looked at.
         self.parts.push_within_capacity(part).map_err(|_| ENOMEM)
     }
 
@@ -175,7 +191,8 @@ impl BarExport {
     /// `EINVAL` if the BAR cannot be mapped by anyone, `ENOMEM`, what the dma-buf core says.
     pub fn new(ranges: Ranges, flags: u32) -> Result<(Arc<Self>, Fresh)> {
         let (dev, bar) = (ranges.dev.as_ptr(), ranges.bar as c_int);
-        // SAFETY: The device is alive, and has such a BAR.
+        // SAFETY: The device is alive (type invariant of `PciDevice`), and has such a BAR (type
+        // invariant of `Ranges`).
         let provider = unsafe { bindings::vfio_rs_p2pdma_provider(dev, bar) };
         let provider = NonNull::new(provider).ok_or(EINVAL)?;
         let size = ranges.size()?;
@@ -199,6 +216,8 @@ impl BarExport {
             // SAFETY: From `into_raw` above; nobody took it over.
             drop(unsafe { Arc::from_raw(owned) });
         })?;
+        // INVARIANT: Made above. The copy in `Fresh` has the reference, and `release` takes the one
+        // in `export` away.
         let buf = Buf(NonNull::new(buf).ok_or(ENOMEM)?);
         *export.buf.lock() = Some(buf);
         Ok((export, Fresh { buf, flags }))
@@ -249,6 +268,10 @@ impl BarExport {
 }
 
 /// A dma-buf without a descriptor; released when dropped.
+///
+/// # Invariants
+///
+/// The first reference to the dma-buf is this one's.
 pub struct Fresh {
     buf: Buf,
     flags: u32,
@@ -261,7 +284,8 @@ impl Fresh {
     ///
     /// `EMFILE`, `ENOMEM`.
     pub fn install(self) -> Result<i32> {
-        // SAFETY: The reference is ours; if the call is successful the descriptor has it.
+        // SAFETY: The reference is ours (type invariant); if the call is successful the descriptor
+        // has it.
         let fd = unsafe { bindings::vfio_rs_dma_buf_fd(self.buf.0.as_ptr(), self.flags as c_int) };
         to_result(fd)?;
         core::mem::forget(self);
@@ -271,34 +295,39 @@ impl Fresh {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        // SAFETY: The reference is ours.
+        // SAFETY: The reference is ours (type invariant).
         unsafe { bindings::vfio_rs_dma_buf_put(self.buf.0.as_ptr()) }
     }
 }
 
 impl Buf {
     fn lock(&self) -> Locked<'_> {
-        // SAFETY: Whoever borrows it keeps the dma-buf from being freed: by a reference, or by the
-        // lock of `BarExport::buf`, for which `release` waits.
+        // SAFETY: The dma-buf is there (type invariant).
         unsafe { bindings::vfio_rs_dma_buf_lock(self.0.as_ptr()) };
+        // INVARIANT: Locked above.
         Locked(self)
     }
 }
 
 /// A dma-buf whose lock is held.
+///
+/// # Invariants
+///
+/// The lock is held by this.
 struct Locked<'a>(&'a Buf);
 
 impl Locked<'_> {
     /// Tells importers that their maps are not valid any more.
     fn invalidate(&self) {
-        // SAFETY: The dma-buf is there, as `Buf::lock` says, and locked.
+        // SAFETY: The dma-buf is there (type invariant of `Buf`), and locked (type invariant).
         unsafe { bindings::vfio_rs_dma_buf_invalidate(self.0 .0.as_ptr()) }
     }
 }
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        // SAFETY: Locked by `Buf::lock`.
+        // SAFETY: The dma-buf is there (type invariant of `Buf`), and locked by this (type
+        // invariant).
         unsafe { bindings::vfio_rs_dma_buf_unlock(self.0 .0.as_ptr()) }
     }
 }

@@ -32,9 +32,14 @@ use crate::fops::{
 };
 
 /// A reference to a virtual machine. Giving it back may sleep, and take KVM's locks.
+///
+/// # Invariants
+///
+/// The pointer is to a `struct kvm` to which this has a reference, and one to the module that can
+/// give that back.
 pub struct Kvm(NonNull<c_void>);
 
-// SAFETY: The reference count is atomic, and nothing else of the struct is used.
+// SAFETY: The reference count (type invariant) is atomic, and nothing else of the struct is used.
 unsafe impl Send for Kvm {}
 // SAFETY: As above.
 unsafe impl Sync for Kvm {}
@@ -56,7 +61,7 @@ impl Kvm {
 
 impl Drop for Kvm {
     fn drop(&mut self) {
-        // SAFETY: `self` owns a reference, taken by `KvmSlot::get`.
+        // SAFETY: By the type invariant, which ends here.
         unsafe { bindings::vfio_rs_kvm_put(self.0.as_ptr()) }
     }
 }
@@ -68,7 +73,12 @@ pub struct KvmSlot {
     kvm: SpinLock<Pointer>,
 }
 
-/// Null, or alive: KVM replaces it by null, under the lock, before the machine goes.
+/// Names a machine.
+///
+/// # Invariants
+///
+/// Null, or to a `struct kvm` that is there until KVM has put null in this one's place, where it is
+/// in a [`KvmSlot`] under the lock of that.
 struct Pointer(*mut c_void);
 
 // SAFETY: The pointer is only passed to functions that any thread may call.
@@ -77,6 +87,7 @@ unsafe impl Send for Pointer {}
 impl KvmSlot {
     /// For a file that belongs to no machine yet.
     pub fn new() -> impl PinInit<Self> {
+        // INVARIANT: Null.
         pin_init!(Self {
             kvm <- new_spinlock!(Pointer(core::ptr::null_mut()), "KvmSlot"),
         })
@@ -102,8 +113,10 @@ impl KvmSlot {
     pub fn get(&self) -> Option<Kvm> {
         let kvm = self.kvm.lock();
         let pointer = NonNull::new(kvm.0)?;
-        // SAFETY: The machine is alive while the lock is held.
-        unsafe { bindings::vfio_rs_kvm_get_safe(pointer.as_ptr()) }.then(|| Kvm(pointer))
+        // SAFETY: By the invariant of `Pointer` the machine is there while the lock is held.
+        let got = unsafe { bindings::vfio_rs_kvm_get_safe(pointer.as_ptr()) };
+        // INVARIANT: The call took both references.
+        got.then_some(Kvm(pointer))
     }
 }
 
@@ -121,7 +134,12 @@ pub trait KvmFile {
 }
 
 /// How to serve KVM for files of one table.
-pub struct Kind {
+///
+/// # Invariants
+///
+/// `fops` are the operations of a table for files whose data are of the type that both functions
+/// are for.
+pub struct KvmKind {
     fops: *const bindings::file_operations,
     /// To be called with files of that table.
     enforced_coherent: unsafe fn(*mut bindings::file) -> bool,
@@ -130,11 +148,12 @@ pub struct Kind {
 }
 
 // SAFETY: Nothing behind the pointers is ever written.
-unsafe impl Sync for Kind {}
+unsafe impl Sync for KvmKind {}
 
-impl Kind {
+impl KvmKind {
     /// For the files of `table`.
     pub const fn of<T: KvmFile + FileOps, K>(table: &'static FileOpsTable<T, K>) -> Self {
+        // INVARIANT: All three are of `T`.
         Self {
             fops: table.as_ptr(),
             enforced_coherent: enforced_coherent::<T>,
@@ -162,8 +181,9 @@ unsafe fn set_kvm<T: KvmFile + FileOps>(file: *mut bindings::file, kvm: Pointer)
 }
 
 /// The kinds of files that KVM may be told of.
-pub struct Kinds(pub &'static [Kind]);
+pub struct Kinds(pub &'static [KvmKind]);
 
+/// Null, or what [`serve`] was given.
 static KINDS: Atomic<*const Kinds> = Atomic::new(core::ptr::null());
 
 /// Lets KVM know files of `kinds`; before the first one is opened.
@@ -176,8 +196,8 @@ pub fn serve(kinds: &'static Kinds) {
 /// # Safety
 ///
 /// `file` must be open.
-unsafe fn kind_of(file: *mut bindings::file) -> Option<&'static Kind> {
-    // SAFETY: Null or what `serve` stored.
+unsafe fn kind_of(file: *mut bindings::file) -> Option<&'static KvmKind> {
+    // SAFETY: Null, or a reference that `serve` stored, which is good for ever.
     let kinds = unsafe { KINDS.load(Acquire).as_ref() }?;
     // SAFETY: By the contract of this function; `f_op` does not change.
     let fops = unsafe { (*file).f_op };
@@ -202,7 +222,8 @@ unsafe extern "C" fn vfio_rs_file_is_valid(file: *mut bindings::file) -> bool {
 /// `file` must be open.
 #[no_mangle]
 unsafe extern "C" fn vfio_rs_file_enforced_coherent(file: *mut bindings::file) -> bool {
-    // SAFETY: By the contract of this function, and the kind is that of the file.
+    // SAFETY: By the contract of this function; the functions of a kind may be called with files of
+    // its `fops` (invariant of `KvmKind`), and this is one.
     unsafe { kind_of(file).is_none_or(|kind| (kind.enforced_coherent)(file)) }
 }
 
@@ -214,9 +235,11 @@ unsafe extern "C" fn vfio_rs_file_enforced_coherent(file: *mut bindings::file) -
 /// file has returned.
 #[no_mangle]
 unsafe extern "C" fn vfio_rs_file_set_kvm(file: *mut bindings::file, kvm: *mut c_void) {
-    // SAFETY: By the contract of this function, and the kind is that of the file.
+    // SAFETY: By the contract of this function; the functions of a kind may be called with files of
+    // its `fops` (invariant of `KvmKind`), and this is one.
     unsafe {
         if let Some(kind) = kind_of(file) {
+            // INVARIANT: By the contract of this function.
             (kind.set_kvm)(file, Pointer(kvm));
         }
     }

@@ -173,11 +173,15 @@ impl LockedVm {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if the limit would be passed by a task without `CAP_IPC_LOCK`, and then only; for a
-    /// log line call [`warn`]. `EINTR` if the task is being killed, `ESRCH` for another process.
-    /// May sleep; takes `mmap_lock` for writing.
+    /// `ENOMEM` if the limit would be passed by a task without `CAP_IPC_LOCK`, or there are not so
+    /// many addresses; for a log line call [`warn`]. `EINTR` if the task is being killed, `ESRCH`
+    /// for another process. May sleep; takes `mmap_lock` for writing.
     #[inline(always)]
     pub fn charge(tenant: Arc<Tenant>, npages: usize) -> Result<Self> {
+        // More would not count right.
+        if npages > usize::MAX >> PAGE_SHIFT {
+            return Err(ENOMEM);
+        }
         if let Err(err) = tenant.charge(npages) {
             tenant.charge_again(npages, err)?;
         }

@@ -50,7 +50,7 @@ impl SharedPage {
 
     /// Its physical address.
     pub(crate) fn phys(&self) -> u64 {
-        // SAFETY: The page is alive.
+        // SAFETY: A `Page` is alive as long as it is there.
         unsafe { bindings::vfio_rs_page_to_phys(self.0.as_ptr()) }
     }
 }

@@ -83,16 +83,16 @@ pub fn memory_beside_devices(vaddr: usize, len: usize) -> Option<usize> {
     devices.then_some(memory)
 }
 
-/// Tells what the current process has at `vaddr`, of `max` bytes at most; both are multiples of the
-/// page size, and `max` is not 0.
+/// Tells what the current process has at `vaddr`, of `max` bytes at most.
 ///
 /// For a map of a file that `table` serves, `own` is called with `mmap_lock` held: it must take no
 /// lock under which user memory is touched, and should do no more than to take references.
 ///
 /// # Errors
 ///
-/// `EFAULT` if nothing is there, or may not be written though `writable` asks for it; `ESRCH`
-/// without a process, `EINTR` if the task is being killed, or what `own` says. May sleep.
+/// `EINVAL` if one of the two is not a multiple of the page size, or there are no bytes; `EFAULT`
+/// if nothing is there, or may not be written though `writable` asks for it; `ESRCH` without a
+/// process, `EINTR` if the task is being killed, or what `own` says. May sleep.
 pub fn at<T: FileOps + Mmap, R>(
     table: &'static FileOpsTable<T, Anon>,
     vaddr: usize,
@@ -100,6 +100,9 @@ pub fn at<T: FileOps + Mmap, R>(
     writable: bool,
     own: impl FnOnce(&T, FilePart) -> Result<R>,
 ) -> Result<UserArea<R>> {
+    if (vaddr | max) % PAGE_SIZE != 0 || max == 0 {
+        return Err(EINVAL);
+    }
     sched::check_killed()?;
     let mm = current_mm()?;
     let guard = mm.mmap_read_lock();

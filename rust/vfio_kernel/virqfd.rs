@@ -67,8 +67,20 @@ pub enum Effect {
 
 /// A function hooked to an eventfd. Dropping it unhooks it and waits for a running function, and
 /// for one that was asked for; may sleep.
+///
+/// # Invariants
+///
+/// `wait` of the hook was put into the wait queue of its `eventfd`, and is taken out by this one's
+/// drop; it is in no other. The hook is one of the jobs of its worker until then.
 pub struct Virqfd<T: OnSignal>(Arc<Hook<T>>);
 
+/// What is hooked.
+///
+/// # Invariants
+///
+/// `wait` is initialised, with the function [`wake`] of `T`, and pinned. It is in no queue, or in
+/// that of `eventfd`, whose lock is held for each change of that. Who has it in the queue keeps the
+/// hook.
 #[pin_data]
 struct Hook<T> {
     #[pin]
@@ -82,7 +94,7 @@ struct Hook<T> {
     target: T,
 }
 
-// SAFETY: `wait` is only used by the wait queue, which locks it; the rest is `Send`.
+// SAFETY: `wait` is only used under the lock of the queue (type invariant); the rest is `Send`.
 unsafe impl<T: OnSignal> Send for Hook<T> {}
 // SAFETY: As above; the rest is `Sync`.
 unsafe impl<T: OnSignal> Sync for Hook<T> {}
@@ -102,6 +114,7 @@ impl<T: OnSignal> Virqfd<T> {
     ) -> Result<Self> {
         let EventFdFile { file, eventfd } = eventfd;
         let hook = Arc::pin_init(
+            // INVARIANT: In no queue yet.
             pin_init!(Hook {
                 // SAFETY: `slot` is valid for writes.
                 wait <- Opaque::ffi_init(|slot| unsafe {
@@ -118,7 +131,8 @@ impl<T: OnSignal> Virqfd<T> {
         )?;
         worker.add(hook.clone())?;
         // SAFETY: The file is that of an eventfd, so there is one queue, and it lives as long as
-        // the context that `hook` holds. `wait` is pinned and stays until `drop` took it out.
+        // the context that `hook` holds. `wait` is initialised and pinned (invariant of `Hook`).
+        // INVARIANT: `drop` takes it out, and has the hook until then.
         let events = unsafe { bindings::vfio_rs_hook_eventfd(file.as_ptr(), hook.wait.get()) };
         if events as usize & EPOLLIN != 0 {
             hook.signalled();
@@ -167,8 +181,9 @@ impl<T: OnSignal> Job for Hook<T> {
 impl<T: OnSignal> Drop for Virqfd<T> {
     fn drop(&mut self) {
         let mut count = 0;
-        // SAFETY: The context is referenced; `wait` is in its queue, or an empty list after a
-        // hang-up. Takes the queue's lock, so no `wake` runs when it returns.
+        // SAFETY: The context is referenced by the hook; `wait` is in its queue (type invariant),
+        // or an empty list after a hang-up. Takes the queue's lock, so no `wake` runs when it
+        // returns.
         unsafe {
             bindings::eventfd_ctx_remove_wait_queue(
                 self.0.eventfd.as_ptr(),
@@ -192,18 +207,18 @@ unsafe extern "C" fn wake<T: OnSignal>(
     _flags: c_int,
     key: *mut c_void,
 ) -> c_int {
-    // SAFETY: By the contract of this function; `Virqfd::drop` takes the entry out of the queue
-    // under its lock before the hook goes.
+    // SAFETY: By the contract of this function; by the invariant of `Hook` it is there as long as
+    // the entry is in the queue, which is locked.
     let hook = unsafe { &*container_of!(Opaque::cast_from(wait), Hook<T>, wait) };
     let events = key as usize;
     if events & EPOLLIN != 0 {
         let mut count = 0;
-        // SAFETY: The context is referenced and its queue locked.
+        // SAFETY: The context is referenced by the hook, and its queue locked.
         unsafe { bindings::eventfd_ctx_do_read(hook.eventfd.as_ptr(), &mut count) };
         hook.signalled();
     }
     if events & EPOLLHUP != 0 {
-        // SAFETY: The queue is locked, and the walk through it allows for that.
+        // SAFETY: `wait` is in the queue, which is locked, and the walk through it allows for that.
         unsafe { bindings::vfio_rs_unhook_locked(wait) };
         hook.hung_up.store(true, Release);
     }

@@ -134,6 +134,11 @@ impl Asked {
 }
 
 /// Does the jobs of one owner, one after the other.
+///
+/// # Invariants
+///
+/// `work` is initialised, with the function [`work`], and pinned. It is in no queue but `queue`,
+/// and is neither in it nor runs when this is gone.
 #[pin_data(PinnedDrop)]
 pub struct Worker {
     queue: Arc<WorkQueue>,
@@ -143,7 +148,8 @@ pub struct Worker {
     jobs: Mutex<Jobs>,
 }
 
-// SAFETY: `work` is only used by the workqueue, which locks it; the rest is `Send`.
+// SAFETY: `work` is only used by the workqueue (type invariant), which locks it; the rest is
+// `Send`.
 unsafe impl Send for Worker {}
 // SAFETY: As above; the rest is `Sync`.
 unsafe impl Sync for Worker {}
@@ -183,6 +189,7 @@ impl Worker {
             ration: Ration { tick: 0, left: 0 },
         };
         Arc::pin_init(
+            // INVARIANT: In no queue yet.
             pin_init!(Self {
                 queue: queue.clone(),
                 // SAFETY: `slot` is valid for writes, and the work is pinned.
@@ -239,7 +246,9 @@ impl Worker {
 
     fn wake(&self, delay: Delay) {
         let (queue, work) = (self.queue.0.as_ptr(), self.work.get());
-        // SAFETY: The queue is there, the work is initialised and pinned, and `drop` waits for it.
+        // SAFETY: The queue is there (type invariant of `WorkQueue`), the work is initialised and
+        // pinned (type invariant).
+        // INVARIANT: It is put into `queue`, and `drop` waits for it.
         unsafe {
             match delay {
                 Delay::None => bindings::vfio_rs_work_now(queue, work),
@@ -332,7 +341,8 @@ fn is(one: &dyn Job, other: &dyn Job) -> bool {
 #[pinned_drop]
 impl PinnedDrop for Worker {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: The work was initialised, and nobody is left who could ask for it.
+        // SAFETY: The work is initialised (type invariant).
+        // INVARIANT: It is nowhere when this returns, and nobody is left who could ask for it.
         unsafe { bindings::cancel_delayed_work_sync(self.work.get()) };
     }
 }
@@ -343,7 +353,7 @@ impl PinnedDrop for Worker {
 ///
 /// Called by the workqueue, with the `work` of the `delayed_work` of a [`Worker`].
 unsafe extern "C" fn work(work: *mut bindings::work_struct) {
-    // SAFETY: By the contract of this function; `Worker::drop` waits before the worker goes.
+    // SAFETY: By the contract of this function; a worker whose work runs is there (type invariant).
     let worker = unsafe {
         let work = container_of!(work, bindings::delayed_work, work);
         &*container_of!(Opaque::cast_from(work), Worker, work)

@@ -28,6 +28,6 @@ use vfio_kernel::kvm;
 
 /// The files that KVM may be told of.
 pub(crate) static KVM_FILES: kvm::Kinds = kvm::Kinds(&[
-    kvm::Kind::of(&group::FILE_OPS),
-    kvm::Kind::of(&pci::FILE_OPS),
+    kvm::KvmKind::of(&group::FILE_OPS),
+    kvm::KvmKind::of(&pci::FILE_OPS),
 ]);

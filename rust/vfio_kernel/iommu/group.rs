@@ -22,6 +22,10 @@ use kernel::{
 use vfio_bindings as ours;
 
 /// The smallest set of devices that the IOMMU can isolate, `struct iommu_group`.
+///
+/// # Invariants
+///
+/// A reference to this is one to a `struct iommu_group` whose count is not zero while it lives.
 #[repr(transparent)]
 pub struct Group(Opaque<bindings::iommu_group>);
 
@@ -30,10 +34,11 @@ unsafe impl Send for Group {}
 // SAFETY: As above.
 unsafe impl Sync for Group {}
 
-// SAFETY: The count is that of the group's kobject, raised and lowered by the two calls.
+// SAFETY: The count is that of the group's kobject, raised and lowered by the two calls; the group
+// is there while it is not zero.
 unsafe impl AlwaysRefCounted for Group {
     fn inc_ref(&self) {
-        // SAFETY: A shared reference proves that the count is not zero.
+        // SAFETY: By the type invariant the group is alive.
         unsafe { bindings::iommu_group_ref_get(self.as_ptr()) };
     }
 
@@ -72,10 +77,11 @@ pub struct ResvRegion {
 impl Group {
     /// The group of a device, if it is behind an IOMMU.
     pub fn of(dev: &device::Device) -> Option<ARef<Self>> {
-        // SAFETY: `dev` is alive.
+        // SAFETY: A device is alive while there is a reference to it.
         let group =
             unsafe { bindings::iommu_group_get(core::ptr::from_ref(dev).cast_mut().cast()) };
-        // SAFETY: The call above returned a reference, which is now ours.
+        // SAFETY: The call above returned a reference, which is now ours, or null.
+        // INVARIANT: It is counted.
         NonNull::new(group.cast::<Self>()).map(|group| unsafe { ARef::from_raw(group) })
     }
 
@@ -85,26 +91,27 @@ impl Group {
 
     /// The number users know the group by.
     pub fn id(&self) -> i32 {
-        // SAFETY: `self` is alive.
+        // SAFETY: By the type invariant the group is alive.
         unsafe { bindings::iommu_group_id(self.as_ptr()) }
     }
 
     /// Whether a kernel driver or a user already does DMA with a device of the group. Takes the
     /// group's mutex.
     pub fn dma_owner_claimed(&self) -> bool {
-        // SAFETY: `self` is alive.
+        // SAFETY: By the type invariant the group is alive.
         unsafe { bindings::iommu_group_dma_owner_claimed(self.as_ptr()) }
     }
 
     /// Whether no device of the group can raise an interrupt that is not its own.
     pub fn has_isolated_msi(&self) -> bool {
-        // SAFETY: `self` is alive.
+        // SAFETY: By the type invariant the group is alive.
         unsafe { bindings::iommu_group_has_isolated_msi(self.as_ptr()) }
     }
 
     /// The reserved ranges of all devices of the group. May sleep.
     pub fn resv_regions(&self) -> Result<KVec<ResvRegion>> {
-        // SAFETY: `self` is alive, `head` an empty list; the regions were allocated with kmalloc().
+        // SAFETY: By the type invariant the group is alive; `head` is an empty list; the regions
+        // were allocated with kmalloc().
         unsafe {
             resv_list(
                 |head| to_result(bindings::iommu_get_group_resv_regions(self.as_ptr(), head)),
@@ -119,7 +126,8 @@ impl Group {
         F: FnOnce(*mut bindings::device) -> R,
     {
         let mut state = (Some(f), None::<R>);
-        // SAFETY: `visit` gets `state` back, which outlives the call.
+        // SAFETY: By the type invariant the group is alive; `visit` gets `state` back, which
+        // outlives the call.
         unsafe {
             bindings::iommu_group_for_each_dev(
                 self.as_ptr(),
@@ -247,6 +255,10 @@ impl ResvRegion {
 ///
 /// While it exists no driver that does DMA for the kernel can be bound to any of them, and until a
 /// domain is attached they reach no memory at all.
+///
+/// # Invariants
+///
+/// The group is owned by the address of `_cookie`, which is this one's.
 pub struct DmaOwner {
     group: ARef<Group>,
     /// Its address is the owner's name for the IOMMU core.
@@ -263,13 +275,15 @@ impl DmaOwner {
     pub fn claim(group: &ARef<Group>) -> Result<Arc<Self>> {
         let owner = UniqueArc::new_uninit(GFP_KERNEL)?;
         let cookie = KBox::new(0u8, GFP_KERNEL)?;
-        // SAFETY: The group is alive; the cookie is never read, only compared by its address.
+        // SAFETY: By its type invariant the group is alive; the cookie is never read, only compared
+        // by its address.
         to_result(unsafe {
             bindings::iommu_group_claim_dma_owner(
                 group.as_ptr(),
                 core::ptr::from_ref(&*cookie).cast_mut().cast(),
             )
         })?;
+        // INVARIANT: Claimed above.
         Ok(owner
             .write(Self {
                 group: group.clone(),
@@ -286,7 +300,8 @@ impl DmaOwner {
 
 impl Drop for DmaOwner {
     fn drop(&mut self) {
-        // SAFETY: Claimed by `claim`; attachments hold a reference to `self`, so there are none.
+        // SAFETY: Claimed for this (type invariant); attachments hold a reference to `self`, so
+        // there are none.
         unsafe { bindings::iommu_group_release_dma_owner(self.group.as_ptr()) }
     }
 }

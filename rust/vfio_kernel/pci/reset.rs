@@ -22,16 +22,21 @@ const D3HOT: bindings::pci_power_t = 3;
 const PM_CTRL: u16 = 4;
 
 /// The configuration of a device at some time, to go back to.
+///
+/// # Invariants
+///
+/// The pointer is to a list of capabilities that `pci_store_saved_state()` allocated with
+/// kmalloc(), and that belongs to this. Nobody writes to it.
 pub struct SavedState(NonNull<bindings::pci_saved_state>);
 
-// SAFETY: Plain memory.
+// SAFETY: Plain memory of its own (type invariant).
 unsafe impl Send for SavedState {}
-// SAFETY: `&SavedState` gives access to nothing.
+// SAFETY: As above, which is only read.
 unsafe impl Sync for SavedState {}
 
 impl Drop for SavedState {
     fn drop(&mut self) {
-        // SAFETY: Allocated by `pci_store_saved_state()` with kmalloc().
+        // SAFETY: By the type invariant.
         unsafe { bindings::kfree(self.0.as_ptr().cast()) }
     }
 }
@@ -56,13 +61,16 @@ impl PciDevice {
     /// Takes a copy of the saved configuration; `None` if there is no memory for it.
     pub fn store_saved_state(&self) -> Option<SavedState> {
         // SAFETY: The device is alive (type invariant of `PciDevice`).
-        NonNull::new(unsafe { bindings::pci_store_saved_state(self.as_ptr()) }).map(SavedState)
+        let state = unsafe { bindings::pci_store_saved_state(self.as_ptr()) };
+        // INVARIANT: Allocated by the call, for the caller.
+        NonNull::new(state).map(SavedState)
     }
 
     /// Makes `state` the saved configuration.
     pub fn load_saved_state(&self, state: &SavedState) -> Result {
-        // SAFETY: The device is alive (type invariant of `PciDevice`); `state` is a copy of its
-        // configuration.
+        // SAFETY: The device is alive (type invariant of `PciDevice`), `state` is a list of
+        // capabilities (type invariant). It may be another device's: the call compares their sizes
+        // with those that this one has.
         to_result(unsafe { bindings::pci_load_saved_state(self.as_ptr(), state.0.as_ptr()) })
     }
 

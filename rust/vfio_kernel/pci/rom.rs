@@ -47,6 +47,11 @@ impl PciDevice {
 
 /// A ROM that is switched on and mapped into the kernel. While it is, the device's BARs may not
 /// answer: some devices have one address decoder for both.
+///
+/// # Invariants
+///
+/// `io` was made by `ioremap()` for this, of memory that is the ROM's; if it is of `kind`
+/// [`Bar`](RomKind::Bar), the ROM was switched on before.
 pub struct RomMap {
     dev: PciDevice,
     kind: RomKind,
@@ -75,6 +80,7 @@ impl RomMap {
             }
             return Err(ENOMEM);
         };
+        // INVARIANT: As above.
         Ok(Self {
             dev: dev.clone(),
             kind,
@@ -95,7 +101,7 @@ impl PciDevice {
         {
             return Err(ENOMEM);
         }
-        // SAFETY: The device is alive.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         match unsafe { bindings::pci_enable_rom(self.as_ptr()) } {
             0 => Ok(start),
             _ => Err(ENOMEM),
@@ -106,7 +112,7 @@ impl PciDevice {
         let on = |(_, _, flags)| flags & bindings::IORESOURCE_ROM_ENABLE as usize != 0;
         // The firmware may have left it on.
         if !self.resource(ROM).is_some_and(on) {
-            // SAFETY: The device is alive.
+            // SAFETY: The device is alive (type invariant of `PciDevice`).
             unsafe { bindings::pci_disable_rom(self.as_ptr()) };
         }
     }
@@ -122,7 +128,7 @@ impl Deref for RomMap {
 
 impl Drop for RomMap {
     fn drop(&mut self) {
-        // SAFETY: Mapped by `new`.
+        // SAFETY: Mapped for this (type invariant), and not used any more.
         unsafe { bindings::iounmap(self.io.as_ptr()) };
         if self.kind == RomKind::Bar {
             self.dev.switch_rom_off();

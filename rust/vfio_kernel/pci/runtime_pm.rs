@@ -14,14 +14,22 @@ use vfio_bindings as bindings;
 use super::PciDevice;
 
 /// Keeps a device awake.
+///
+/// # Invariants
+///
+/// One of the counts that keep the device awake is this one's.
 pub struct Awake(PciDevice);
 
 /// Takes back one [`Awake`] that somebody else has, so that the device may sleep all the same.
+///
+/// # Invariants
+///
+/// The counts that keep the device awake are one fewer for this.
 pub struct MaySleep(PciDevice);
 
 impl PciDevice {
     fn as_dev(&self) -> *mut bindings::device {
-        // SAFETY: `self` holds a reference.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { &raw mut (*self.as_ptr()).dev }
     }
 
@@ -31,9 +39,9 @@ impl PciDevice {
     ///
     /// What the driver, the bus or the device say why it does not wake up.
     pub fn awake(&self) -> Result<Awake> {
-        // SAFETY: The device is alive (type invariant of `PciDevice`); `Awake` gives back what is
-        // taken here.
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
         to_result(unsafe { bindings::vfio_rs_pm_resume_and_get(self.as_dev()) })?;
+        // INVARIANT: Counted by the call.
         Ok(Awake(self.clone()))
     }
 
@@ -48,6 +56,7 @@ impl PciDevice {
         // SAFETY: The device is alive (type invariant of `PciDevice`). The count does not fall
         // below zero: the kernel sees to that.
         unsafe { bindings::vfio_rs_pm_put_noidle(self.as_dev()) };
+        // INVARIANT: Taken back by the call.
         MaySleep(self.clone())
     }
 
@@ -76,14 +85,16 @@ impl PciDevice {
 
 impl Drop for Awake {
     fn drop(&mut self) {
-        // SAFETY: Gives back what `awake` took. The device falls asleep later, if at all.
+        // SAFETY: The device is alive (type invariant of `PciDevice`), and the count is this one's
+        // (type invariant). The device falls asleep later, if at all.
         unsafe { bindings::vfio_rs_pm_put(self.0.as_dev()) }
     }
 }
 
 impl Drop for MaySleep {
     fn drop(&mut self) {
-        // SAFETY: The device is alive (type invariant of `PciDevice`).
+        // SAFETY: The device is alive (type invariant of `PciDevice`); this gives back what was
+        // taken (type invariant).
         unsafe { bindings::vfio_rs_pm_get_noresume(self.0.as_dev()) }
     }
 }
