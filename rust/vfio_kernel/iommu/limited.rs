@@ -29,14 +29,16 @@ impl Domain {
         prot: Prot,
         largest: usize,
     ) -> Result {
+        // The next larger size that an entry can have, if any.
+        let above = self.pgsize_bitmap() & !((largest - 1) << 1 | 1);
+        let larger = above & above.wrapping_neg();
         let mut done = 0usize;
         for_each_run(frames, npages, |phys, len| {
             let mut part = 0usize;
             while part < len {
                 let at = (iova as usize).wrapping_add(done);
                 let phys = phys.wrapping_add(part as u64);
-                // Up to the next multiple of `largest`, as an entry does not reach beyond.
-                let size = (largest - (at & (largest - 1))).min(len - part);
+                let size = step(at, phys as usize, len - part, largest, larger);
                 if !self.has_pt() || params::disable_hugepages() {
                     // The memory stays pinned until after it was unmapped, which `ShadowExtent`
                     // sees to.
@@ -73,5 +75,45 @@ impl Domain {
         // SAFETY: The domain is alive (type invariant of `Domain`). It may be told again of what
         // was mapped before.
         to_result(unsafe { bindings::vfio_rs_iommu_sync_map(self.as_ptr(), iova as usize, size) })
+    }
+}
+
+/// How many of `left` bytes from `at` on, which lead to `phys`, can be mapped in one go without an
+/// entry of `larger` bytes or more; `largest` can be in any case. 0 for `larger` is never too much.
+fn step(at: usize, phys: usize, left: usize, largest: usize, larger: usize) -> usize {
+    // Such an entry is at a multiple of its size, and so is what it leads to.
+    if left < larger || larger == 0 || (at ^ phys) & (larger - 1) != 0 {
+        return left;
+    }
+    match at & (larger - 1) {
+        0 => largest,
+        offset => larger - offset,
+    }
+}
+
+#[cfg(CONFIG_VFIO_RS_KUNIT_TEST)]
+#[kernel::prelude::kunit_tests(vfio_rs_limited)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_step_has_a_larger_page() {
+        const K4: usize = 1 << 12;
+        const M2: usize = 1 << 21;
+        for (at, phys, pages) in [(0, 0, 1536), (K4, K4, 1024), (0, K4, 1024), (M2, 0, 511)] {
+            let (mut done, mut steps) = (0, 0);
+            while done < pages * K4 {
+                let (start, phys) = (at + done, phys + done);
+                let size = step(start, phys, pages * K4 - done, K4, M2);
+                // Is there one that begins and ends in it?
+                let first = start.next_multiple_of(M2);
+                let fits = first + M2 <= start + size && (phys + (first - start)) % M2 == 0;
+                assert!(size != 0 && size % K4 == 0 && !fits);
+                done += size;
+                steps += 1;
+            }
+            assert_eq!(done, pages * K4);
+            assert!(steps <= 2 * (pages / 512 + 1));
+        }
     }
 }

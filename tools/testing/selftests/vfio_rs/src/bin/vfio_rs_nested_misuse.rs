@@ -5,6 +5,7 @@ use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
@@ -17,7 +18,7 @@ use vfio_client::uapi::{VFIO_DMA_MAP_FLAG_READ, VFIO_TYPE1v2_IOMMU};
 use vfio_client::{Container, DmaBuf, sys};
 use vfio_rs_selftests::nested::{FREE, LARGE, MEMORY, Nested, ROOT, RW, required};
 use vfio_rs_selftests::setup::{EDU, PAGE, number, slowness};
-use vfio_rs_selftests::{Outcome, ensure, errno, same, suite};
+use vfio_rs_selftests::{Outcome, ensure, errno, same, skip, suite, translation};
 
 const AT: u64 = 0x20_0000;
 
@@ -403,6 +404,56 @@ fn changes_under_the_walk() -> Outcome {
     same("locked", locked_kib()?, 4)
 }
 
+/// Whoever looks at what the IOMMU translates, at any moment, finds what did not change: page after
+/// page beside it comes and goes, and all of it is invalidated without a pause.
+fn no_gaps() -> Outcome {
+    const KEPT: u64 = 16;
+    let mut nested = Nested::new()?;
+    if !translation::is_shown(&nested.bound.pci) {
+        skip!("the IOMMU does not tell what it translates");
+    }
+    for page in 0..KEPT {
+        nested.guest.map(AT + 2 * page * PAGE, (FREE + page * PAGE) | RW);
+    }
+    let large = nested.guest.entry(0x60_0000, 2);
+    nested.guest.write(large, 0x80_0000 | LARGE | RW);
+    let between: Vec<_> = (0..KEPT)
+        .map(|page| nested.guest.entry(AT + (2 * page + 1) * PAGE, 1))
+        .collect();
+    let id = nested.bind()?;
+    let kept = translation::pages(&nested.bound.pci)?;
+    same("pages", kept.len() as u64, KEPT + 512)?;
+    let done = AtomicBool::new(false);
+    let (guest, container) = (&nested.guest, &nested.container);
+    scope(|threads| {
+        let changes = threads.spawn(|| -> Outcome {
+            let mut turn = 0;
+            while !done.load(Ordering::Relaxed) {
+                turn += 1;
+                let entry = [0, FREE | RW, (FREE + PAGE) | RW][turn % 3];
+                guest.write(between[turn % between.len()], entry);
+                container.invalidate_all(id)?;
+            }
+            ensure!(turn > 1, "nothing was invalidated");
+            Ok(())
+        });
+        let end = Instant::now() + Duration::from_secs(number("VFIO_RS_SECONDS", 3)?);
+        let mut looks = 0;
+        let mut outcome = Ok(());
+        while outcome.is_ok() && (Instant::now() < end || looks < 10) {
+            looks += 1;
+            outcome = translation::pages(&nested.bound.pci).and_then(|all| {
+                let lost = kept.iter().find(|(page, target)| all.get(page) != Some(target));
+                ensure!(lost.is_none(), "look {looks}: {lost:x?} is not there");
+                Ok(())
+            });
+        }
+        done.store(true, Ordering::Relaxed);
+        vfio_rs_selftests::joined(changes)??;
+        outcome
+    })
+}
+
 /// Bindings come and go in several threads: they take turns.
 fn several_callers() -> Outcome {
     let mut nested = Nested::new()?;
@@ -446,5 +497,6 @@ suite!(
     many_bindings,
     memory_that_goes,
     changes_under_the_walk,
+    no_gaps,
     several_callers,
 );
