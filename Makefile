@@ -9,7 +9,7 @@ LLVM ?= $(if $(shell grep -s '^CONFIG_CC_IS_CLANG=y' $(KDIR)/include/config/auto
 kbuild = M=$(CURDIR) $(if $(strip $(LLVM)),LLVM=$(strip $(LLVM)))
 
 .DEFAULT_GOAL := modules
-.PHONY: modules modules_install clean demo demo-type2 test test-upstream test-qemu test-dpdk test-libvirt test-clients bench check miri rust-analyzer htmldocs fmt kernel kernel-debug setup distclean help
+.PHONY: modules modules_install clean deb demo demo-type2 test test-upstream test-qemu test-dpdk test-libvirt test-clients bench check miri rust-analyzer htmldocs fmt kernel kernel-debug setup distclean help
 
 # Header packages without Rust metadata get it: the folder to build in may be another one then.
 modules: $(KDIR)/include/config/auto.conf
@@ -27,6 +27,10 @@ $(KDIR)/include/config/auto.conf:
 	@echo "built with CONFIG_RUST=y: make KDIR=/path/to/tree."
 	@echo "To try it in a virtual machine instead, with nothing to prepare: make demo."
 	@false
+
+# Debian packages, below the cache.
+deb:
+	@scripts/deb
 
 demo:
 	@scripts/demo
@@ -81,6 +85,7 @@ help:
 	@echo '  make                  build the modules for KDIR (now $(KDIR))'
 	@echo '  make modules_install  install them where they win over the kernel'\''s own VFIO'
 	@echo '  make clean            remove what make built'
+	@echo '  make deb              Debian packages: for DKMS, built modules, programs'
 	@echo 'In a virtual machine, with everything installed and built as needed:'
 	@echo '  make demo             see a device do DMA under the module'
 	@echo '  make demo-type2       see a device reach memory through windows: Documentation/type2.rst'

@@ -72,7 +72,7 @@ pub(crate) struct Stage {
 }
 
 /// The stages that do not run when none is named.
-pub(crate) const ON_DEMAND: &[&str] = &["debug-rest"];
+pub(crate) const ON_DEMAND: &[&str] = &["debug-rest", "deb"];
 
 /// The other stages have IOMMUs that cannot enforce coherency.
 const SNOOPING: &str = "intel,snoop-control=on";
@@ -149,6 +149,11 @@ pub(crate) const STAGES: &[Stage] = &[
         name: "debug-rest",
         what: "the other kselftests, debug kernel, VT-d (only when asked for)",
         job: Job::Selftests(Kernel::Debug, SNOOPING, Programs::Answers),
+    },
+    Stage {
+        name: "deb",
+        what: "Debian packages, installed and purged, Debian's own kernel (only when asked for)",
+        job: Job::Alone(&["scripts/test-deb"]),
     },
 ];
 
