@@ -413,7 +413,9 @@ fn no_gaps() -> Outcome {
         skip!("the IOMMU does not tell what it translates");
     }
     for page in 0..KEPT {
-        nested.guest.map(AT + 2 * page * PAGE, (FREE + page * PAGE) | RW);
+        nested
+            .guest
+            .map(AT + 2 * page * PAGE, (FREE + page * PAGE) | RW);
     }
     let large = nested.guest.entry(0x60_0000, 2);
     nested.guest.write(large, 0x80_0000 | LARGE | RW);
@@ -443,7 +445,9 @@ fn no_gaps() -> Outcome {
         while outcome.is_ok() && (Instant::now() < end || looks < 10) {
             looks += 1;
             outcome = translation::pages(&nested.bound.pci).and_then(|all| {
-                let lost = kept.iter().find(|(page, target)| all.get(page) != Some(target));
+                let lost = kept
+                    .iter()
+                    .find(|(page, target)| all.get(page) != Some(target));
                 ensure!(lost.is_none(), "look {looks}: {lost:x?} is not there");
                 Ok(())
             });
