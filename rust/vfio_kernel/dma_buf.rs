@@ -26,7 +26,7 @@ use vfio_bindings as bindings;
 
 use crate::{
     count::Count,
-    pci::PciDevice,
+    pci::BoundPci,
     user_sized, //
 };
 
@@ -36,8 +36,8 @@ pub fn works() -> bool {
     unsafe { bindings::vfio_rs_dma_buf_works() }
 }
 
-impl PciDevice {
-    /// Gets ready for [`BarExport`], until the driver is unbound. To be called while it is bound.
+impl BoundPci {
+    /// Gets ready for [`BarExport`], until the driver is unbound.
     ///
     /// # Errors
     ///
@@ -52,14 +52,14 @@ impl PciDevice {
     }
 }
 
-/// Parts of a BAR as a dma-buf. Nobody can use it before [`restore`](Self::restore). The device's
-/// driver must [`revoke`](Self::revoke) it before it is unbound.
+/// Parts of a BAR as a dma-buf. Nobody can use it before [`restore`](Self::restore). Keeps the
+/// device bound until its driver [`end`](Self::end)s it, whoever else has the dma-buf.
 ///
 /// # Invariants
 ///
 /// `buf` is there until `release` was called, for which that waits. `provider` is the PCI core's
-/// for the BAR of `ranges`, and there while this may be used. While it is revoked, importers have
-/// no maps but those that are counted in `state`.
+/// for the BAR that `parts` are inside of, and there while the device is bound. It is, or this is
+/// revoked; then importers have no maps but those that are counted in `state`.
 #[pin_data]
 pub struct BarExport {
     /// The dma-buf, until it is released. Its file may be gone before, as a path can keep it.
@@ -71,7 +71,8 @@ pub struct BarExport {
     #[pin]
     unmapped: CondVar,
     provider: NonNull<c_void>,
-    ranges: Ranges,
+    /// Inside of the BAR.
+    parts: KVec<bindings::phys_vec>,
     size: usize,
 }
 
@@ -81,7 +82,7 @@ pub struct BarExport {
 ///
 /// `bar` is below [`BARS`] and memory, from `start` to before `end`. All `parts` are inside of it.
 pub struct Ranges {
-    dev: PciDevice,
+    dev: BoundPci,
     bar: u32,
     /// Physical address of the BAR, and where it ends.
     start: u64,
@@ -102,6 +103,8 @@ struct State {
     revoked: bool,
     /// Maps that importers have.
     maps: Count,
+    /// Whose the memory is. Without it this is revoked for good.
+    dev: Option<BoundPci>,
 }
 
 /// A dma-buf that is not released yet.
@@ -128,7 +131,7 @@ impl Ranges {
     ///
     /// `EINVAL` if the BAR is no memory, `EOVERFLOW` if it ends beyond all addresses, `ENOMEM`,
     /// also for more than the kernel allocates at once.
-    pub fn new(dev: &PciDevice, bar: u32, count: usize) -> Result<Self> {
+    pub fn new(dev: &BoundPci, bar: u32, count: usize) -> Result<Self> {
         if bar >= BARS || !dev.bar_is_memory(bar) {
             return Err(EINVAL);
         }
@@ -196,13 +199,19 @@ impl BarExport {
         let provider = unsafe { bindings::vfio_rs_p2pdma_provider(dev, bar) };
         let provider = NonNull::new(provider).ok_or(EINVAL)?;
         let size = ranges.size()?;
+        let Ranges { dev, parts, .. } = ranges;
+        let state = State {
+            revoked: true,
+            maps: Count::NONE,
+            dev: Some(dev),
+        };
         let export = Arc::pin_init(
             pin_init!(Self {
                 buf <- new_mutex!(None, "BarExport::buf"),
-                state <- new_mutex!(State { revoked: true, maps: Count::NONE }, "BarExport::state"),
+                state <- new_mutex!(state, "BarExport::state"),
                 unmapped <- new_condvar!("BarExport::unmapped"),
                 provider,
-                ranges,
+                parts,
                 size,
             }),
             GFP_KERNEL,
@@ -247,15 +256,26 @@ impl BarExport {
         }
     }
 
-    /// Lets importers map again. May sleep.
+    /// Lets importers map again, unless it has [ended](Self::end). May sleep.
     pub fn restore(&self) {
         let buf = self.buf.lock();
         let Some(buf) = buf.as_ref().map(Buf::lock) else {
             return;
         };
-        if core::mem::replace(&mut self.state.lock().revoked, false) {
+        let mut state = self.state.lock();
+        // INVARIANT: The device is bound as long as it is there.
+        let was_revoked = state.dev.is_some() && core::mem::replace(&mut state.revoked, false);
+        drop(state);
+        if was_revoked {
             buf.invalidate();
         }
+    }
+
+    /// As [`revoke`](Self::revoke), for good: the device may be unbound. May sleep.
+    pub fn end(&self) {
+        let dev = self.state.lock().dev.take();
+        self.revoke();
+        drop(dev);
     }
 
     /// `ENODEV` if it may not be used.
@@ -380,8 +400,8 @@ unsafe extern "C" fn map(
     if let Err(err) = export.check() {
         return err.to_ptr();
     }
-    let ranges = export.ranges.parts.as_ptr().cast_mut();
-    let (count, size) = (export.ranges.parts.len(), export.size);
+    let ranges = export.parts.as_ptr().cast_mut();
+    let (count, size) = (export.parts.len(), export.size);
     let provider = export.provider.as_ptr();
     // SAFETY: As above. The ranges are read only; the provider is there, as the memory is not
     // revoked and cannot be while the lock is held.
@@ -448,7 +468,7 @@ unsafe extern "C" fn vfio_rs_dma_buf_phys(
         // SAFETY: It is one of ours.
         let export = unsafe { export(buf) };
         export.check()?;
-        let [range] = &export.ranges.parts[..] else {
+        let [range] = &export.parts[..] else {
             return Err(EOPNOTSUPP);
         };
         // SAFETY: As above.

@@ -197,6 +197,9 @@ impl BarDma {
         self.decided.open();
         let maps = replace(&mut maps.all, Slots::new());
         let exports = replace(&mut *self.exports.lock(), Exports::new());
+        for export in &exports.all {
+            export.end();
+        }
         drop((maps, exports));
     }
 

@@ -33,9 +33,9 @@ use vfio_kernel::{
         BarIo,
         BarRegion,
         BarWindow,
+        BoundPci,
         IoMem,
-        MappableBar,
-        PciDevice, //
+        MappableBar, //
     },
 };
 
@@ -84,7 +84,7 @@ enum Mode {
 
 impl Bar {
     /// Reserves a BAR. Nobody else's is the rest of what users may map, `mappable`.
-    pub(super) fn new(pci: &PciDevice, bar: u32, mappable: Option<&MappableBar>) -> Result<Self> {
+    pub(super) fn new(pci: &BoundPci, bar: u32, mappable: Option<&MappableBar>) -> Result<Self> {
         let region = BarRegion::new(pci, bar)?;
         let window = mappable
             .map(MappableBar::window)

@@ -13,9 +13,9 @@ use vfio_kernel::{
         PerDevice, //
     },
     pci::{
+        BoundPci,
         Driver,
-        Owner,
-        PciDevice, //
+        Owner, //
     },
     sched,
 };
@@ -92,7 +92,7 @@ impl Driver for Bound {
     type Shared = Arc<Shared>;
 
     fn probe(
-        pci: PciDevice,
+        pci: BoundPci,
         params: PerDevice,
         owner: &Arc<Owner>,
         shared: &Arc<Shared>,

@@ -22,6 +22,7 @@ use vfio_kernel::{
     count::Count,
     pci::{
         Awake,
+        BoundPci,
         PciDevice,
         ResetSetId, //
     },
@@ -200,12 +201,12 @@ impl DevSet {
 }
 
 impl Members {
-    /// The device to call [`PciDevice::reset_bus`] of, if that reaches members only.
-    fn resettable(&self) -> Option<&PciDevice> {
+    /// The device to call [`BoundPci::reset_bus`] of, if that reaches members only.
+    fn resettable(&self) -> Option<&BoundPci> {
         // For all members a reset reaches the same devices.
         let pci = self.0.first()?.pci();
         pci.for_each_reset_with(pci.reset_scope()?, |reached| {
-            if self.0.iter().any(|member| member.pci() == reached) {
+            if self.0.iter().any(|member| member.pci().is(reached)) {
                 Ok(())
             } else {
                 Err(ENODEV)

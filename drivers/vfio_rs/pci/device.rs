@@ -19,8 +19,8 @@ use vfio_kernel::{
     params::PerDevice,
     pci::{
         Awake,
-        Owner,
-        PciDevice, //
+        BoundPci,
+        Owner, //
     },
     worker::Worker,
 };
@@ -52,7 +52,7 @@ use crate::{
 /// See the module's documentation.
 #[pin_data]
 pub(crate) struct Device {
-    pci: PciDevice,
+    pci: BoundPci,
     /// The module that the driver is registered for.
     owner: Arc<Owner>,
     shared: Arc<Shared>,
@@ -125,7 +125,7 @@ impl core::Device for Device {
 
 impl Device {
     /// The PCI device.
-    pub(crate) fn pci(&self) -> &PciDevice {
+    pub(crate) fn pci(&self) -> &BoundPci {
         &self.pci
     }
 
@@ -174,7 +174,7 @@ impl Device {
     ///
     /// `ENOMEM`; what the PCI core says.
     pub(super) fn new(
-        pci: PciDevice,
+        pci: BoundPci,
         params: PerDevice,
         owner: &Arc<Owner>,
         shared: &Arc<Shared>,

@@ -18,6 +18,7 @@ use vfio_kernel::{
     new_rwsem,
     pci::{
         BarWindow,
+        BoundPci,
         IntxMask,
         IntxPin,
         MappableBar,
@@ -314,7 +315,7 @@ impl Open {
     }
 
     /// The PCI device.
-    pub(super) fn pci(&self) -> &PciDevice {
+    pub(super) fn pci(&self) -> &BoundPci {
         self.device.pci()
     }
 }

@@ -15,6 +15,7 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use super::{
+    BoundPci,
     IoMem,
     PciDevice, //
 };
@@ -149,7 +150,7 @@ impl MappableBar {
     ///
     /// `ENODEV` if there is no such BAR or it cannot be mapped; `EBUSY` if someone else has a part
     /// of its page; `ENOMEM`.
-    pub fn new(dev: &PciDevice, bar: u32) -> Result<Self> {
+    pub fn new(dev: &BoundPci, bar: u32) -> Result<Self> {
         let page = PAGE_SIZE as u64;
         let (start, len, flags) = dev.resource(bar).filter(|_| bar < 6).ok_or(ENODEV)?;
         if flags & bindings::IORESOURCE_MEM as usize == 0
@@ -179,8 +180,10 @@ impl MappableBar {
 ///
 /// # Invariants
 ///
-/// `res` is in the tree.
+/// `res` is in the tree, as a child of the parent of a BAR of the device, which stays while this is
+/// bound.
 struct PageRest {
+    _dev: BoundPci,
     res: KBox<Opaque<bindings::resource>>,
 }
 
@@ -190,7 +193,7 @@ unsafe impl Send for PageRest {}
 unsafe impl Sync for PageRest {}
 
 impl PageRest {
-    fn reserve(dev: &PciDevice, bar: u32) -> Result<Self> {
+    fn reserve(dev: &BoundPci, bar: u32) -> Result<Self> {
         let (start, len, flags) = dev.resource(bar).ok_or(ENODEV)?;
         let parent = dev.resource_parent(bar).ok_or(ENODEV)?;
         let res = bindings::resource {
@@ -201,11 +204,14 @@ impl PageRest {
             ..pin_init::zeroed()
         };
         let res = KBox::new(Opaque::new(res), GFP_KERNEL)?;
-        // SAFETY: A BAR's parent stays while a driver is bound. The new resource does not move, and
-        // is released before it is freed.
+        // SAFETY: A BAR's parent stays while a driver is bound, as `BoundPci` proves. The new
+        // resource does not move, and is released before it is freed.
         to_result(unsafe { bindings::request_resource(parent.as_ptr(), res.get()) })?;
         // INVARIANT: Put there above.
-        Ok(Self { res })
+        Ok(Self {
+            _dev: dev.clone(),
+            res,
+        })
     }
 }
 
@@ -223,7 +229,7 @@ impl Drop for PageRest {
 /// The `len` bytes from `start` on, of memory or of I/O ports as `is_memory` says, are reserved in
 /// the tree of resources, for this alone.
 pub struct BarRegion {
-    dev: PciDevice,
+    dev: BoundPci,
     bar: u32,
     start: u64,
     len: u64,
@@ -238,7 +244,7 @@ impl BarRegion {
     /// # Errors
     ///
     /// `ENODEV` if there is no such BAR or it cannot be mapped, `EBUSY` if someone else has it.
-    pub fn new(dev: &PciDevice, bar: u32) -> Result<Self> {
+    pub fn new(dev: &BoundPci, bar: u32) -> Result<Self> {
         let (start, len, flags) = dev.resource(bar).filter(|_| bar < 6).ok_or(ENODEV)?;
         if len == 0 || dev.bars_unmappable() {
             return Err(ENODEV);
@@ -295,13 +301,13 @@ impl Drop for BarRegion {
 }
 
 /// A BAR that is mapped into the kernel. It can outlive the [`BarRegion`], which is bad manners
-/// only.
+/// only; but not the binding.
 ///
 /// # Invariants
 ///
 /// `io` is a mapping that `pci_iomap()` made of a BAR of `dev`, and belongs to this alone.
 pub struct BarIo {
-    dev: PciDevice,
+    dev: BoundPci,
     io: IoMem,
 }
 

@@ -10,6 +10,7 @@ use kernel::{
 
 use super::{
     device::field,
+    BoundPci,
     PciDevice, //
 };
 
@@ -121,28 +122,6 @@ impl PciDevice {
         }
     }
 
-    /// Writes for a user, as [`read_config`](Self::read_config) reads.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn write_config(&self, offset: u16, width: ConfigWidth, value: u32) -> Result {
-        let (bus, devfn, at) = self.config_place(offset)?;
-        // SAFETY: The device is alive (type invariant of `PciDevice`), so its bus is; a misaligned
-        // offset is refused by the call.
-        config_result(unsafe {
-            match width {
-                ConfigWidth::Byte => {
-                    bindings::pci_bus_write_config_byte(bus, devfn, at, value as u8)
-                }
-                ConfigWidth::Word => {
-                    bindings::pci_bus_write_config_word(bus, devfn, at, value as u16)
-                }
-                ConfigWidth::Dword => bindings::pci_bus_write_config_dword(bus, devfn, at, value),
-            }
-        })
-    }
-
     fn config_place(&self, offset: u16) -> Result<(*mut bindings::pci_bus, c_uint, c_int)> {
         Ok((field!(self, bus), field!(self, devfn), place(offset)?))
     }
@@ -167,6 +146,30 @@ impl PciDevice {
             unsafe { bindings::pci_read_config_dword(self.as_ptr(), at, &mut value) };
         }
         value
+    }
+}
+
+impl BoundPci {
+    /// Writes for a user, as [`read_config`](Self::read_config) reads.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn write_config(&self, offset: u16, width: ConfigWidth, value: u32) -> Result {
+        let (bus, devfn, at) = self.config_place(offset)?;
+        // SAFETY: The device is alive (type invariant of `PciDevice`), so its bus is; a misaligned
+        // offset is refused by the call.
+        config_result(unsafe {
+            match width {
+                ConfigWidth::Byte => {
+                    bindings::pci_bus_write_config_byte(bus, devfn, at, value as u8)
+                }
+                ConfigWidth::Word => {
+                    bindings::pci_bus_write_config_word(bus, devfn, at, value as u16)
+                }
+                ConfigWidth::Dword => bindings::pci_bus_write_config_dword(bus, devfn, at, value),
+            }
+        })
     }
 
     /// Writes a word for the driver itself; nothing beyond the end.

@@ -13,10 +13,12 @@ use kernel::{
 };
 use vfio_bindings as ours;
 
+use super::BoundPci;
+
 /// A referenced `struct pci_dev`.
 ///
-/// The reference keeps the struct, not the binding: whoever calls into the hardware must be a
-/// driver that is still bound, or wait in its `remove` until nobody calls any more.
+/// The reference keeps the struct, not the binding: what only a driver may do that is bound to the
+/// device is in [`BoundPci`].
 ///
 /// # Invariants
 ///
@@ -164,28 +166,9 @@ impl PciDevice {
         unsafe { bindings::device_iommu_capable(&raw mut (*self.as_ptr()).dev, cap) }
     }
 
-    /// Switches the device's BARs on. May sleep.
-    pub fn enable(&self) -> Result {
-        // SAFETY: The device is alive (type invariant of `PciDevice`).
-        to_result(unsafe { bindings::pci_enable_device(self.as_ptr()) })
-    }
-
     /// The interrupt line behind the pin; a vector's while MSIs are on.
     pub(super) fn irq(&self) -> u32 {
         field!(self, irq)
-    }
-
-    /// Lets the device raise its pin, or not.
-    pub fn intx(&self, enable: bool) {
-        // SAFETY: The device is alive (type invariant of `PciDevice`); the call takes a lock of its
-        // own, in any context.
-        unsafe { bindings::pci_intx(self.as_ptr(), enable.into()) }
-    }
-
-    /// Undoes [`enable`](Self::enable).
-    pub fn disable(&self) {
-        // SAFETY: The device is alive (type invariant of `PciDevice`); the core counts.
-        unsafe { bindings::pci_disable_device(self.as_ptr()) }
     }
 
     /// Whether the device completes atomic operations of 4, 8 or 16 `bytes`, and all bridges up to
@@ -205,6 +188,27 @@ impl PciDevice {
             bindings::pcie_capability_read_dword(self.as_ptr(), at, &mut caps);
             caps & bit != 0 && bindings::pci_enable_atomic_ops_to_root(self.as_ptr(), bit) == 0
         }
+    }
+}
+
+impl BoundPci {
+    /// Switches the device's BARs on. May sleep.
+    pub fn enable(&self) -> Result {
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
+        to_result(unsafe { bindings::pci_enable_device(self.as_ptr()) })
+    }
+
+    /// Lets the device raise its pin, or not.
+    pub fn intx(&self, enable: bool) {
+        // SAFETY: The device is alive (type invariant of `PciDevice`); the call takes a lock of its
+        // own, in any context.
+        unsafe { bindings::pci_intx(self.as_ptr(), enable.into()) }
+    }
+
+    /// Undoes [`enable`](Self::enable).
+    pub fn disable(&self) {
+        // SAFETY: The device is alive (type invariant of `PciDevice`); the core counts.
+        unsafe { bindings::pci_disable_device(self.as_ptr()) }
     }
 
     /// Forbids the device to do DMA.

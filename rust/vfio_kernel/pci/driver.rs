@@ -18,6 +18,8 @@ use kernel::{
 };
 
 use super::{
+    bound::LastUse,
+    BoundPci,
     Owner,
     PciDevice, //
 };
@@ -33,7 +35,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// Called when the driver is bound to a device. Keeps `params`, and holds the module that is
     /// the `owner` while the device is in use.
     fn probe(
-        dev: PciDevice,
+        dev: BoundPci,
         params: PerDevice,
         owner: &Arc<Owner>,
         shared: &Self::Shared,
@@ -196,15 +198,36 @@ unsafe extern "C" fn probe<T: Driver>(
                 "Cannot bind: the console or the VGA arbiter keeps the display\n"
             )
         })?;
-        let data = T::probe(dev.clone(), params, &inner.owner, &inner.shared)
-            .and_then(|data| Ok(KBox::new(data, GFP_KERNEL)?))
-            .inspect_err(|_| dev.leave_vga())?;
-        let sleeps = data.sleeps();
+        let probed = bind(&dev, |bound| {
+            T::probe(bound, params, &inner.owner, &inner.shared)
+        });
+        let data = probed.inspect_err(|_| dev.leave_vga())?;
+        let sleeps = data.data.sleeps();
         // SAFETY: As above; the driver core leaves the data to us while we are bound.
         unsafe { bindings::dev_set_drvdata(&raw mut (*pdev).dev, KBox::into_raw(data).cast()) };
         dev.start_runtime_pm(sleeps);
         Ok(0)
     })
+}
+
+/// What a device has while it is bound.
+struct Data<T> {
+    data: T,
+    last_use: LastUse,
+}
+
+/// Has `probe` make the driver's data of a device, which is being bound and told so.
+fn bind<T>(dev: &PciDevice, probe: impl FnOnce(BoundPci) -> Result<T>) -> Result<KBox<Data<T>>> {
+    let slot = KBox::<Data<T>>::new_uninit(GFP_KERNEL)?;
+    // SAFETY: The device is being bound. Unless `remove` does, this waits.
+    let (bound, last_use) = unsafe { BoundPci::new(dev) }?;
+    match probe(bound) {
+        Ok(data) => Ok(KBox::write(slot, Data { data, last_use })),
+        Err(err) => {
+            last_use.wait();
+            Err(err)
+        }
+    }
 }
 
 /// `remove`.
@@ -213,11 +236,14 @@ unsafe extern "C" fn probe<T: Driver>(
 ///
 /// Called by the PCI core, once, with a device that [`probe`] was successful for.
 unsafe extern "C" fn remove<T: Driver>(pdev: *mut bindings::pci_dev) {
-    // SAFETY: `probe` stored a `KBox<T>`, which is taken back here, once.
-    let data =
-        unsafe { KBox::<T>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast()) };
-    let sleeps = data.sleeps();
+    // SAFETY: `probe` stored a `KBox<Data<T>>`, which is taken back here, once.
+    let data = unsafe {
+        KBox::<Data<T>>::from_raw(bindings::dev_get_drvdata(&raw const (*pdev).dev).cast())
+    };
+    let sleeps = data.data.sleeps();
+    let Data { data, last_use } = KBox::into_inner(data);
     drop(data);
+    last_use.wait();
     // SAFETY: The device is alive.
     let dev = unsafe { PciDevice::from_raw(pdev) };
     dev.leave_vga();
@@ -267,9 +293,10 @@ unsafe extern "C" fn reset_done<T: Driver>(pdev: *mut bindings::pci_dev) {
 /// `pdev` must be a device of a driver for `T` that is bound, and its lock held while the result is
 /// used.
 unsafe fn bound_data<'a, T: Driver>(pdev: *mut bindings::pci_dev) -> &'a T {
-    // SAFETY: By the contract of this function `probe` stored a `KBox<T>`, and `remove`, which runs
-    // under the same lock, has not taken it back.
-    unsafe { &*bindings::dev_get_drvdata(&raw const (*pdev).dev).cast() }
+    // SAFETY: By the contract of this function `probe` stored a `KBox<Data<T>>`, and `remove`,
+    // which runs under the same lock, has not taken it back.
+    let data: &Data<T> = unsafe { &*bindings::dev_get_drvdata(&raw const (*pdev).dev).cast() };
+    &data.data
 }
 
 /// `sriov_configure`.
@@ -298,9 +325,9 @@ unsafe extern "C" fn sriov_configure<T: Driver>(
 unsafe fn pm_data<'a, T: Driver>(dev: *mut bindings::device) -> Option<&'a T> {
     // SAFETY: By the contract of this function.
     let data = unsafe { bindings::dev_get_drvdata(dev) };
-    // SAFETY: As above, it is a `KBox<T>` that `probe` stored and `remove` has not taken back, if
-    // any.
-    unsafe { data.cast::<T>().as_ref() }
+    // SAFETY: As above, it is a `KBox<Data<T>>` that `probe` stored and `remove` has not taken
+    // back, if any.
+    unsafe { data.cast::<Data<T>>().as_ref() }.map(|data| &data.data)
 }
 
 /// `runtime_suspend`.

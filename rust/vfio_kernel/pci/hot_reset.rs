@@ -10,6 +10,7 @@ use vfio_bindings as bindings;
 
 use super::{
     device::field,
+    BoundPci,
     PciDevice, //
 };
 
@@ -107,7 +108,9 @@ impl PciDevice {
         };
         walk.result
     }
+}
 
+impl BoundPci {
     /// Resets all that [`reset_scope`](Self::reset_scope) reaches; what they had configured stays.
     /// May sleep, but not for the lock of any device.
     ///

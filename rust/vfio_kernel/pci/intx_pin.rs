@@ -34,6 +34,7 @@ use vfio_bindings as bindings;
 
 use super::{
     config::ConfigWidth,
+    BoundPci,
     PciDevice, //
 };
 use crate::eventfd::EventFd;
@@ -58,7 +59,7 @@ pub enum IntxMask {
 /// often.
 #[pin_data]
 pub struct IntxPin {
-    pub(super) dev: PciDevice,
+    pub(super) dev: BoundPci,
     mask: IntxMask,
     #[pin]
     pub(super) state: SpinLockIrq<State>,
@@ -116,7 +117,7 @@ impl IntxPin {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(dev: &PciDevice, mask: IntxMask) -> Result<Arc<Self>> {
+    pub fn new(dev: &BoundPci, mask: IntxMask) -> Result<Arc<Self>> {
         let state = State {
             taken: false,
             line: None,

@@ -12,7 +12,10 @@ use kernel::{
 };
 use vfio_bindings as bindings;
 
-use super::PciDevice;
+use super::{
+    BoundPci,
+    PciDevice, //
+};
 use crate::{
     eventfd::EventFd,
     irq::EventFdIrq,
@@ -38,7 +41,7 @@ pub enum MsiKind {
 /// `dev` has vectors of `kind` that this allocated, and nobody else frees them. An entry of `slots`
 /// has requested the interrupt of the vector that is its index.
 pub struct MsiVectors {
-    dev: PciDevice,
+    dev: BoundPci,
     kind: MsiKind,
     /// Index is the vector. Dropped before the vectors are freed.
     slots: KVec<Option<Vector>>,
@@ -76,7 +79,7 @@ impl MsiVectors {
     /// # Errors
     ///
     /// `ENOSPC`, also for more than any device has, `ENOMEM` or what the interrupt controller says.
-    pub fn alloc(dev: &PciDevice, kind: MsiKind, count: usize) -> Result<AllocOutcome> {
+    pub fn alloc(dev: &BoundPci, kind: MsiKind, count: usize) -> Result<AllocOutcome> {
         if count > MOST {
             return Err(ENOSPC);
         }

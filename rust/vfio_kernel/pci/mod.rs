@@ -3,6 +3,7 @@
 //! PCI devices that are given to users, `include/linux/pci.h`.
 
 mod bar;
+mod bound;
 mod carrier;
 mod config;
 mod device;
@@ -25,6 +26,7 @@ pub use bar::{
     BarWindow,
     MappableBar, //
 };
+pub use bound::BoundPci;
 pub use carrier::{
     Offer,
     Owner, //

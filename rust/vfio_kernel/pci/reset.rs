@@ -11,6 +11,7 @@ use vfio_bindings as bindings;
 
 use super::{
     device::field,
+    BoundPci,
     PciDevice, //
 };
 use crate::log;
@@ -42,6 +43,24 @@ impl Drop for SavedState {
 }
 
 impl PciDevice {
+    /// Whether the device resets itself, and so forgets its configuration, on the way from D3hot to
+    /// D0: its Power Management capability lacks No_Soft_Reset.
+    pub fn forgets_in_d3(&self) -> bool {
+        const NO_SOFT_RESET: u16 = 0x8;
+
+        let cap = u16::from(field!(self, pm_cap));
+        cap != 0 && self.read_config_word(cap.wrapping_add(PM_CTRL)) & NO_SOFT_RESET == 0
+    }
+
+    /// Whether the device is in D3hot or deeper, where it answers no memory access.
+    pub fn is_asleep(&self) -> bool {
+        // Written by `set_power_state` and resets of ours, under the caller's lock, and by the PM
+        // core and resets of others, whenever they like.
+        field!(self, current_state) >= D3HOT
+    }
+}
+
+impl BoundPci {
     /// Resets the function, keeping its configuration; fails rather than wait for its lock.
     ///
     /// # Errors
@@ -99,22 +118,6 @@ impl PciDevice {
         }
         // SAFETY: The device is alive (type invariant of `PciDevice`).
         to_result(unsafe { bindings::pci_set_power_state(self.as_ptr(), state) })
-    }
-
-    /// Whether the device resets itself, and so forgets its configuration, on the way from D3hot to
-    /// D0: its Power Management capability lacks No_Soft_Reset.
-    pub fn forgets_in_d3(&self) -> bool {
-        const NO_SOFT_RESET: u16 = 0x8;
-
-        let cap = u16::from(field!(self, pm_cap));
-        cap != 0 && self.read_config_word(cap.wrapping_add(PM_CTRL)) & NO_SOFT_RESET == 0
-    }
-
-    /// Whether the device is in D3hot or deeper, where it answers no memory access.
-    pub fn is_asleep(&self) -> bool {
-        // Written by `set_power_state` and resets of ours, under the caller's lock, and by the PM
-        // core and resets of others, whenever they like.
-        field!(self, current_state) >= D3HOT
     }
 
     /// Sets the maximum read request size to `bytes`, but not below the maximum payload size.

@@ -11,6 +11,7 @@ use vfio_bindings as bindings;
 
 use super::{
     device::field,
+    BoundPci,
     IoMem,
     PciDevice, //
 };
@@ -53,7 +54,7 @@ impl PciDevice {
 /// `io` was made by `ioremap()` for this, of memory that is the ROM's; if it is of `kind`
 /// [`Bar`](RomKind::Bar), the ROM was switched on before.
 pub struct RomMap {
-    dev: PciDevice,
+    dev: BoundPci,
     kind: RomKind,
     io: IoMem,
 }
@@ -66,7 +67,7 @@ impl RomMap {
     /// # Errors
     ///
     /// `ENOMEM` if there is none.
-    pub fn new(dev: &PciDevice) -> Result<Self> {
+    pub fn new(dev: &BoundPci) -> Result<Self> {
         let (kind, len) = dev.rom().ok_or(ENOMEM)?;
         let (start, len) = match kind {
             RomKind::Bar => (dev.switch_rom_on()?, len),
@@ -90,7 +91,7 @@ impl RomMap {
     }
 }
 
-impl PciDevice {
+impl BoundPci {
     /// Has the ROM answer at its address, which is returned.
     fn switch_rom_on(&self) -> Result<u64> {
         let (start, _, flags) = self.resource(ROM).ok_or(ENOMEM)?;

@@ -11,21 +11,24 @@ use kernel::{
 };
 use vfio_bindings as bindings;
 
-use super::PciDevice;
+use super::{
+    BoundPci,
+    PciDevice, //
+};
 
 /// Keeps a device awake.
 ///
 /// # Invariants
 ///
 /// One of the counts that keep the device awake is this one's.
-pub struct Awake(PciDevice);
+pub struct Awake(BoundPci);
 
 /// Takes back one [`Awake`] that somebody else has, so that the device may sleep all the same.
 ///
 /// # Invariants
 ///
 /// The counts that keep the device awake are one fewer for this.
-pub struct MaySleep(PciDevice);
+pub struct MaySleep(BoundPci);
 
 impl PciDevice {
     fn as_dev(&self) -> *mut bindings::device {
@@ -33,6 +36,30 @@ impl PciDevice {
         unsafe { &raw mut (*self.as_ptr()).dev }
     }
 
+    /// Turns runtime power management on; if `sleeps`, the driver's own count is given up.
+    pub(super) fn start_runtime_pm(&self, sleeps: bool) {
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
+        unsafe {
+            bindings::vfio_rs_pm_allow(self.as_dev());
+            if sleeps {
+                bindings::vfio_rs_pm_put(self.as_dev());
+            }
+        }
+    }
+
+    /// Undoes [`start_runtime_pm`](Self::start_runtime_pm). May sleep.
+    pub(super) fn stop_runtime_pm(&self, sleeps: bool) {
+        // SAFETY: The device is alive (type invariant of `PciDevice`).
+        unsafe {
+            if sleeps {
+                bindings::vfio_rs_pm_get_noresume(self.as_dev());
+            }
+            bindings::vfio_rs_pm_forbid(self.as_dev());
+        }
+    }
+}
+
+impl BoundPci {
     /// Wakes the device up and keeps it awake. May sleep.
     ///
     /// # Errors
@@ -58,28 +85,6 @@ impl PciDevice {
         unsafe { bindings::vfio_rs_pm_put_noidle(self.as_dev()) };
         // INVARIANT: Taken back by the call.
         MaySleep(self.clone())
-    }
-
-    /// Turns runtime power management on; if `sleeps`, the driver's own count is given up.
-    pub(super) fn start_runtime_pm(&self, sleeps: bool) {
-        // SAFETY: The device is alive (type invariant of `PciDevice`).
-        unsafe {
-            bindings::vfio_rs_pm_allow(self.as_dev());
-            if sleeps {
-                bindings::vfio_rs_pm_put(self.as_dev());
-            }
-        }
-    }
-
-    /// Undoes [`start_runtime_pm`](Self::start_runtime_pm). May sleep.
-    pub(super) fn stop_runtime_pm(&self, sleeps: bool) {
-        // SAFETY: The device is alive (type invariant of `PciDevice`).
-        unsafe {
-            if sleeps {
-                bindings::vfio_rs_pm_get_noresume(self.as_dev());
-            }
-            bindings::vfio_rs_pm_forbid(self.as_dev());
-        }
     }
 }
 

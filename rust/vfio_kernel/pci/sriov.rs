@@ -9,7 +9,10 @@ use kernel::{
 };
 use vfio_bindings as bindings;
 
-use super::PciDevice;
+use super::{
+    BoundPci,
+    PciDevice, //
+};
 
 impl PciDevice {
     /// Whether it can have virtual functions.
@@ -42,6 +45,20 @@ impl PciDevice {
         unsafe { bindings::vfio_rs_pci_num_vf(self.as_ptr()) }
     }
 
+    /// Says which driver alone may be bound to the device.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn set_driver_override(&self, driver: &CStr) -> Result {
+        // SAFETY: The device is alive (type invariant of `PciDevice`); the string is copied.
+        to_result(unsafe {
+            bindings::vfio_rs_pci_set_driver_override(self.as_ptr(), driver.as_char_ptr())
+        })
+    }
+}
+
+impl BoundPci {
     /// Makes `count` virtual functions, which find their drivers before this returns. Called with
     /// the device's lock held. May sleep.
     ///
@@ -58,17 +75,5 @@ impl PciDevice {
     pub fn disable_sriov(&self) {
         // SAFETY: The device is alive (type invariant of `PciDevice`).
         unsafe { bindings::vfio_rs_pci_disable_sriov(self.as_ptr()) }
-    }
-
-    /// Says which driver alone may be bound to the device.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub fn set_driver_override(&self, driver: &CStr) -> Result {
-        // SAFETY: The device is alive (type invariant of `PciDevice`); the string is copied.
-        to_result(unsafe {
-            bindings::vfio_rs_pci_set_driver_override(self.as_ptr(), driver.as_char_ptr())
-        })
     }
 }

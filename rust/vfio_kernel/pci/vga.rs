@@ -18,6 +18,7 @@ use vfio_bindings as bindings;
 
 use super::{
     device::field,
+    BoundPci,
     IoMem,
     PciDevice, //
 };
@@ -172,7 +173,7 @@ unsafe extern "C" fn decode_hidden(pdev: *mut bindings::pci_dev, single: bool) -
 
 /// A legacy range that is mapped into the kernel. It is reached by [`owned`](Self::owned) only.
 pub struct VgaMap {
-    dev: PciDevice,
+    dev: BoundPci,
     range: VgaRange,
     io: IoMem,
 }
@@ -183,7 +184,7 @@ impl VgaMap {
     /// # Errors
     ///
     /// `ENODEV` if the device has none, `ENOMEM`.
-    pub fn new(dev: &PciDevice, range: VgaRange) -> Result<Self> {
+    pub fn new(dev: &BoundPci, range: VgaRange) -> Result<Self> {
         if !dev.has_vga() {
             return Err(ENODEV);
         }

@@ -51,7 +51,12 @@ use vfio_kernel::{
     },
     locked_vm::LockedVm,
     mapping::Mapping,
-    pci::BarWindow,
+    pci::{
+        BarRegion,
+        BarWindow,
+        BoundPci,
+        PciDevice, //
+    },
     pin::PinnedPages,
     ranges::{
         IovaClaim,
@@ -229,4 +234,21 @@ fn case(space: &Arc<IoSpace>, pieces: Pieces) -> Result<Arc<DeviceMapping>> {
 fn case<M>(mixed: KBox<MixedMapping<M>>) -> Result {
     let _claim = MixedMapping::end(mixed);
     mixed.refill()
+}
+
+// ---- a device that may not be bound any more
+
+#[cfg(case = "a device enabled by whoever knows it")] // E0599
+fn case(dev: &PciDevice) -> Result {
+    dev.enable()
+}
+
+#[cfg(case = "a BAR reserved by whoever knows the device")] // E0308
+fn case(dev: &PciDevice) -> Result<BarRegion> {
+    BarRegion::new(dev, 0)
+}
+
+#[cfg(case = "a device said to be bound")] // E0624
+fn case(dev: &PciDevice) -> Result<BoundPci> {
+    BoundPci::new(dev).map(|(bound, _)| bound)
 }
