@@ -218,7 +218,7 @@ impl Container {
     /// cut off; what the backend says of the groups and the user.
     pub(crate) fn set_iommu(&self, kind: usize) -> Result {
         let mut state = self.state.lock();
-        let ContainerState::Set(groups) = &*state else {
+        let ContainerState::Set(groups) = &mut *state else {
             return Err(EINVAL);
         };
         if groups.all.iter().any(|joined| joined.cut_off) {
@@ -238,7 +238,11 @@ impl Container {
                 Err(Refused::Busy) => return Err(EBUSY),
             }
         }
-        state.make_ready(backend);
+        let groups = JoinedGroups {
+            fence: groups.fence,
+            all: replace(&mut groups.all, KVec::new()),
+        };
+        *state = ContainerState::Ready { groups, backend };
         Ok(())
     }
 
@@ -371,13 +375,5 @@ impl ContainerState {
             Self::Ready { backend, .. } => Some(backend),
             Self::Unset | Self::Set(_) => None,
         }
-    }
-
-    /// The groups see the address space of `backend` from here on.
-    fn make_ready(&mut self, backend: Arc<dyn Backend>) {
-        *self = match replace(self, Self::Unset) {
-            Self::Set(groups) | Self::Ready { groups, .. } => Self::Ready { groups, backend },
-            Self::Unset => Self::Unset,
-        };
     }
 }
