@@ -25,6 +25,7 @@ use vfio_kernel::debugfs::{
 };
 
 use super::{
+    Asker,
     Group,
     Registry, //
 };
@@ -79,7 +80,7 @@ impl Show for GroupsFile {
 
 fn show_group(group: &Group, out: &SeqFile) -> Result {
     let standing = group.standing()?;
-    let report = group.report_on(&standing)?;
+    let report = group.report_on(&standing, Asker::Other)?;
     seq_print!(out, "group {}: {}", group.id(), report.verdict.text());
     if standing.cut_off {
         seq_print!(out, ", cut off");
@@ -93,6 +94,14 @@ fn show_group(group: &Group, out: &SeqFile) -> Result {
     }
     match &standing.container {
         Some(container) => seq_print!(out, ", container {}", container.number()),
+        None if standing.iommufd => seq_print!(out, ", iommufd"),
+        None if standing.by_node > 0 => {
+            seq_print!(
+                out,
+                ", devices bound by their own nodes {}",
+                standing.by_node
+            );
+        }
         None if standing.iommu_group.dma_owner_claimed() => seq_print!(out, ", owned elsewhere"),
         None => seq_print!(out, ", no owner"),
     }

@@ -21,9 +21,9 @@ use super::{
     Group, //
 };
 use crate::core::{
-    Access,
     Counted,
-    Device, //
+    Device,
+    Via, //
 };
 
 /// A device that users have by its group.
@@ -111,7 +111,7 @@ impl Group {
     }
 
     /// Runs `open`, which opens a device of the group or of `of`, which joined it, if the container
-    /// is ready for it.
+    /// is ready for it. No lock is held meanwhile, as that may wait for user memory.
     ///
     /// # Errors
     ///
@@ -121,28 +121,35 @@ impl Group {
     pub(crate) fn open_device<T>(
         &self,
         of: &Group,
-        open: impl FnOnce(&Access) -> Result<T>,
+        open: impl FnOnce(&Via) -> Result<T>,
     ) -> Result<T> {
+        let via = self.count_open(of)?;
+        open(&via).inspect_err(|_| self.uncount_open(of))
+    }
+
+    /// Runs `close`, which undoes what [`open_device`](Self::open_device) ran. No lock is held
+    /// meanwhile.
+    pub(crate) fn close_device(&self, of: &Group, close: impl FnOnce()) {
+        close();
+        self.uncount_open(of);
+    }
+
+    /// Keeps the group where it is until [`uncount_open`](Self::uncount_open).
+    fn count_open(&self, of: &Group) -> Result<Via> {
         let mut state = self.state().lock();
         state.check(Op::GetDevice)?;
-        let container = state.container.as_ref().ok_or(EINVAL)?;
-        let backend = container.backend().ok_or(EINVAL)?;
+        let via = self.via(&state)?;
         let seat = state.seat_of(self, of).ok_or(ENODEV)?;
         if seat.users.is_none() {
             of.check_rawio()?;
         }
-        let opened = open(&Access::Container(backend))?;
         seat.users.inc();
-        Ok(opened)
+        Ok(via)
     }
 
-    /// Runs `close`, which undoes what [`open_device`](Self::open_device) ran.
-    pub(crate) fn close_device<T>(&self, of: &Group, close: impl FnOnce() -> T) -> T {
-        let mut state = self.state().lock();
-        let closed = close();
-        if let Some(seat) = state.seat_of(self, of) {
+    fn uncount_open(&self, of: &Group) {
+        if let Some(seat) = self.state().lock().seat_of(self, of) {
             seat.users.dec();
         }
-        closed
     }
 }

@@ -43,7 +43,7 @@ impl GroupFile {
     /// # Errors
     ///
     /// `ENODEV` if the last device was unbound, `EPERM` if there is no IOMMU and the user may not
-    /// have that, `EBUSY` if the node is open.
+    /// have that, `EBUSY` if the node is open, or a device of the group is in use by its own.
     pub(crate) fn open(group: &Arc<Group>) -> Result<Arc<Self>> {
         let file = UniqueArc::new_uninit(GFP_KERNEL)?;
         let mut state = group.state().lock();
@@ -51,7 +51,7 @@ impl GroupFile {
             return Err(ENODEV);
         }
         group.check_rawio()?;
-        if state.opener.is_some() {
+        if state.opener.is_some() || !state.by_node.is_none() {
             return Err(EBUSY);
         }
         state.opener = Some(sched::current_pid());

@@ -12,11 +12,13 @@ use kernel::{
     },
 };
 use vfio_kernel::{
+    count::Count,
     iommu::{
         self,
         BareGroup,
         Sharing, //
     },
+    iommufd::Ctx,
     kvm::KvmSlot,
     sched,
     shared_page::PageMap,
@@ -69,6 +71,10 @@ pub(super) struct GroupState {
     pub(super) opener: Option<i32>,
     /// Not that of a leader.
     pub(super) container: Option<Arc<Container>>,
+    /// In place of a container, see `iommufd.rs`.
+    pub(super) iommufd: Option<Ctx>,
+    /// Devices that users have by their own nodes.
+    pub(super) by_node: Count,
     /// The group that it joined.
     pub(super) leader: Option<Arc<Group>>,
     /// The groups that joined it.
@@ -85,10 +91,22 @@ pub(super) struct Standing {
     pub(super) leader: Option<i32>,
     /// Its own, or the one that it came into with its leader.
     pub(super) container: Option<Arc<Container>>,
+    /// It has a context of iommufd in place of a container.
+    pub(super) iommufd: bool,
+    /// How many devices of it are bound by their own nodes.
+    pub(super) by_node: usize,
     /// How often devices of it are open, through itself or its leader.
     pub(super) users: usize,
     pub(super) was_busy: bool,
     pub(super) cut_off: bool,
+}
+
+/// Where a group can go by `VFIO_GROUP_SET_CONTAINER`.
+pub(crate) enum Place {
+    /// Into a container.
+    Container(Arc<Container>),
+    /// To address spaces of iommufd.
+    Iommufd(Ctx),
 }
 
 /// What `VFIO_GROUP_GET_STATUS` tells.
@@ -129,6 +147,8 @@ impl Group {
             seat: Some(Seat::new(iommu_group, bare)),
             opener: None,
             container: None,
+            iommufd: None,
+            by_node: Count::NONE,
             leader: None,
             members: Members::new(),
             was_busy: false,
@@ -186,6 +206,8 @@ impl Group {
             opener: state.opener,
             leader: state.leader.as_ref().map(|leader| leader.id()),
             container,
+            iommufd: state.iommufd.is_some(),
+            by_node: state.by_node.get(),
             users,
             was_busy: state.was_busy,
             cut_off,
@@ -217,7 +239,7 @@ impl Group {
     /// `ENODEV` if the last device was unbound.
     pub(crate) fn status(&self) -> Result<Status> {
         self.with_party(|head, state| {
-            let container_set = state.container.is_some();
+            let container_set = state.container.is_some() || state.iommufd.is_some();
             let head_cut_off = state.seat.as_ref().is_some_and(|seat| seat.cut_off);
             let claimed = |seat: &Seat| seat.iommu_group.dma_owner_claimed();
             let claimed = !container_set && state.seat.as_ref().is_some_and(claimed);
@@ -249,46 +271,54 @@ impl Group {
     /// The IOMMU core denies such drivers, so this is for those that it does not know of.
     pub(super) fn cut_off(&self) -> bool {
         let had_user = self.with_party(|head, state| {
-            let Some(container) = state.container.clone() else {
-                return false;
-            };
+            let container = state.container.clone();
+            let by_iommufd = state.iommufd.is_some() || !state.by_node.is_none();
             let Some(seat) = state.seat_of(head, self) else {
                 return false;
             };
-            container.cut_off(&seat.iommu_group);
-            seat.cut_off = true;
-            true
+            if let Some(container) = &container {
+                container.cut_off(&seat.iommu_group);
+            }
+            seat.cut_off = container.is_some() || by_iommufd;
+            seat.cut_off
         });
         if !had_user {
             return false;
         }
-        for device in self.devices.lock().iter() {
+        // Not with the list locked, as a device may be in the middle of a reset.
+        for at in 0usize.. {
+            let device = self.devices.lock().get(at).cloned();
+            let Some(device) = device else {
+                break;
+            };
             device.request(0);
+            device.cut_off();
         }
         true
     }
 
-    /// `VFIO_GROUP_SET_CONTAINER`; `container` is asked when the group's own checks are passed.
+    /// `VFIO_GROUP_SET_CONTAINER`; `place` is asked when the group's own checks are passed.
     /// A refusal is explained in the log.
     ///
     /// # Errors
     ///
     /// `EINVAL` if the group is in a container, `EBUSY` if it has joined another, `ENODEV` if its
-    /// last device was unbound, what `container` and the container itself say. Groups that joined
-    /// it come along, or all stay where they are.
-    pub(crate) fn set_container(&self, container: impl Fn() -> Result<Arc<Container>>) -> Result {
-        attach_patiently(|| self.try_set_container(&container))
+    /// last device was unbound, what `place` and the container itself say. Groups that joined it
+    /// come along, or all stay where they are.
+    pub(crate) fn set_container(&self, place: impl Fn() -> Result<Place>) -> Result {
+        attach_patiently(|| self.try_set_container(&place))
     }
 
-    fn try_set_container(
-        &self,
-        container: impl Fn() -> Result<Arc<Container>>,
-    ) -> Result<(), NotNow> {
+    fn try_set_container(&self, place: impl Fn() -> Result<Place>) -> Result<(), NotNow> {
         let mut leftover = Leftover::none();
         let mut state = self.state.lock();
         state.check(Op::SetContainer)?;
+        state.seat()?;
+        let container = match place()? {
+            Place::Container(container) => container,
+            Place::Iommufd(ctx) => return Ok(self.enter_iommufd(&mut state, ctx)?),
+        };
         let iommu_group = &state.seat()?.iommu_group;
-        let container = container()?;
         let attached = self.check_drivers().map_err(NotNow::from);
         let attached = attached.and_then(|()| {
             let machine = GroupMachine::new(&self.kvm, None);
@@ -309,7 +339,10 @@ impl Group {
         drop(state);
         all.map_err(|(member, why)| {
             if let NotNow::Failed(err) = why {
-                member.as_deref().unwrap_or(self).log_refusal(err);
+                member
+                    .as_deref()
+                    .unwrap_or(self)
+                    .log_refusal("refused to a container", err);
             }
             why
         })
@@ -343,7 +376,7 @@ impl Group {
     }
 
     /// Who uses a device without an IOMMU can do anything to the machine.
-    pub(super) fn check_rawio(&self) -> Result {
+    pub(crate) fn check_rawio(&self) -> Result {
         if self.fence == Fence::Missing && !sched::capable_sys_rawio() {
             return Err(EPERM);
         }
@@ -376,7 +409,7 @@ impl GroupState {
     /// What the group is to others.
     pub(super) fn role(&self) -> Role {
         Role::of(
-            self.container.is_some(),
+            self.container.is_some() || self.iommufd.is_some(),
             !self.members.is_empty(),
             self.leader.is_some(),
         )
@@ -390,6 +423,7 @@ impl GroupState {
 
     /// Takes the group and those that joined it out.
     pub(super) fn leave_container(&mut self) -> Leftover {
+        self.iommufd = None;
         let Some(container) = self.container.take() else {
             return Leftover::none();
         };

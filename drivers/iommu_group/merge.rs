@@ -175,7 +175,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for the group itself; `ENODEV` if the last device of one of them was unbound;
+    /// `EINVAL` for the group itself, or if one has a context of iommufd; `ENODEV` if the last
+    /// device of one of them was unbound;
     /// `EBUSY` if `other` is in a container, leads or has joined, or the group has joined, or a
     /// virtual machine counts on coherency that `other` lacks; `EPERM` if one has an IOMMU and one
     /// not; what [`Container::attach_group`] says; `EINTR`. Then nothing has changed.
@@ -198,6 +199,10 @@ impl Group {
         sharing: Sharing,
     ) -> Result<(), NotNow> {
         let (mut state, mut theirs) = self.lock_with(other)?;
+        // ERRNO: EINVAL, as there is no container to share.
+        if state.iommufd.is_some() || theirs.iommufd.is_some() {
+            return Err(EINVAL.into());
+        }
         theirs.alive()?;
         theirs.check(Op::Join)?;
         if self.fence() != other.fence() {
@@ -215,7 +220,7 @@ impl Group {
         if let Err(why) = attached {
             drop((theirs, state));
             if let NotNow::Failed(err) = why {
-                other.log_refusal(err);
+                other.log_refusal("refused to a container", err);
             }
             return Err(why);
         }

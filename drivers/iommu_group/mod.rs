@@ -14,6 +14,8 @@
 //! | `group.rs`     | a group and its way through containers                     |
 //! | `device.rs`    | its devices: how users find and open them                  |
 //! | `file.rs`      | its node, opened                                           |
+//! | `iommufd.rs`   | a context of iommufd instead of a container; nodes of      |
+//! |                | devices that exclude the group's                           |
 //! | `seat.rs`      | where what belongs to a group is, when groups join others  |
 //! | `merge.rs`     | groups that join others                                    |
 //! | `roles.rs`     | what a group may do then; pure                             |
@@ -34,6 +36,7 @@ mod device;
 mod drivers;
 mod file;
 mod group;
+mod iommufd;
 mod merge;
 mod registry;
 mod report;
@@ -50,11 +53,16 @@ pub(crate) use self::{
     },
     drivers::Drivers,
     file::GroupFile,
-    group::Group,
+    group::{
+        Group,
+        Place, //
+    },
+    iommufd::ByNode,
     registry::{
         NodeUser,
         Registry, //
     },
+    report::Asker,
     viability::Verdict,
     watch::Watch,
 };

@@ -14,12 +14,11 @@ use kernel::{
 use vfio_kernel::{
     chardev::{
         CharNode,
-        Node,
         NodeClass,
+        NodeOps,
         NodeRegistration, //
     },
     count::Count,
-    fops::FileOpsTable,
     iommu::{
         self,
         BareGroup, //
@@ -28,8 +27,7 @@ use vfio_kernel::{
 
 use super::{
     Drivers,
-    Group,
-    GroupFile, //
+    Group, //
 };
 use crate::backend::Fence;
 
@@ -42,7 +40,7 @@ pub(crate) struct Registry {
     class: NodeClass,
     drivers: Arc<Drivers>,
     /// The operations of a node that is opened.
-    node_ops: &'static FileOpsTable<GroupFile, Node>,
+    node_ops: NodeOps<Arc<Group>>,
 }
 
 struct NodeEntry {
@@ -59,10 +57,7 @@ impl Registry {
     /// # Errors
     ///
     /// `EEXIST` if there is such a class; `ENOMEM`.
-    pub(crate) fn new(
-        drivers: Arc<Drivers>,
-        node_ops: &'static FileOpsTable<GroupFile, Node>,
-    ) -> Result<Arc<Self>> {
+    pub(crate) fn new(drivers: Arc<Drivers>, node_ops: NodeOps<Arc<Group>>) -> Result<Arc<Self>> {
         let class = NodeClass::register(c_str!("vfio"), c_str!("vfio"))?;
         Arc::pin_init(
             pin_init!(Self {
@@ -138,9 +133,9 @@ impl Registry {
         entries.reserve(1, GFP_KERNEL)?;
         let node = CharNode::register(
             &self.class,
-            id.try_into()?,
+            Some((id.try_into()?, self.node_ops)),
+            None,
             fmt!("{prefix}{id}"),
-            self.node_ops,
             group.clone(),
         )?;
         let entry = NodeEntry {

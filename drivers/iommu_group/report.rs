@@ -54,18 +54,27 @@ pub(crate) struct DeviceReport {
     pub(crate) verdict: Verdict,
 }
 
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Somebody who has a device of the group by its own node.
+    Owner,
+    /// Anybody else.
+    Other,
+}
+
 impl Group {
     /// Why the group can be used, or not.
     ///
     /// # Errors
     ///
     /// `ENODEV` if its last device was unbound, `ENOMEM`.
-    pub(crate) fn report(&self) -> Result<Report> {
-        self.report_on(&self.standing()?)
+    pub(crate) fn report(&self, asker: Asker) -> Result<Report> {
+        self.report_on(&self.standing()?, asker)
     }
 
     /// As [`report`](Self::report), of a standing that is known.
-    pub(super) fn report_on(&self, standing: &Standing) -> Result<Report> {
+    pub(super) fn report_on(&self, standing: &Standing, asker: Asker) -> Result<Report> {
         let found = standing.iommu_group.devices()?;
         let mut members = KVec::with_capacity(found.len(), GFP_KERNEL)?;
         for device in &found {
@@ -75,6 +84,7 @@ impl Group {
             has_iommu: self.fence() == Fence::Iommu,
             owner: match standing.container {
                 Some(_) => Owner::Us,
+                None if standing.iommufd || asker == Asker::Owner => Owner::Us,
                 None if standing.iommu_group.dma_owner_claimed() => Owner::Other,
                 None => Owner::Nobody,
             },
@@ -97,17 +107,18 @@ impl Group {
         })
     }
 
-    /// Tells in the log why the group was refused, if the log has not had too much of that.
-    pub(super) fn log_refusal(&self, err: Error) {
+    /// Tells in the log that the group was refused, in the words of `what`, and why, if the log has
+    /// not had too much of that.
+    pub(crate) fn log_refusal(&self, what: &str, err: Error) {
         if !log::may_log(log::Subject::Refusals) {
             return;
         }
-        let Ok(report) = self.report() else {
+        let Ok(report) = self.report(Asker::Other) else {
             return;
         };
         let id = self.id();
         pr_warn!(
-            "group {id}: refused to a container ({}): {}\n",
+            "group {id}: {what} ({}): {}\n",
             err.to_errno(),
             report.verdict.text()
         );

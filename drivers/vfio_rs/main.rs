@@ -29,7 +29,7 @@ use kernel::{
 };
 use vfio_kernel::{
     chardev::MiscNode,
-    iommu, kvm,
+    iommu, iommufd, kvm,
     memtype::DebugFs,
     owed::Owed,
     pci::{
@@ -60,6 +60,7 @@ module! {
     authors: ["The vfio-rs developers"],
     description: "VFIO device assignment",
     license: "GPL",
+    imports_ns: ["IOMMUFD", "IOMMUFD_VFIO"],
 }
 
 /// The module; its fields are dropped in this order.
@@ -67,7 +68,7 @@ struct VfioRs {
     _driver: Offer,
     _vf_watch: BusWatch<pci::PhysFns>,
     _watch: BusWatch<Watch>,
-    _container_node: MiscNode,
+    _container_node: Option<MiscNode>,
     _debugfs: DebugFs,
     _debug_files: DebugFiles,
     _owed: Owed,
@@ -78,20 +79,14 @@ impl kernel::Module for VfioRs {
         let owed = Owed::start()?;
         iommu::init();
         kvm::serve(&files::KVM_FILES);
-        let container_node = MiscNode::register(
-            uapi::VFIO_MINOR,
-            c_str!("vfio"),
-            c_str!("vfio/vfio"),
-            0o666,
-            &files::container::FILE_OPS,
-        )?;
+        let container_node = container_node()?;
         let drivers = Drivers::new()?;
-        let registry = Registry::new(drivers.clone(), &files::group::FILE_OPS)?;
+        let registry = Registry::new(drivers.clone(), files::group::FILE_OPS.node_ops())?;
         let watch = Watch::new(drivers, registry.clone())?;
         let physfns = pci::PhysFns::new()?;
         let vf_watch = BusWatch::new(physfns.clone())?;
         let debug_files = DebugFiles::new(&registry)?;
-        let shared = pci::Shared::new(registry, physfns)?;
+        let shared = pci::Shared::new(registry, physfns, files::PCI_NODE_OPS)?;
         let driver = Offer::new::<pci::Bound>(pci::DRIVER, shared)?;
         Ok(Self {
             _driver: driver,
@@ -102,5 +97,25 @@ impl kernel::Module for VfioRs {
             _debug_files: debug_files,
             _owed: owed,
         })
+    }
+}
+
+/// `/dev/vfio/vfio`, unless iommufd has it.
+fn container_node() -> Result<Option<MiscNode>> {
+    let node = MiscNode::register(
+        uapi::VFIO_MINOR,
+        c_str!("vfio"),
+        c_str!("vfio/vfio"),
+        0o666,
+        &files::container::FILE_OPS,
+    );
+    match node {
+        Ok(node) => Ok(Some(node)),
+        Err(EBUSY) if iommufd::HAS_CONTAINER => {
+            // LOG: once, when the module is loaded.
+            pr_info!("/dev/vfio/vfio is iommufd's: no type2, and groups join no others\n");
+            Ok(None)
+        }
+        Err(err) => Err(err),
     }
 }

@@ -2,6 +2,7 @@
 /* Definitions for vfio_helpers.h. */
 #include <linux/anon_inodes.h>
 #include <linux/generic_pt/iommu.h>
+#include <linux/highmem.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
 #include <linux/io.h>
 #include <linux/irq.h>
@@ -46,6 +47,11 @@ pid_t vfio_rs_current_pid(void)
 bool vfio_rs_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
+}
+
+void vfio_rs_memcpy_to_page(struct page *page, size_t offset, const void *from, size_t len)
+{
+	memcpy_to_page(page, offset, from, len);
 }
 
 void vfio_rs_cond_resched(void)

@@ -14,10 +14,13 @@
 
 struct dentry;
 struct fs_context;
+struct kernel_param_ops;
 struct seq_file;
 
 /* Module parameters; see vfio_params.c. */
 extern bool vfio_rs_enable_unsafe_noiommu_mode;
+extern unsigned int vfio_rs_cdev_groups;
+extern const struct kernel_param_ops vfio_rs_cdev_groups_ops;
 extern bool vfio_rs_allow_unsafe_interrupts;
 extern bool vfio_rs_disable_hugepages;
 extern unsigned int vfio_rs_dma_entry_limit;
@@ -58,6 +61,7 @@ int vfio_rs_unaccount_locked_vm_killable(struct mm_struct *mm, unsigned long npa
 unsigned long vfio_rs_untagged_addr(struct mm_struct *mm, unsigned long addr);
 bool vfio_rs_pfn_is_device(unsigned long pfn);
 bool vfio_rs_access_ok(unsigned long addr, unsigned long len);
+void vfio_rs_memcpy_to_page(struct page *page, size_t offset, const void *from, size_t len);
 void vfio_rs_warn_memlock(unsigned long asked);
 
 struct cdev *vfio_rs_inode_cdev(const struct inode *inode);

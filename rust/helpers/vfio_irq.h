@@ -17,6 +17,7 @@ struct irq_bypass_producer;
 bool vfio_rs_user_pays(void);
 unsigned long vfio_rs_jiffies(void);
 struct workqueue_struct *vfio_rs_alloc_workqueue(const char *name);
+void vfio_rs_init_work(struct work_struct *work, work_func_t func);
 void vfio_rs_init_delayed_work(struct delayed_work *work, work_func_t func);
 void vfio_rs_work_now(struct workqueue_struct *wq, struct delayed_work *work);
 void vfio_rs_work_after(struct workqueue_struct *wq, struct delayed_work *work,

@@ -6,12 +6,39 @@
 #include <linux/capability.h>
 #include <linux/export.h>
 #include <linux/moduleparam.h>
+#include <linux/string.h>
+#include <linux/sysfs.h>
 
 #include "vfio_helpers.h"
 
 /* vfio */
 bool vfio_rs_enable_unsafe_noiommu_mode;
 EXPORT_SYMBOL_GPL(vfio_rs_enable_unsafe_noiommu_mode);
+
+unsigned int vfio_rs_cdev_groups;
+
+static const char *const cdev_groups[] = { "all", "singleton" };
+
+static int set_cdev_groups(const char *val, const struct kernel_param *kp)
+{
+	int at = sysfs_match_string(cdev_groups, val);
+
+	if (at < 0)
+		return at;
+	WRITE_ONCE(vfio_rs_cdev_groups, at);
+	return 0;
+}
+
+static int get_cdev_groups(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%s\n", cdev_groups[READ_ONCE(vfio_rs_cdev_groups)]);
+}
+
+const struct kernel_param_ops vfio_rs_cdev_groups_ops = {
+	.set = set_cdev_groups,
+	.get = get_cdev_groups,
+};
+EXPORT_SYMBOL_GPL(vfio_rs_cdev_groups_ops);
 
 /* vfio_iommu_type1 */
 bool vfio_rs_allow_unsafe_interrupts;

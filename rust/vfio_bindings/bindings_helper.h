@@ -3,6 +3,7 @@
 #include <linux/cdev.h>
 #include <linux/eventfd.h>
 #include <linux/iommu.h>
+#include <linux/iommufd.h>
 #include <linux/irqbypass.h>
 #include <linux/kernel_read_file.h>
 #include <linux/msi.h>

@@ -10,6 +10,7 @@
 //! value bounds what is copied.
 
 use kernel::{
+    page::PAGE_SIZE,
     prelude::*,
     uaccess::UserSlice, //
 };
@@ -74,6 +75,32 @@ impl UserArg {
             return Err(EFAULT);
         }
         Ok(value)
+    }
+
+    /// Reads a struct of which the user has `size` bytes: what it has less is zero, and what it has
+    /// more must be, as `copy_struct_from_user()` demands.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if the user's memory is not there; `E2BIG` if there is more than zeros behind the
+    /// struct, or more than a page of them.
+    pub fn read_sized<T: FromBytes + IntoBytes>(self, size: usize) -> Result<T> {
+        if size > PAGE_SIZE {
+            return Err(E2BIG);
+        }
+        let known = size.min(size_of::<T>());
+        let mut behind = [0u8; 64];
+        let mut at = known;
+        while at < size {
+            let len = behind.len().min(size - at);
+            let part = &mut behind[..len];
+            self.slice(at, len).reader().read_slice(part)?;
+            if part.iter().any(|byte| *byte != 0) {
+                return Err(E2BIG);
+            }
+            at += len;
+        }
+        self.read_min(known)
     }
 
     /// Writes the first `len` bytes of `value`, or all of it if that is less.

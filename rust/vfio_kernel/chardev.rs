@@ -3,6 +3,8 @@
 //! Device nodes: `include/linux/miscdevice.h`, `include/linux/cdev.h`,
 //! `include/linux/device/class.h`.
 //!
+//! A device of a class may also be without a node: then it is a name in sysfs and nothing else.
+//!
 //! `kernel::miscdevice` gives each device a minor of the kernel's choice, and neither a mode nor a
 //! name of the node that differs from the device's, while users know minor and name of ours. For
 //! character devices and classes the `kernel` crate has nothing.
@@ -17,6 +19,7 @@ use core::{
 use kernel::{
     bindings,
     container_of,
+    device,
     error::{
         from_result,
         to_result, //
@@ -30,7 +33,8 @@ use kernel::{
 
 use crate::fops::{
     FileOps,
-    FileOpsTable, //
+    FileOpsTable,
+    NodeWay, //
 };
 use vfio_bindings as ours;
 
@@ -52,6 +56,9 @@ impl<T: FileOps<Node = ()>> FileOpsTable<T, Misc> {
     }
 }
 
+// SAFETY: `node()` has `open_node`.
+unsafe impl NodeWay for Node {}
+
 impl<T: FileOps> FileOpsTable<T, Node> {
     /// For a character node.
     pub const fn node() -> Self {
@@ -62,6 +69,35 @@ impl<T: FileOps> FileOpsTable<T, Node> {
         // SAFETY: `open_node` leaves an `Arc<T>` in files of a `CharNode<T::Node>`, and for no
         // other kind of node `CharNode::register` takes the table.
         unsafe { Self::new(ops) }
+    }
+}
+
+/// The operations of files of a node that carries `N`, whatever their type is.
+///
+/// # Invariants
+///
+/// They are those of a table of a type `T` with `T::Node = N`, whose `open` is for files of a
+/// [`CharNode<N>`].
+pub struct NodeOps<N>(&'static bindings::file_operations, PhantomData<fn() -> N>);
+
+impl<N> Clone for NodeOps<N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N> Copy for NodeOps<N> {}
+
+// SAFETY: The table is never written after it was made.
+unsafe impl<N> Send for NodeOps<N> {}
+// SAFETY: As above.
+unsafe impl<N> Sync for NodeOps<N> {}
+
+impl<T: FileOps, K: NodeWay> FileOpsTable<T, K> {
+    /// For [`CharNode::register`].
+    pub const fn node_ops(&'static self) -> NodeOps<T::Node> {
+        // INVARIANT: By the contract of `NodeWay`.
+        NodeOps(self.ops(), PhantomData)
     }
 }
 
@@ -87,11 +123,20 @@ unsafe extern "C" fn open_node<T: FileOps>(
     inode: *mut bindings::inode,
     file: *mut bindings::file,
 ) -> c_int {
+    // SAFETY: By the contract of this function.
+    unsafe { opened(file, T::open(node_of::<T::Node>(inode))) }
+}
+
+/// What the node that is being opened carries.
+///
+/// # Safety
+///
+/// `inode` must be that of a file that is being opened through a [`CharNode`] of `N`; the result
+/// lives until the file is released.
+pub(crate) unsafe fn node_of<'a, N: Send + Sync + 'static>(inode: *mut bindings::inode) -> &'a N {
     // SAFETY: By the contract of this function; `chrdev_open()` holds a reference to the node's
     // cdev, hence to the node, until the file is released.
-    let node = unsafe { CharNode::<T::Node>::from_cdev(ours::vfio_rs_inode_cdev(inode)) };
-    // SAFETY: As above.
-    unsafe { opened(file, T::open(node)) }
+    unsafe { CharNode::<N>::from_cdev(ours::vfio_rs_inode_cdev(inode)) }
 }
 
 /// Leaves `data` in a file.
@@ -99,7 +144,7 @@ unsafe extern "C" fn open_node<T: FileOps>(
 /// # Safety
 ///
 /// The file must be one that is being opened, with a table of `T`.
-unsafe fn opened<T>(file: *mut bindings::file, data: Result<Arc<T>>) -> c_int {
+pub(crate) unsafe fn opened<T>(file: *mut bindings::file, data: Result<Arc<T>>) -> c_int {
     from_result(|| {
         // SAFETY: A file being opened belongs to its open function.
         unsafe { (*file).private_data = Arc::into_raw(data?).cast_mut().cast() };
@@ -262,24 +307,26 @@ impl<N: Send + Sync + 'static> CharNode<N> {
         unsafe { &(*container_of!(cdev, Self, cdev)).data }
     }
 
-    /// Adds a node of `class` with the given `minor` and `name`, from where users can open it
-    /// before this returns.
+    /// Adds a device `name` of `class`, with a node of the given `minor`, which users can open
+    /// before this returns. Without a node, a device that is seen in sysfs only.
     ///
     /// # Errors
     ///
     /// `EEXIST` if the name is taken, `ENOSPC` if the minor is out of range. May sleep.
-    pub fn register<T: FileOps<Node = N>>(
+    pub fn register(
         class: &NodeClass,
-        minor: u32,
+        node: Option<(u32, NodeOps<N>)>,
+        parent: Option<&device::Device>,
         name: fmt::Arguments<'_>,
-        fops: &'static FileOpsTable<T, Node>,
         data: N,
     ) -> Result<NodeRegistration<N>> {
-        if minor >= MINORS {
-            return Err(ENOSPC);
-        }
+        let node = match node {
+            Some((minor, _)) if minor >= MINORS => return Err(ENOSPC),
+            Some((minor, ops)) => Some((class.first + minor, ops)),
+            None => None,
+        };
         let name = CString::try_from_fmt(name)?;
-        let node = KBox::new(
+        let this = KBox::new(
             Self {
                 cdev: Opaque::zeroed(),
                 dev: Opaque::zeroed(),
@@ -287,17 +334,24 @@ impl<N: Send + Sync + 'static> CharNode<N> {
             },
             GFP_KERNEL,
         )?;
-        let node = KBox::into_raw(node);
-        // SAFETY: `node` is a fresh allocation; from `device_initialize()` on it is freed by
-        // `free_node` when its last reference goes, which `put_device()` gives up on failure.
+        let this = KBox::into_raw(this);
+        // SAFETY: `this` is a fresh allocation; from `device_initialize()` on it is freed by
+        // `free_node` when its last reference goes, which `put_device()` gives up on failure. The
+        // parent is alive, and `device_add()` takes a reference to it. Without a number
+        // `cdev_device_add()` does not look at the cdev.
         unsafe {
-            let cdev = (*node).cdev.get();
-            let dev = (*node).dev.get();
-            bindings::cdev_init(cdev, fops.as_ptr());
-            (*cdev).owner = (*fops.as_ptr()).owner;
+            let cdev = (*this).cdev.get();
+            let dev = (*this).dev.get();
             bindings::device_initialize(dev);
-            (*dev).devt = class.first + minor;
+            if let Some((devt, ops)) = node {
+                bindings::cdev_init(cdev, ops.0);
+                (*cdev).owner = ops.0.owner;
+                (*dev).devt = devt;
+            }
             (*dev).class = class.class.class.get();
+            (*dev).parent = parent.map_or(core::ptr::null_mut(), |parent| {
+                core::ptr::from_ref(parent).cast_mut().cast()
+            });
             (*dev).release = Some(free_node::<N>);
             let ret = to_result(bindings::dev_set_name(
                 dev,
@@ -309,7 +363,7 @@ impl<N: Send + Sync + 'static> CharNode<N> {
                 bindings::put_device(dev);
                 return Err(err);
             }
-            Ok(NodeRegistration(NonNull::new_unchecked(node), PhantomData))
+            Ok(NodeRegistration(NonNull::new_unchecked(this), PhantomData))
         }
     }
 }
@@ -338,7 +392,8 @@ unsafe impl<N: Send + Sync> Sync for NodeRegistration<N> {}
 impl<N> Drop for NodeRegistration<N> {
     fn drop(&mut self) {
         let node = self.0.as_ptr();
-        // SAFETY: Added by `register`, which left us one reference to the device.
+        // SAFETY: Added by `register`, which left us one reference to the device. Without a number
+        // `cdev_device_del()` does not look at the cdev.
         unsafe {
             let dev = addr_of_mut!((*node).dev).cast();
             bindings::cdev_device_del(addr_of_mut!((*node).cdev).cast(), dev);

@@ -65,7 +65,8 @@ pub trait FileOps: Send + Sync + Sized + 'static {
 
 /// The operations of files that hold an `Arc<T>`, which are opened in the way `K`: see
 /// [`Node`](crate::chardev::Node), [`Misc`](crate::chardev::Misc),
-/// [`Anon`](crate::anon_file::Anon). Its address is its files' identity, so each table is a
+/// [`Anon`](crate::anon_file::Anon), [`Mapped`](crate::mmap::Mapped). Its address is its files'
+/// identity, so each table is a
 /// `static`.
 ///
 /// # Invariants
@@ -81,6 +82,20 @@ pub struct FileOpsTable<T, K> {
     _data: PhantomData<fn() -> T>,
     _way: PhantomData<fn() -> K>,
 }
+
+/// A way in which [`anon_file::create`](crate::anon_file::create) may open files.
+///
+/// # Safety
+///
+/// A file that is created with a table of this way, an `Arc<T>` in it, is one of the way.
+pub unsafe trait AnonWay {}
+
+/// A way in which nodes, [`CharNode`](crate::chardev::CharNode), may be opened.
+///
+/// # Safety
+///
+/// Tables of this way have an `open` for files of a `CharNode<T::Node>`.
+pub unsafe trait NodeWay {}
 
 // SAFETY: The table is never written after it was made.
 unsafe impl<T, K> Sync for FileOpsTable<T, K> {}
@@ -112,6 +127,10 @@ impl<T: FileOps, K> FileOpsTable<T, K> {
             _data: PhantomData,
             _way: PhantomData,
         }
+    }
+
+    pub(crate) const fn ops(&'static self) -> &'static bindings::file_operations {
+        &self.ops
     }
 
     pub(crate) const fn as_ptr(&'static self) -> *const bindings::file_operations {

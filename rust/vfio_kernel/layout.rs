@@ -55,6 +55,7 @@ same_offset! {
     pci_dev.rom = vfio_rs_layout_VFIO_RS_AT_pci_dev_rom;
     pci_dev.romlen = vfio_rs_layout_VFIO_RS_AT_pci_dev_romlen;
     file.f_op = vfio_rs_layout_VFIO_RS_AT_file_f_op;
+    file.f_mapping = vfio_rs_layout_VFIO_RS_AT_file_f_mapping;
     file.private_data = vfio_rs_layout_VFIO_RS_AT_file_private_data;
     vm_area_struct.vm_pgoff = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_pgoff;
     vm_area_struct.vm_file = vfio_rs_layout_VFIO_RS_AT_vm_area_struct_vm_file;
@@ -63,6 +64,7 @@ same_offset! {
     follow_pfnmap_args.addr_mask = vfio_rs_layout_VFIO_RS_AT_follow_pfnmap_args_addr_mask;
     follow_pfnmap_args.writable = vfio_rs_layout_VFIO_RS_AT_follow_pfnmap_args_writable;
     cdev.owner = vfio_rs_layout_VFIO_RS_AT_cdev_owner;
+    device.parent = vfio_rs_layout_VFIO_RS_AT_device_parent;
     device.devt = vfio_rs_layout_VFIO_RS_AT_device_devt;
     device.class = vfio_rs_layout_VFIO_RS_AT_device_class;
     device.release = vfio_rs_layout_VFIO_RS_AT_device_release;
@@ -126,6 +128,7 @@ same_size! {
     rw_semaphore = vfio_rs_layout_VFIO_RS_SIZE_rw_semaphore;
     wait_queue_entry = vfio_rs_layout_VFIO_RS_SIZE_wait_queue_entry;
     wait_queue_head = vfio_rs_layout_VFIO_RS_SIZE_wait_queue_head;
+    work_struct = vfio_rs_layout_VFIO_RS_SIZE_work_struct;
     delayed_work = vfio_rs_layout_VFIO_RS_SIZE_delayed_work;
     scatterlist = vfio_rs_layout_VFIO_RS_SIZE_scatterlist;
     vm_operations_struct = vfio_rs_layout_VFIO_RS_SIZE_vm_operations_struct;

@@ -23,13 +23,19 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use crate::{
-    anon_file::Anon,
+    chardev::{
+        node_of,
+        opened, //
+    },
     fops::{
         self,
+        AnonWay,
         FileOps,
-        FileOpsTable, //
+        FileOpsTable,
+        NodeWay, //
     },
     gate::Gate,
+    mapping::Mapping,
     pci::BarWindow,
 };
 
@@ -200,10 +206,26 @@ impl Fault<'_> {
     }
 }
 
-impl<T: FileOps + Mmap> FileOpsTable<T, Anon> {
-    /// For files without a node, that can be read, written and mapped.
-    pub const fn anon() -> Self {
+/// A file that can be mapped, and whose maps belong to an address space that it keeps alive.
+pub trait MappedFile: FileOps + Mmap {
+    /// The address space.
+    fn mapping(&self) -> &Mapping;
+}
+
+/// The way of files of a device: those that [`anon_file::create`](crate::anon_file::create) opens,
+/// and those of a [`CharNode`](crate::chardev::CharNode).
+pub struct Mapped(());
+
+// SAFETY: Its files hold an `Arc<T>`.
+unsafe impl AnonWay for Mapped {}
+// SAFETY: `mapped()` has `open_mapped`.
+unsafe impl NodeWay for Mapped {}
+
+impl<T: MappedFile> FileOpsTable<T, Mapped> {
+    /// For files that can be read, written and mapped.
+    pub const fn mapped() -> Self {
         let ops = bindings::file_operations {
+            open: Some(open_mapped::<T>),
             read: Some(fops::read::<T>),
             write: Some(fops::write::<T>),
             mmap: Some(mmap::<T>),
@@ -211,9 +233,30 @@ impl<T: FileOps + Mmap> FileOpsTable<T, Anon> {
             show_fdinfo: Some(fops::show_fdinfo::<T>),
             ..Self::base()
         };
-        // SAFETY: All of these are for files with an `Arc<T>`, which whoever creates a file gives.
+        // SAFETY: All of these are for files with an `Arc<T>`, which `open_mapped` leaves in files
+        // of nodes, and whoever creates another gives.
         unsafe { Self::new(ops) }
     }
+}
+
+/// `open` of a character node whose files can be mapped.
+///
+/// # Safety
+///
+/// Called by the VFS, with a file that is being opened through a `CharNode` of `T::Node`.
+unsafe extern "C" fn open_mapped<T: MappedFile>(
+    inode: *mut kernel::bindings::inode,
+    file: *mut kernel::bindings::file,
+) -> c_int {
+    // SAFETY: By the contract of this function.
+    let data = T::open(unsafe { node_of::<T::Node>(inode) });
+    if let Ok(data) = &data {
+        // SAFETY: A file being opened belongs to its open function; the data, and so the address
+        // space, lives until the file is released.
+        unsafe { (*file).f_mapping = data.mapping().as_ptr() };
+    }
+    // SAFETY: By the contract of this function.
+    unsafe { opened(file, data) }
 }
 
 /// `mmap`.

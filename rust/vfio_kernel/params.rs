@@ -24,6 +24,9 @@ parameters! {
     /// the machine.
     enable_unsafe_noiommu_mode: bool = vfio_rs_enable_unsafe_noiommu_mode,
 
+    /// 0 if all devices have nodes of their own, 1 if those that are alone in their group.
+    cdev_groups: u32 = vfio_rs_cdev_groups,
+
     /// Whether devices may be assigned where the IOMMU does not remap interrupts.
     allow_unsafe_interrupts: bool = vfio_rs_allow_unsafe_interrupts,
 
@@ -59,6 +62,11 @@ parameters! {
 
     /// See [`PerDevice::disable_idle_d3`].
     disable_idle_d3: bool = vfio_rs_disable_idle_d3,
+}
+
+/// Whether only devices that are alone in their group have nodes of their own.
+pub fn nodes_of_singletons_only() -> bool {
+    cdev_groups() == 1
 }
 
 /// The parameters whose value a device keeps from when it is bound, whatever is written later.

@@ -27,14 +27,16 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use crate::{
-    anon_file::Anon,
     fops::{
         FileOps,
         FileOpsTable, //
     },
     iommu::DeviceMemory,
-    mmap::Mmap,
-    sched, //
+    mmap::{
+        Mapped,
+        Mmap, //
+    },
+    sched,
 };
 
 /// What a user has at an address.
@@ -94,7 +96,7 @@ pub fn memory_beside_devices(vaddr: usize, len: usize) -> Option<usize> {
 /// if nothing is there, or may not be written though `writable` asks for it; `ESRCH` without a
 /// process, `EINTR` if the task is being killed, or what `own` says. May sleep.
 pub fn at<T: FileOps + Mmap, R>(
-    table: &'static FileOpsTable<T, Anon>,
+    table: &'static FileOpsTable<T, Mapped>,
     vaddr: usize,
     max: usize,
     writable: bool,
@@ -146,7 +148,7 @@ fn current_mm<'a>() -> Result<&'a MmWithUser> {
 
 /// The data of the file that `area` shows, if `table` serves it.
 fn data_of<'a, T: FileOps + Mmap>(
-    table: &'static FileOpsTable<T, Anon>,
+    table: &'static FileOpsTable<T, Mapped>,
     area: &'a VmaRef,
 ) -> Option<&'a T> {
     // SAFETY: The area is valid while the reference lives, and holds its file open, if any; `f_op`

@@ -72,9 +72,63 @@ impl WorkQueue {
         Ok(Arc::new(queue, GFP_KERNEL)?)
     }
 
+    /// Runs `f` once, some time. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn spawn(&self, f: impl FnOnce() + Send + 'static) -> Result {
+        let mut once = KBox::new(
+            Once {
+                work: Opaque::zeroed(),
+                f,
+            },
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The work is in an allocation of its own, which `run_once` frees, and the queue is
+        // there until it has run.
+        unsafe {
+            bindings::vfio_rs_init_work(once.work.get(), Some(run_once_of(&mut once)));
+            bindings::queue_work_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
+                self.as_ptr(),
+                KBox::into_raw(once).cast(),
+            );
+        }
+        Ok(())
+    }
+
     pub(crate) fn as_ptr(&self) -> *mut bindings::workqueue_struct {
         self.0.as_ptr()
     }
+}
+
+/// Something to be run once.
+#[repr(C)]
+struct Once<F> {
+    // First, so that a pointer to it is one to the whole.
+    work: Opaque<bindings::work_struct>,
+    f: F,
+}
+
+/// The function of the work of `once`.
+fn run_once_of<F: FnOnce()>(
+    _once: &mut Once<F>,
+) -> unsafe extern "C" fn(*mut bindings::work_struct) {
+    run_once::<F>
+}
+
+/// The function of a [`Once`].
+///
+/// # Safety
+///
+/// Called by the workqueue, once, with the `work` of a leaked `KBox<Once<F>>`.
+unsafe extern "C" fn run_once<F: FnOnce()>(work: *mut bindings::work_struct) {
+    // SAFETY: By the contract of this function; `work` is the first field. The workqueue does not
+    // look at a work that has begun to run.
+    let once = unsafe { KBox::from_raw(work.cast::<Once<F>>()) };
+    let Once { f, .. } = KBox::into_inner(once);
+    f();
 }
 
 impl Drop for WorkQueue {

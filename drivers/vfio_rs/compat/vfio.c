@@ -17,6 +17,10 @@ module_param_named(enable_unsafe_noiommu_mode, vfio_rs_enable_unsafe_noiommu_mod
 MODULE_PARM_DESC(enable_unsafe_noiommu_mode,
 		 "Enable UNSAFE, no-IOMMU mode: no isolation of devices, no translation of DMA, no protection of the kernel; needs RAWIO permission and taints the kernel. (default: false)");
 
+module_param_cb(cdev_groups, &vfio_rs_cdev_groups_ops, NULL, 0644);
+MODULE_PARM_DESC(cdev_groups,
+		 "Devices with a node in /dev/vfio/devices: all, or those that are alone in their group, singleton (default: all)");
+
 /* Named by the other carriers, so that they pull this one in. */
 const bool vfio_rs_names_loaded = true;
 EXPORT_SYMBOL_GPL(vfio_rs_names_loaded);

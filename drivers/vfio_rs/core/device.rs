@@ -17,8 +17,10 @@ use vfio_kernel::{
 
 use super::{
     Access,
+    Closed,
     DeviceUsers,
-    Feature, //
+    Feature,
+    Via, //
 };
 use crate::uapi::caps::CapChain;
 
@@ -40,8 +42,19 @@ pub(crate) trait Device: Send + Sync {
     /// token of the virtual functions is missing or wrong.
     fn matches(&self, name: &[u8]) -> Result<bool>;
 
+    /// Whether whoever shows `token` may open the device by its own node.
+    ///
+    /// # Errors
+    ///
+    /// As [`matches`](Self::matches), for the token of the virtual functions.
+    fn admits(&self, token: Option<[u8; 16]>) -> Result;
+
     /// Whether the IOMMU keeps all DMA of the device coherent with the CPU's caches.
     fn enforces_coherency(&self) -> bool;
+
+    /// Keeps the device from DMA until it is closed, as a driver of the kernel has a device of its
+    /// group; if it is open and does DMA by iommufd. Waits for no user.
+    fn cut_off(&self);
 
     /// Asks its users to close it; they were asked `count` times before.
     fn request(&self, count: u32);
@@ -65,17 +78,16 @@ pub(crate) trait OpenDevice: Mmap + Sized {
     /// How many indices of interrupts there are.
     const IRQS: u32;
 
-    /// Opens a device, which does DMA by `access` and belongs to the virtual machine `kvm`, if any;
-    /// that is taken out if it is kept. Further users share what the first one has opened.
-    fn open(
-        device: &Arc<Self::Device>,
-        access: &Access,
-        kvm: &mut Option<Kvm>,
-    ) -> Result<Arc<Self>>;
+    /// Opens a device, which does DMA by what `via` says and belongs to the virtual machine `kvm`,
+    /// if any; that is taken out if it is kept. Further users share what the first one has opened.
+    fn open(device: &Arc<Self::Device>, via: &Via, kvm: &mut Option<Kvm>) -> Result<Arc<Self>>;
 
     /// Undoes an [`open`](Self::open). Returns what the caller must let go of when it holds no
     /// locks.
-    fn close(device: &Self::Device) -> Option<Kvm>;
+    fn close(device: &Self::Device) -> Closed;
+
+    /// By what it does DMA.
+    fn access(&self) -> &Access;
 
     /// The address space of the device's files.
     fn mapping(device: &Self::Device) -> &Mapping;

@@ -9,22 +9,26 @@
 //! | `users.rs`     | who keeps it from being unbound                            |
 //! | `names.rs`     | what it is called in sysfs                                 |
 //! | `access.rs`    | by what it does DMA                                        |
+//! | `iommufd.rs`   | DMA by address spaces of iommufd                           |
 //! | `container.rs` | groups that share an I/O address space                     |
 //!
 //! Locks: `Container::state`, outside of a backend's; `DeviceUsers::state` and
-//! `DeviceNames::numbers`, innermost.
+//! `DeviceNames::numbers`, innermost; `Iommufd::device`, inside of nothing but a file's own.
 
 mod access;
 mod container;
 mod device;
 mod feature;
+mod iommufd;
 mod names;
 mod users;
 
 pub(crate) use self::{
     access::{
         Access,
-        MsiUser, //
+        Closed,
+        MsiUser,
+        Via, //
     },
     container::{
         attach_patiently,
@@ -40,11 +44,17 @@ pub(crate) use self::{
         RegionInfo, //
     },
     feature::Feature,
+    iommufd::{
+        Iommufd,
+        Way, //
+    },
     names::{
         DeviceName,
-        DeviceNames, //
+        DeviceNames,
+        OwnNode, //
     },
     users::{
+        Claimed,
         Counted,
         DeviceUsers, //
     },

@@ -39,6 +39,8 @@ struct UsersState {
     count: Count,
     /// Being unbound: no more users.
     removed: bool,
+    /// Somebody has it by its own node.
+    claimed: bool,
 }
 
 /// A user of a device, which is not unbound as long as this lives.
@@ -53,6 +55,15 @@ impl Drop for Counted {
     }
 }
 
+/// The only user of a device by its own node, as long as this lives.
+pub(crate) struct Claimed(Arc<DeviceUsers>);
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.0.state.lock().claimed = false;
+    }
+}
+
 impl DeviceUsers {
     /// Nobody yet.
     ///
@@ -63,6 +74,7 @@ impl DeviceUsers {
         let state = UsersState {
             count: Count::NONE,
             removed: false,
+            claimed: false,
         };
         Arc::pin_init(
             pin_init!(Self {
@@ -85,6 +97,20 @@ impl DeviceUsers {
         }
         state.count.inc();
         Ok(Counted(self.clone()))
+    }
+
+    /// For somebody who is to have it by its own node.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if somebody has.
+    pub(crate) fn claim(self: &Arc<Self>) -> Result<Claimed> {
+        let mut state = self.state.lock();
+        if state.claimed {
+            return Err(EINVAL);
+        }
+        state.claimed = true;
+        Ok(Claimed(self.clone()))
     }
 
     /// Lets nobody in any more, and waits until nobody is left. Calls `request` to ask for the

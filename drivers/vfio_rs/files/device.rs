@@ -16,15 +16,13 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc,
-        ArcBorrow, //
+        ArcBorrow,
+        SetOnce, //
     },
     uaccess::UserSlice,
 };
 use vfio_kernel::{
-    anon_file::{
-        self,
-        Anon, //
-    },
+    anon_file,
     argsz::UserArg,
     fops::{
         FileOps,
@@ -35,17 +33,29 @@ use vfio_kernel::{
         KvmSlot, //
     },
     log,
+    mapping::Mapping,
     mmap::{
         Fault,
         FaultResult,
         MapKind,
         MapRequest,
+        Mapped,
+        MappedFile,
         Mmap, //
     },
     uapi,
 };
 
-use super::feature::feature;
+use super::{
+    feature::{
+        self,
+        feature, //
+    },
+    iommufd::{
+        self,
+        ThroughNode, //
+    },
+};
 use crate::{
     backend::Fence,
     core::{
@@ -70,23 +80,35 @@ use crate::{
 /// A kind of device that has files.
 pub(super) trait HasFile: OpenDevice<Device: GroupedDevice> {
     /// The operations of its files.
-    fn table() -> &'static FileOpsTable<DeviceFile<Self>, Anon>;
+    fn table() -> &'static FileOpsTable<DeviceFile<Self>, Mapped>;
 }
 
-/// An open device.
+/// A file of a device.
 pub(super) struct DeviceFile<O: HasFile> {
-    // Before `held`, so that nothing of this state is left when the device is closed: its memory is
-    // the next user's.
-    open: Arc<O>,
-    held: Opened<O>,
-    /// The virtual machine that the file itself belongs to; that of the group is what counts.
-    kvm: Pin<KBox<KvmSlot>>,
+    /// There from the start if the file comes through a group, else from `VFIO_DEVICE_BIND_IOMMUFD`
+    /// on. Before `way`, so that nothing of this state is left when the device is closed: its
+    /// memory is the next user's.
+    pub(super) open: SetOnce<Arc<O>>,
+    pub(super) way: Way<O>,
+    pub(super) device: Arc<O::Device>,
+    /// The virtual machine that the file itself belongs to. If it comes through a group, that of
+    /// the group is what counts.
+    pub(super) kvm: Pin<KBox<KvmSlot>>,
+    _counted: Counted,
 }
 
-/// One open of a device. Dropping this closes it, and lets go of the group's file after that.
-struct Opened<O: HasFile> {
+/// How its user came to a device.
+pub(super) enum Way<O: HasFile> {
+    /// Through a group.
+    Group { _open: ThroughGroup<O> },
+    /// By its own node.
+    Node(Pin<KBox<ThroughNode<O>>>),
+}
+
+/// A device that is open through a group. Dropping this closes it, and lets go of the group's file
+/// after that.
+pub(super) struct ThroughGroup<O: HasFile> {
     device: Arc<O::Device>,
-    _counted: Counted,
     /// The group that it was opened through: its own, or the one that has joined.
     through: Arc<Group>,
     _group_file: ARef<File>,
@@ -105,21 +127,42 @@ pub(super) fn open<O: HasFile>(
     let group = device.group();
     // Dropped without a lock if it is not needed, as it may be the end of the machine.
     let mut machine = group.kvm_through(&through);
-    let open = through.open_device(group, |access| O::open(&device, access, &mut machine))?;
+    let opened = through.open_device(group, |via| {
+        let open = O::open(&device, via, &mut machine)?;
+        let settled = match open.access().iommufd() {
+            Some(iommufd) => iommufd
+                .attach_compat()
+                .and_then(|()| group.check_not_cut_off()),
+            None => Ok(()),
+        };
+        match settled {
+            Ok(()) => Ok(open),
+            Err(err) => {
+                drop(open);
+                drop(O::close(&device));
+                Err(err)
+            }
+        }
+    })?;
     drop(machine);
     let unfenced = (group.fence() == Fence::Missing).then(|| device.clone());
     // From here on dropping the file's data closes the device.
-    let held = Opened {
-        device,
-        _counted: counted,
+    let held = ThroughGroup {
+        device: device.clone(),
         through,
         _group_file: group_file,
     };
-    let data = DeviceFile { open, held, kvm };
+    let open = SetOnce::new();
+    open.populate(opened);
+    let data = DeviceFile {
+        open,
+        way: Way::Group { _open: held },
+        device,
+        kvm,
+        _counted: counted,
+    };
     let data = Arc::new(data, GFP_KERNEL)?;
-    let file = anon_file::create(c"[vfio-device]", O::table(), data, |data| {
-        O::mapping(&data.held.device)
-    })?;
+    let file = anon_file::create(c"[vfio-device]", O::table(), data, MappedFile::mapping)?;
     if let Some(device) = unfenced {
         log::warn_opened_by_user(device.dev());
     }
@@ -129,20 +172,22 @@ pub(super) fn open<O: HasFile>(
 }
 
 impl<O: HasFile> DeviceFile<O> {
-    /// The device.
-    pub(super) fn device(&self) -> &O {
-        &self.open
+    /// The device, if its user may have it by now.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if not.
+    #[inline(always)]
+    pub(super) fn open(&self) -> Result<&Arc<O>> {
+        self.open.as_ref().ok_or(EINVAL)
     }
 }
 
-impl<O: HasFile> Drop for Opened<O> {
+impl<O: HasFile> Drop for ThroughGroup<O> {
     fn drop(&mut self) {
         let device = &*self.device;
-        let kvm = self
-            .through
-            .close_device(device.group(), || O::close(device));
-        // Not under a lock, as it may be the end of the machine.
-        drop(kvm);
+        self.through
+            .close_device(device.group(), || drop(O::close(device)));
     }
 }
 
@@ -152,7 +197,7 @@ impl<O: HasFile> KvmFile for DeviceFile<O> {
     }
 
     fn enforced_coherent(&self) -> bool {
-        self.held.device.enforces_coherency()
+        self.device.enforces_coherency()
     }
 
     // An address space goes by the files of groups.
@@ -162,57 +207,100 @@ impl<O: HasFile> KvmFile for DeviceFile<O> {
 impl<O: HasFile> Mmap for DeviceFile<O> {
     #[inline]
     fn mmap(&self, request: MapRequest) -> Result<MapKind> {
-        self.open.mmap(request)
+        self.open()?.mmap(request)
     }
 
     fn opened(&self, offset: u64) {
-        self.open.opened(offset);
+        if let Ok(open) = self.open() {
+            open.opened(offset);
+        }
     }
 
     fn closed(&self, offset: u64) {
-        self.open.closed(offset);
+        if let Ok(open) = self.open() {
+            open.closed(offset);
+        }
     }
 
     fn placement(&self, offset: u64) -> Option<u64> {
-        self.open.placement(offset)
+        self.open().ok()?.placement(offset)
     }
 
     #[inline(always)]
     fn fault(&self, fault: Fault<'_>) -> FaultResult {
-        self.open.fault(fault)
+        match self.open() {
+            Ok(open) => open.fault(fault),
+            Err(_) => FaultResult::SIGBUS,
+        }
+    }
+}
+
+impl<O: HasFile> MappedFile for DeviceFile<O> {
+    fn mapping(&self) -> &Mapping {
+        O::mapping(&self.device)
     }
 }
 
 impl<O: HasFile> FileOps for DeviceFile<O> {
     type OwnerModule = crate::VfioRs;
-    type Node = ();
+    type Node = Arc<O::Device>;
+
+    fn open(device: &Arc<O::Device>) -> Result<Arc<Self>> {
+        let counted = device.users().count()?;
+        device.group().check_rawio()?;
+        let file = Self {
+            open: SetOnce::new(),
+            way: Way::Node(KBox::pin_init(ThroughNode::new(), GFP_KERNEL_ACCOUNT)?),
+            device: device.clone(),
+            kvm: KBox::pin_init(KvmSlot::new(), GFP_KERNEL_ACCOUNT)?,
+            _counted: counted,
+        };
+        Ok(Arc::new(file, GFP_KERNEL_ACCOUNT)?)
+    }
 
     fn ioctl(this: ArcBorrow<'_, Self>, _file: &File, cmd: u32, arg: UserArg) -> Result<isize> {
-        let open = &*this.open;
+        let Some(open) = this.open.as_ref() else {
+            return unopened(&this, cmd, arg);
+        };
         if cmd == nr::SET_IRQS {
             return open.set_irqs(arg);
         }
+        if cmd == nr::BIND_IOMMUFD {
+            return iommufd::bind(&this, arg).map(|()| 0);
+        }
         let _awake = open.awake()?;
         match cmd {
-            nr::GET_INFO => get_info(open, arg).map(|()| 0),
-            nr::GET_REGION_INFO => get_region_info(open, arg).map(|()| 0),
-            nr::GET_IRQ_INFO => get_irq_info(open, arg).map(|()| 0),
+            nr::GET_INFO => get_info(&**open, arg).map(|()| 0),
+            nr::GET_REGION_INFO => get_region_info(&**open, arg).map(|()| 0),
+            nr::GET_IRQ_INFO => get_irq_info(&**open, arg).map(|()| 0),
             nr::RESET => open.reset().map(|()| 0),
-            nr::FEATURE => feature(open, arg),
-            _ => O::ioctl(&this.open, cmd, arg),
+            nr::FEATURE => feature(&**open, arg),
+            nr::ATTACH_IOMMUFD_PT => iommufd::attach(&this, arg).map(|()| 0),
+            nr::DETACH_IOMMUFD_PT => iommufd::detach(&this, arg).map(|()| 0),
+            _ => O::ioctl(open, cmd, arg),
         }
     }
 
     fn fdinfo_device(&self) -> Option<&device::Device> {
-        Some(self.held.device.dev())
+        Some(self.device.dev())
     }
 
     fn read(&self, buf: UserSlice, pos: u64) -> Result<usize> {
-        self.open.read(buf, pos)
+        self.open()?.read(buf, pos)
     }
 
     fn write(&self, buf: UserSlice, pos: u64) -> Result<usize> {
-        self.open.write(buf, pos)
+        self.open()?.write(buf, pos)
+    }
+}
+
+/// An ioctl of a file that is not bound yet.
+#[cold]
+fn unopened<O: HasFile>(file: &DeviceFile<O>, cmd: u32, arg: UserArg) -> Result<isize> {
+    match cmd {
+        nr::BIND_IOMMUFD => iommufd::bind(file, arg).map(|()| 0),
+        nr::FEATURE => feature::before_bind(file.device.group(), arg),
+        _ => Err(EINVAL),
     }
 }
 

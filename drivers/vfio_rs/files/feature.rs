@@ -14,8 +14,13 @@ use vfio_kernel::{
     uapi, //
 };
 
+use super::viability;
 use crate::{
     core::OpenDevice,
+    iommu_group::{
+        Asker,
+        Group, //
+    },
     uapi::row::{
         self,
         Row, //
@@ -36,18 +41,8 @@ const NUMBER: u32 = uapi::VFIO_DEVICE_FEATURE_MASK;
 /// or has too little room; `ENOTTY` for a feature that the device does not have; what the feature
 /// says.
 pub(super) fn feature<O: OpenDevice>(open: &O, arg: UserArg) -> Result<isize> {
-    type Header = uapi::vfio_device_feature_header;
-
-    let header: Header = row::read(arg)?;
-    let room = row::room(&header);
-    let flags = header.flags;
-    let probe = flags & PROBE != 0;
-    let ops = flags & (GET | SET);
-    // Reading and writing at once can only be asked about.
-    if !probe && ops == GET | SET {
-        return Err(EINVAL);
-    }
-    let number = flags & NUMBER;
+    let call = Call::read(arg)?;
+    let number = call.number;
     if number == uapi::VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 {
         // ERRNO: EINVAL where the device cannot migrate, as
         // vfio_ioctl_device_feature_migration_precopy_info_v2().
@@ -57,14 +52,72 @@ pub(super) fn feature<O: OpenDevice>(open: &O, arg: UserArg) -> Result<isize> {
         .iter()
         .find(|feature| feature.number == number && (feature.present)(open))
         .ok_or(ENOTTY)?;
-    if ops & !feature.op != 0 {
+    match call.run(feature.op, feature.size)? {
+        Some(data) => (feature.run)(open, data, call.room),
+        None => Ok(0),
+    }
+}
+
+/// As [`feature`], for a device of `group` that its user is not bound to yet: what keeps them from
+/// that can be asked for.
+///
+/// # Errors
+///
+/// `EINVAL` for all that is not `VFIO_DEVICE_FEATURE_VIABILITY`; as [`viability::get`].
+pub(super) fn before_bind(group: &Group, arg: UserArg) -> Result<isize> {
+    // Nor is anything else of a call looked at.
+    let call = Call::read(arg).map_err(|_| EINVAL)?;
+    if call.number != uapi::VFIO_DEVICE_FEATURE_VIABILITY {
         return Err(EINVAL);
     }
-    if probe {
-        return Ok(0);
+    if let Some(data) = call.run(GET, viability::MIN)? {
+        viability::get(group, Asker::Other, data, call.room)?;
     }
-    if ops == 0 || room < feature.size {
-        return Err(EINVAL);
+    Ok(0)
+}
+
+/// A call that is well formed.
+struct Call {
+    number: u32,
+    /// [`GET`], [`SET`].
+    ops: u32,
+    probe: bool,
+    data: UserArg,
+    /// Bytes that the user has for data.
+    room: usize,
+}
+
+impl Call {
+    fn read(arg: UserArg) -> Result<Self> {
+        type Header = uapi::vfio_device_feature_header;
+
+        let header: Header = row::read(arg)?;
+        let call = Self {
+            number: header.flags & NUMBER,
+            ops: header.flags & (GET | SET),
+            probe: header.flags & PROBE != 0,
+            data: arg.at(Header::MIN),
+            room: row::room(&header),
+        };
+        // Reading and writing at once can only be asked about.
+        if !call.probe && call.ops == GET | SET {
+            return Err(EINVAL);
+        }
+        Ok(call)
     }
-    (feature.run)(open, arg.at(Header::MIN), room)
+
+    /// The data, if a feature that knows `ops` and wants `size` bytes is to be run, and not only
+    /// asked for.
+    fn run(&self, ops: u32, size: usize) -> Result<Option<UserArg>> {
+        if self.ops & !ops != 0 {
+            return Err(EINVAL);
+        }
+        if self.probe {
+            return Ok(None);
+        }
+        if self.ops == 0 || self.room < size {
+            return Err(EINVAL);
+        }
+        Ok(Some(self.data))
+    }
 }

@@ -20,6 +20,7 @@ use vfio_kernel::{
         FileOps,
         FileOpsTable, //
     },
+    iommufd::Ctx,
     uapi,
 };
 
@@ -31,8 +32,10 @@ use super::{
 };
 use crate::{
     iommu_group::{
+        Asker,
         Group,
-        GroupFile, //
+        GroupFile,
+        Place, //
     },
     uapi::{
         group_nr as nr,
@@ -66,7 +69,7 @@ impl FileOps for GroupFile {
             nr::MERGE => merge::merge(group, arg).map(|()| 0),
             nr::SPLIT => merge::split(group, arg).map(|()| 0),
             nr::GET_MSI_FD => msi_fd::open(group, file, arg),
-            nr::GET_VIABILITY => viability::get(group, arg, usize::MAX).map(|()| 0),
+            nr::GET_VIABILITY => viability::get(group, Asker::Other, arg, usize::MAX).map(|()| 0),
             _ => Err(ENOTTY),
         }
     }
@@ -94,9 +97,11 @@ fn set_container(group: &Group, arg: UserArg) -> Result {
     let fd: i32 = arg.slice(0, size_of::<i32>()).reader().read()?;
     let file = LocalFile::fget(fd.try_into().map_err(|_| EBADF)?)?;
     group.set_container(|| {
+        if let Some(container) = container::FILE_OPS.data_of(&file) {
+            return Ok(Place::Container(container.into()));
+        }
         // ERRNO: EBADFD for an open file of another kind, as vfio_group_ioctl_set_container().
-        let container = container::FILE_OPS.data_of(&file).ok_or(EBADFD)?;
-        Ok(container.into())
+        Ok(Place::Iommufd(Ctx::from_file(&file)?))
     })
 }
 

@@ -10,6 +10,7 @@ use vfio_kernel::{
 
 use crate::{
     iommu_group::{
+        Asker,
         Group,
         Verdict, //
     },
@@ -48,21 +49,26 @@ const _: () = {
 ///
 /// As [`get`].
 pub(super) fn feature(open: &Open, data: UserArg, room: usize) -> Result<isize> {
-    get(open.group(), data, room).map(|()| 0)
+    let asker = match open.by_node() {
+        Some(_) => Asker::Owner,
+        None => Asker::Other,
+    };
+    get(open.group(), asker, data, room).map(|()| 0)
 }
 
-/// Tells of `group`; the user has room for `room` bytes, whatever the struct says, if that is less.
+/// Tells `asker` of `group`; the user has room for `room` bytes, whatever the struct says, if that
+/// is less.
 ///
 /// # Errors
 ///
 /// `EINVAL` for a struct that is too small or has flags; `ENODEV` if the group's last device was
 /// unbound; `ENOSPC` if there are more devices than the user has room for, who then learns how
 /// many; `EFAULT`, `ENOMEM`.
-pub(super) fn get(group: &Group, arg: UserArg, room: usize) -> Result {
+pub(super) fn get(group: &Group, asker: Asker, arg: UserArg, room: usize) -> Result {
     let user: Header = row::read(arg)?;
     let room = room.min(user.argsz as usize);
     let room = room.checked_sub(MIN).ok_or(EINVAL)?;
-    let report = group.report()?;
+    let report = group.report(asker)?;
     let header = Header {
         argsz: user.argsz,
         flags: 0,

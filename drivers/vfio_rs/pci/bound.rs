@@ -32,7 +32,8 @@ use super::{
 use crate::{
     core::{
         Device as _,
-        DeviceName, //
+        DeviceName,
+        OwnNode, //
     },
     iommu_group::{
         ListedDevice,
@@ -46,7 +47,7 @@ use crate::{
 pub(crate) struct Bound {
     vfs: VirtualFns,
     _listed: ListedDevice,
-    _name: DeviceName,
+    _name: DeviceName<Arc<Device>>,
     _use: Use,
     _member: SetMember,
     _set: SetUser,
@@ -106,7 +107,12 @@ impl Driver for Bound {
         let _ = device.pci().set_power_state(0);
         let member = set.set().add(device.clone())?;
         let unused = Use(device.clone());
-        let name = shared.names.name(device.dev(), node.group().fence())?;
+        let own_node = match node.group().lets_nodes_be() {
+            true => OwnNode::Wanted,
+            false => OwnNode::Unwanted,
+        };
+        let (dev, fence) = (device.dev(), node.group().fence());
+        let name = shared.names.name(dev, fence, own_node, device.clone())?;
         let listed = node.group().list_device(device.clone())?;
         Ok(Self {
             vfs: VirtualFns(device),

@@ -36,7 +36,10 @@ use super::{
         Vpd,
         Width, //
     },
-    open::COMMAND,
+    open::{
+        COMMAND,
+        COMMAND_MASTER, //
+    },
     power::{
         Memory,
         MemoryGuard, //
@@ -50,6 +53,8 @@ pub(super) struct RealConfig<'a> {
     pub(super) device: &'a Device,
     /// The interrupt pin, once it is known how it is masked: nothing is written before.
     pub(super) pin: Option<&'a IntxPin>,
+    /// The device is kept from being a bus master, as [`Memory`] says.
+    pub(super) no_dma: bool,
 }
 
 impl From<Width> for ConfigWidth {
@@ -70,7 +75,13 @@ impl Hardware for RealConfig<'_> {
     fn write(&self, offset: u16, width: Width, value: u32) -> Result {
         let pci = self.device.pci();
         match (offset & !1, self.pin) {
-            (COMMAND, Some(pin)) => pin.write_command(offset, width.into(), value),
+            (COMMAND, Some(pin)) => {
+                let kept = match self.no_dma && offset == COMMAND {
+                    true => value & !u32::from(COMMAND_MASTER),
+                    false => value,
+                };
+                pin.write_command(offset, width.into(), kept)
+            }
             _ => pci.write_config(offset, width.into(), value),
         }
     }
@@ -115,10 +126,11 @@ impl Open {
         Ok(len)
     }
 
-    fn real_config(&self) -> RealConfig<'_> {
+    fn real_config(&self, no_dma: bool) -> RealConfig<'_> {
         RealConfig {
             device: &self.device,
             pin: Some(&self.pin),
+            no_dma,
         }
     }
 
@@ -144,7 +156,7 @@ impl Open {
     /// Reads while the device is not being reset.
     #[inline(always)]
     fn read_settled(&self, offset: u64, data: &mut [u8]) -> Result {
-        let hw = self.real_config();
+        let hw = self.real_config(false);
         loop {
             self.pci().wait_config();
             let turns = self.gate.turns();
@@ -169,11 +181,11 @@ impl Open {
         let mut data = KVec::from_elem(0, len, GFP_KERNEL)?;
         reader.read_slice(&mut data)?;
 
-        let hw = self.real_config();
         let (mut config, mut memory) = self.lock_config()?;
         let mut done = 0usize;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset.checked_add(done as u64).ok_or(EFAULT)?;
+            let hw = self.real_config(memory.no_dma);
             let written = config.write(&hw, at, rest)?;
             let effects = written.effects;
             self.perform(&mut memory, &effects);

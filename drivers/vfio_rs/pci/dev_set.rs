@@ -29,10 +29,14 @@ use vfio_kernel::{
 };
 
 use super::{
+    reset::{
+        DevId,
+        Owner, //
+    },
     Device,
     Open, //
 };
-use crate::iommu_group::Group;
+use crate::core::Iommufd;
 
 /// All sets.
 #[pin_data]
@@ -160,20 +164,31 @@ impl DevSet {
         })
     }
 
-    /// Resets all members by the bridge above them. Each must be in one of `groups`.
+    /// What each member is to the context of `iommufd`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if a reset would reach a device that is no member, or a member is in none of
-    /// `groups`; `EAGAIN` if a member is locked, or just being reset from outside; `ENOMEM`.
-    pub(super) fn hot_reset(&self, groups: &[Arc<Group>]) -> Result {
+    /// `ENOMEM`.
+    pub(super) fn ids(&self, iommufd: &Iommufd) -> Result<KVec<(PciDevice, DevId)>> {
+        let members = self.members.lock();
+        let mut ids = KVec::with_capacity(members.0.len(), GFP_KERNEL)?;
+        for device in &members.0 {
+            let id = DevId::of(device, iommufd);
+            ids.push((PciDevice::clone(device.pci()), id), GFP_KERNEL)?;
+        }
+        Ok(ids)
+    }
+
+    /// Resets all members by the bridge above them. Each must be among what `owner` has.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if a reset would reach a device that is no member, or a member is somebody else's;
+    /// `EAGAIN` if a member is locked, or just being reset from outside; `ENOMEM`.
+    pub(super) fn hot_reset(&self, owner: Owner<'_>) -> Result {
         let members = self.members.lock();
         let pci = members.resettable().ok_or(EINVAL)?;
-        let in_groups = |device: &Device| {
-            let mut groups = groups.iter();
-            groups.any(|group| Arc::ptr_eq(group, device.group()))
-        };
-        if !members.0.iter().all(|device| in_groups(device)) {
+        if !members.0.iter().all(|device| owner.owns(device)) {
             return Err(EINVAL);
         }
         let _awake = members.awake()?;

@@ -42,8 +42,9 @@ use crate::{
     backend::p2p::BarDma,
     core::{
         self,
-        Access,
-        DeviceUsers, //
+        Closed,
+        DeviceUsers,
+        Via, //
     },
     iommu_group::Group,
     uapi::MAPPINGS, //
@@ -114,8 +115,27 @@ impl core::Device for Device {
         Ok(true)
     }
 
+    fn admits(&self, token: Option<[u8; 16]>) -> Result {
+        self.function.admit(&self.pci, token.map(name::Uuid))
+    }
+
     fn enforces_coherency(&self) -> bool {
         self.pci.enforces_cache_coherency()
+    }
+
+    fn cut_off(&self) {
+        let Some(open) = self.current() else {
+            return;
+        };
+        let Some(iommufd) = open.access.iommufd() else {
+            return;
+        };
+        iommufd.cut_off();
+        open.stop_dma();
+        // That waits for whoever maps something in the context. Without memory it is left to the
+        // close: the device does no DMA.
+        let iommufd = iommufd.clone();
+        let _ = self.shared.queue.spawn(move || iommufd.detach_all());
     }
 
     fn request(&self, count: u32) {
@@ -203,18 +223,16 @@ impl Device {
         Arc::pin_init(device, GFP_KERNEL)
     }
 
-    /// Opens the device, which does DMA by `access`: switches it on for the first user, who may be
-    /// a virtual machine and then is taken out of `kvm`; shares it with further ones.
+    /// Opens the device, which does DMA by what `via` says: switches it on for the first user, who
+    /// may be a virtual machine and then is taken out of `kvm`; shares it with further ones.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if the driver's module is going, `EAGAIN` if the device is locked or just being
-    /// reset; what switching it on says.
-    pub(crate) fn open(
-        self: &Arc<Self>,
-        access: &Access,
-        kvm: &mut Option<Kvm>,
-    ) -> Result<Arc<Open>> {
+    /// `ENODEV` if the driver's module is going, what `via` says, `EAGAIN` if the device is locked
+    /// or just being reset; what switching it on says.
+    pub(crate) fn open(self: &Arc<Self>, via: &Via, kvm: &mut Option<Kvm>) -> Result<Arc<Open>> {
+        // Without the lock.
+        let mut unused = Closed::NOT_YET;
         let set = self.set.members.lock();
         let claim;
         let open = match self.current() {
@@ -222,6 +240,7 @@ impl Device {
             None => {
                 // ERRNO: ENODEV, as vfio_df_device_first_open().
                 let module = self.owner.hold()?;
+                let access = unused.access.insert(via.access(self.pci.clone())?);
                 claim = self.resets.try_claim()?;
                 let awake = match self.sleeps() {
                     true => Some(self.pci.awake()?),
@@ -243,6 +262,7 @@ impl Device {
                 opens.awake = awake;
                 opens.module = Some(module);
                 opens.vf = vf;
+                unused.access = None;
                 open
             }
         };
@@ -254,18 +274,18 @@ impl Device {
 
     /// Undoes [`open`](Self::open): switches the device off after the last user, and returns what
     /// the caller must let go of when it holds no locks.
-    pub(crate) fn close(&self) -> Option<Kvm> {
+    pub(crate) fn close(&self) -> Closed {
         let set = self.set.members.lock();
         let mut opens = self.opens.lock();
         if !opens.count.dec() {
-            return None;
+            return Closed::NOT_YET;
         }
         let (open, vf) = (opens.open.clone(), opens.vf.take());
         drop(opens);
         drop(vf);
-        if let Some(open) = open {
+        if let Some(open) = &open {
             let _claim = self.resets.claim();
-            self.switch_off(&open);
+            self.switch_off(open);
         }
         set.reset_unused();
         let awake = self.opens.lock().awake.take();
@@ -273,7 +293,7 @@ impl Device {
         *self.signals.lock() = Signals::default();
         let mut opens = self.opens.lock();
         opens.module = None;
-        opens.kvm.take()
+        Closed::new(open.map(|open| open.access.clone()), opens.kvm.take())
     }
 
     fn switch_off(&self, open: &Open) {

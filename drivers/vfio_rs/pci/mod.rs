@@ -73,6 +73,11 @@ pub(crate) use self::{
     name::Uuid,
     offsets::Region,
     open::Open,
+    reset::{
+        Dependent,
+        DevId,
+        Owner, //
+    },
     shared::Shared,
     sriov::{
         PhysFns,

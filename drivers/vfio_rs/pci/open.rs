@@ -55,9 +55,10 @@ use crate::{
     pci::irq::Irqs, //
 };
 
-/// Offset of the command register and two of its bits, `include/uapi/linux/pci_regs.h`.
+/// Offset of the command register and some of its bits, `include/uapi/linux/pci_regs.h`.
 pub(super) const COMMAND: u16 = 0x04;
 pub(super) const COMMAND_MEMORY: u16 = 0x2;
+pub(super) const COMMAND_MASTER: u16 = 0x4;
 pub(super) const COMMAND_INTX_DISABLE: u16 = 0x400;
 
 /// The state of a device that is open.
@@ -169,7 +170,12 @@ impl Open {
         let mut facts = facts(pci, intx)?;
         facts.no_msix = msix.is_err();
         let msix = msix.unwrap_or(None);
-        let config = ConfigSpace::new(&RealConfig { device, pin: None }, &facts)?;
+        let hw = RealConfig {
+            device,
+            pin: None,
+            no_dma: false,
+        };
+        let config = ConfigSpace::new(&hw, &facts)?;
         let interrupt_pin = IntxPin::new(pci, intx)?;
         let findings = config.findings();
         for (chain, fault) in [("", findings.standard), ("extended ", findings.extended)] {
@@ -312,6 +318,11 @@ impl Open {
             .into_iter()
             .filter(|(bytes, _)| pci.completes_atomics(*bytes))
             .fold(0, |flags, (_, flag)| flags | flag)
+    }
+
+    /// By what it does DMA.
+    pub(crate) fn dma_access(&self) -> &Access {
+        &self.access
     }
 
     /// The PCI device.

@@ -40,6 +40,8 @@ pub(super) struct Memory {
     forgotten: Option<SavedState>,
     /// The user lets the device sleep: there are no maps of its memory.
     pub(super) low_power: Option<LowPower>,
+    /// The device is kept from DMA, and there are no maps of its memory.
+    pub(super) no_dma: bool,
 }
 
 /// A device that its user lets sleep.
@@ -55,6 +57,7 @@ impl Memory {
             enabled,
             forgotten: None,
             low_power: None,
+            no_dma: false,
         }
     }
 
@@ -137,7 +140,15 @@ impl Open {
 
     /// Whether maps may be made and filled in: nothing wakes the device up for an access to those.
     pub(super) fn maps(&self, memory: &Memory) -> bool {
-        memory.low_power.is_none() && self.answers(memory)
+        memory.low_power.is_none() && !memory.no_dma && self.answers(memory)
+    }
+
+    /// Keeps the device from DMA until it is closed, whatever its user writes.
+    pub(super) fn stop_dma(&self) {
+        let mut memory = self.write_memory();
+        memory.no_dma = true;
+        self.zap_bars();
+        self.pci().clear_master();
     }
 
     /// Keeps the device awake for an access.

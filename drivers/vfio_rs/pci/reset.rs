@@ -16,9 +16,13 @@ use vfio_kernel::{
 
 use super::{
     power::Memory,
+    Device,
     Open, //
 };
-use crate::iommu_group::Group;
+use crate::{
+    core::Iommufd,
+    iommu_group::Group, //
+};
 
 impl Open {
     /// Whether the function can be reset by `VFIO_DEVICE_RESET`.
@@ -68,29 +72,101 @@ impl Open {
         Ok(count)
     }
 
-    /// Tells address and group of each device that a hot reset reaches.
+    /// Tells of each device that a hot reset reaches its address, and who it is to the user.
     ///
     /// # Errors
     ///
-    /// `EPERM` for one without a group; what `f` says.
+    /// `EPERM` for one without a group, where those are told; `ENOMEM`; what `f` says.
     pub(crate) fn for_each_reset_with(
         &self,
         scope: ResetScope,
-        mut f: impl FnMut(PciAddress, i32) -> Result,
+        mut f: impl FnMut(PciAddress, Dependent) -> Result,
     ) -> Result {
+        let ids = match self.by_node() {
+            Some(iommufd) => Some(self.device.set().ids(iommufd)?),
+            None => None,
+        };
         self.pci().for_each_reset_with(scope, |pci| {
-            let group = iommu::Group::of(pci.device()).ok_or(EPERM)?;
-            f(pci.address(), group.id())
+            let dependent = match &ids {
+                Some(ids) => ids
+                    .iter()
+                    .find(|(member, _)| member == pci)
+                    .map_or(Dependent::Id(DevId::NotOwned), |(_, id)| Dependent::Id(*id)),
+                None => Dependent::Group(iommu::Group::of(pci.device()).ok_or(EPERM)?.id()),
+            };
+            f(pci.address(), dependent)
         })
     }
 
-    /// `VFIO_DEVICE_PCI_HOT_RESET`, by a user who has `groups` open.
+    /// What the device is bound to, if its user came by its own node.
+    pub(crate) fn by_node(&self) -> Option<&Arc<Iommufd>> {
+        self.access.iommufd().filter(|iommufd| iommufd.by_node())
+    }
+
+    /// `VFIO_DEVICE_PCI_HOT_RESET`, by a user who has what `owner` says.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if a device that would be reset is in none of `groups` or bound to another driver;
+    /// `EINVAL` if a device that would be reset is not among that or bound to another driver;
     /// `EAGAIN` if one is locked, or just being reset from outside; `ENOMEM`.
-    pub(crate) fn hot_reset(&self, groups: &[Arc<Group>]) -> Result {
-        self.device.set().hot_reset(groups)
+    pub(crate) fn hot_reset(&self, owner: Owner<'_>) -> Result {
+        self.device.set().hot_reset(owner)
+    }
+}
+
+/// What a user has, and so may reset.
+#[derive(Clone, Copy)]
+pub(crate) enum Owner<'a> {
+    /// All devices of these groups.
+    Groups(&'a [Arc<Group>]),
+    /// All that is bound to the context of this one, and others of their groups.
+    Iommufd(&'a Iommufd),
+}
+
+/// A device that a hot reset reaches, as its user knows it.
+#[derive(Clone, Copy)]
+pub(crate) enum Dependent {
+    /// By its group.
+    Group(i32),
+    /// By its number.
+    Id(DevId),
+}
+
+/// What a device is to a context of iommufd.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DevId {
+    /// Bound to it, by this number.
+    Bound(u32),
+    /// In a group of which it has another device.
+    Owned,
+    /// Nothing.
+    NotOwned,
+}
+
+impl DevId {
+    /// What `device` is to the context of `iommufd`.
+    pub(super) fn of(device: &Device, iommufd: &Iommufd) -> Self {
+        let ctx = iommufd.ctx();
+        let open = device.current();
+        let bound = open.as_ref().and_then(|open| open.access.iommufd());
+        if let Some(bound) = bound.filter(|bound| bound.ctx().is(ctx)) {
+            return Self::Bound(bound.id());
+        }
+        match iommu::Group::of(device.pci().device()) {
+            Some(group) if ctx.has_group(&group) => Self::Owned,
+            _ => Self::NotOwned,
+        }
+    }
+}
+
+impl Owner<'_> {
+    /// Whether it may reset `device`.
+    pub(super) fn owns(self, device: &Device) -> bool {
+        match self {
+            Self::Groups(groups) => groups
+                .iter()
+                .any(|group| Arc::ptr_eq(group, device.group())),
+            Self::Iommufd(iommufd) => DevId::of(device, iommufd) != DevId::NotOwned,
+        }
     }
 }

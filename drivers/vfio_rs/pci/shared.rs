@@ -10,6 +10,7 @@ use kernel::{
     },
 };
 use vfio_kernel::{
+    chardev::NodeOps,
     iommu::{
         self,
         BareGroup, //
@@ -21,7 +22,8 @@ use vfio_kernel::{
 
 use super::{
     dev_set::DevSets,
-    sriov::PhysFns, //
+    sriov::PhysFns,
+    Device, //
 };
 use crate::{
     core::DeviceNames,
@@ -34,7 +36,7 @@ use crate::{
 /// What all devices share.
 pub(crate) struct Shared {
     pub(super) registry: Arc<Registry>,
-    pub(super) names: Arc<DeviceNames>,
+    pub(super) names: Arc<DeviceNames<Arc<Device>>>,
     pub(super) sets: Arc<DevSets>,
     pub(super) physfns: Arc<PhysFns>,
     /// For work on behalf of users.
@@ -42,15 +44,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// For a driver without devices.
+    /// For a driver without devices, whose nodes will do `node_ops`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(registry: Arc<Registry>, physfns: Arc<PhysFns>) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        physfns: Arc<PhysFns>,
+        node_ops: NodeOps<Arc<Device>>,
+    ) -> Result<Arc<Self>> {
         let shared = Self {
             registry,
-            names: DeviceNames::new()?,
+            names: DeviceNames::new(node_ops)?,
             sets: DevSets::new()?,
             physfns,
             queue: WorkQueue::new(c"vfio_rs")?,

@@ -74,4 +74,7 @@ pub(crate) mod device_nr {
     pub(crate) const PCI_HOT_RESET: u32 = vfio(13);
     pub(crate) const IOEVENTFD: u32 = vfio(16);
     pub(crate) const FEATURE: u32 = vfio(17);
+    pub(crate) const BIND_IOMMUFD: u32 = vfio(18);
+    pub(crate) const ATTACH_IOMMUFD_PT: u32 = vfio(19);
+    pub(crate) const DETACH_IOMMUFD_PT: u32 = vfio(20);
 }

@@ -157,6 +157,8 @@ rows! {
         last: fd,
         flags: uapi::VFIO_DEVICE_IOEVENTFD_SIZE_MASK
     }
+    vfio_device_attach_iommufd_pt { last: pt_id, flags: uapi::VFIO_DEVICE_ATTACH_PASID }
+    vfio_device_detach_iommufd_pt { last: flags, flags: uapi::VFIO_DEVICE_DETACH_PASID }
     vfio_pci_hot_reset_info_header { last: count, flags: ANY }
     vfio_pci_hot_reset_header { last: count, flags: 0 }
 

@@ -85,7 +85,7 @@ impl Group {
         NonNull::new(group.cast::<Self>()).map(|group| unsafe { ARef::from_raw(group) })
     }
 
-    pub(super) fn as_ptr(&self) -> *mut bindings::iommu_group {
+    pub(crate) fn as_ptr(&self) -> *mut bindings::iommu_group {
         self.0.get()
     }
 

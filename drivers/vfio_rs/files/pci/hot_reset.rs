@@ -15,10 +15,15 @@ use zerocopy::IntoBytes;
 
 use crate::{
     files::group,
-    pci::Open,
+    pci::{
+        Dependent,
+        DevId,
+        Open,
+        Owner, //
+    },
     uapi::row::{
         self,
-        Row, //
+        Row as _, //
     },
 };
 
@@ -31,7 +36,9 @@ use crate::{
 /// group; `EAGAIN` if devices came while they were counted; `EFAULT`, `ENOMEM`.
 pub(super) fn get_info(open: &Open, arg: UserArg) -> Result {
     type Info = uapi::vfio_pci_hot_reset_info_header;
-    type Dependent = uapi::vfio_pci_dependent_device_in_group;
+    type Row = uapi::vfio_pci_dependent_device_in_group;
+    const IDS: u32 = uapi::VFIO_PCI_HOT_RESET_FLAG_DEV_ID;
+    const ALL_OWNED: u32 = uapi::VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED;
 
     let user: Info = row::read(arg)?;
     let room = row::room(&user);
@@ -42,14 +49,27 @@ pub(super) fn get_info(open: &Open, arg: UserArg) -> Result {
         flags: 0,
         count: count.try_into()?,
     };
-    if count.saturating_mul(size_of::<Dependent>()) > room {
+    if count.saturating_mul(size_of::<Row>()) > room {
         arg.write_prefix(&info, Info::MIN)?;
         return Err(ENOSPC);
     }
     let mut devices = KVec::with_capacity(count, GFP_KERNEL)?;
-    open.for_each_reset_with(scope, |address, group| {
-        let dependent = Dependent {
-            group_id: group.try_into()?,
+    if open.by_node().is_some() {
+        info.flags = IDS | ALL_OWNED;
+    }
+    open.for_each_reset_with(scope, |address, who| {
+        let who = match who {
+            Dependent::Group(group) => group.try_into()?,
+            Dependent::Id(DevId::Bound(id)) => id,
+            Dependent::Id(DevId::Owned) => uapi::VFIO_PCI_DEVID_OWNED,
+            Dependent::Id(DevId::NotOwned) => {
+                info.flags &= !ALL_OWNED;
+                // CAST: -1, as all bits of the field.
+                uapi::VFIO_PCI_DEVID_NOT_OWNED as u32
+            }
+        };
+        let dependent = Row {
+            group_id: who,
             segment: address.segment,
             bus: address.bus,
             devfn: address.devfn,
@@ -66,21 +86,26 @@ pub(super) fn get_info(open: &Open, arg: UserArg) -> Result {
 }
 
 /// `VFIO_DEVICE_PCI_HOT_RESET`: all devices that are reset must be in groups that the user shows to
-/// have open.
+/// have open; or, if the user came by the device's own node, belong to the same context.
 ///
 /// # Errors
 ///
-/// `EINVAL` for a malformed struct, without a group, with more groups than devices, for a file that
-/// is no group; `ENODEV` if there is no such reset; `EBADF`, `EFAULT`, `ENOMEM`; what
-/// [`Open::hot_reset`] says.
+/// `EINVAL` for a malformed struct, without a group where one is wanted or the other way round,
+/// with more groups than devices, for a file that is no group; `ENODEV` if there is no such reset;
+/// `EBADF`, `EFAULT`, `ENOMEM`; what [`Open::hot_reset`] says.
 pub(super) fn hot_reset(open: &Open, arg: UserArg) -> Result {
     type Header = uapi::vfio_pci_hot_reset_header;
 
     let header: Header = row::read(arg)?;
-    if header.count == 0 {
+    // Who came by the device's own node shows no groups: their context says what they have.
+    let by_node = open.by_node();
+    if (header.count == 0) != by_node.is_some() {
         return Err(EINVAL);
     }
     let scope = open.reset_scope()?;
+    if let Some(iommufd) = by_node {
+        return open.hot_reset(Owner::Iommufd(iommufd));
+    }
     let count = header.count as usize;
     // There is one group for each device at most, which bounds what is copied.
     if count > open.count_reset_with(scope)? {
@@ -101,5 +126,5 @@ pub(super) fn hot_reset(open: &Open, arg: UserArg) -> Result {
         group.group().owned(&mut groups, &mut files)?;
         files.push(file, GFP_KERNEL)?;
     }
-    open.hot_reset(&groups)
+    open.hot_reset(Owner::Groups(&groups))
 }

@@ -22,11 +22,11 @@ use kernel::{
     uaccess::UserSlice,
 };
 use vfio_kernel::{
-    anon_file::Anon,
     argsz::UserArg,
     fops::FileOpsTable,
     kvm::Kvm,
     mapping::Mapping,
+    mmap::Mapped,
     pci::{
         Awake,
         IoWidth, //
@@ -47,12 +47,14 @@ use crate::{
     backend::p2p::BarPart,
     core::{
         Access,
+        Closed,
         Counted,
         DeviceInfo,
         Feature,
         IrqInfo,
         OpenDevice,
-        RegionInfo, //
+        RegionInfo,
+        Via, //
     },
     iommu_group::{
         Group,
@@ -72,10 +74,10 @@ use crate::{
 };
 
 /// The operations of a PCI device's file.
-pub(super) static FILE_OPS: FileOpsTable<DeviceFile<Open>, Anon> = FileOpsTable::anon();
+pub(super) static FILE_OPS: FileOpsTable<DeviceFile<Open>, Mapped> = FileOpsTable::mapped();
 
 impl HasFile for Open {
-    fn table() -> &'static FileOpsTable<DeviceFile<Self>, Anon> {
+    fn table() -> &'static FileOpsTable<DeviceFile<Self>, Mapped> {
         &FILE_OPS
     }
 }
@@ -83,7 +85,7 @@ impl HasFile for Open {
 /// As [`AreaAt`](crate::backend::p2p::AreaAt).
 pub(super) fn area_at(vaddr: usize, max: usize, writable: bool) -> Result<UserArea<BarPart>> {
     user_area::at(&FILE_OPS, vaddr, max, writable, |data, part| {
-        data.device().bar_part(part)
+        data.open()?.bar_part(part)
     })
 }
 
@@ -109,12 +111,16 @@ impl OpenDevice for Open {
     const FLAGS: u32 = uapi::VFIO_DEVICE_FLAGS_PCI;
     const IRQS: u32 = uapi::VFIO_PCI_NUM_IRQS;
 
-    fn open(device: &Arc<Device>, access: &Access, kvm: &mut Option<Kvm>) -> Result<Arc<Self>> {
-        device.open(access, kvm)
+    fn open(device: &Arc<Device>, via: &Via, kvm: &mut Option<Kvm>) -> Result<Arc<Self>> {
+        device.open(via, kvm)
     }
 
-    fn close(device: &Device) -> Option<Kvm> {
+    fn close(device: &Device) -> Closed {
         device.close()
+    }
+
+    fn access(&self) -> &Access {
+        Open::dma_access(self)
     }
 
     fn mapping(device: &Device) -> &Mapping {

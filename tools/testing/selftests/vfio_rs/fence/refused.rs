@@ -77,7 +77,7 @@ fn node<T: FileOps<Node = u8>>(
     class: &NodeClass,
     table: Table<T, Node>,
 ) -> Result<NodeRegistration<u8>> {
-    CharNode::register(class, 1, fmt!("name"), table, 1u8)
+    CharNode::register(class, Some((1, table.node_ops())), None, fmt!("name"), 1u8)
 }
 
 fn anon<T: FileOps>(
@@ -117,31 +117,31 @@ fn case<T: FileOps<Node = ()>>(table: Table<T, Node>) -> Result<MiscNode> {
     MiscNode::register(1, c"name", c"name", 0, table)
 }
 
-#[cfg(case = "an anonymous file's table for a character node")] // E0308
+#[cfg(case = "an anonymous file's table for a character node")] // E0599
 fn case<T: FileOps<Node = u8>>(
     class: &NodeClass,
     table: Table<T, Anon>,
 ) -> Result<NodeRegistration<u8>> {
-    CharNode::register(class, 1, fmt!("name"), table, 1u8)
+    CharNode::register(class, Some((1, table.node_ops())), None, fmt!("name"), 1u8)
 }
 
-#[cfg(case = "a miscellaneous device's table for a character node")] // E0308
+#[cfg(case = "a miscellaneous device's table for a character node")] // E0599
 fn case<T: FileOps<Node = ()>>(
     class: &NodeClass,
     table: Table<T, Misc>,
 ) -> Result<NodeRegistration<()>> {
-    CharNode::register(class, 1, fmt!("name"), table, ())
+    CharNode::register(class, Some((1, table.node_ops())), None, fmt!("name"), ())
 }
 
-#[cfg(case = "the table of a node with other data")] // E0271
+#[cfg(case = "the table of a node with other data")] // E0308
 fn case<T: FileOps<Node = u8>>(
     class: &NodeClass,
     table: Table<T, Node>,
 ) -> Result<NodeRegistration<u16>> {
-    CharNode::register(class, 1, fmt!("name"), table, 1u16)
+    CharNode::register(class, Some((1, table.node_ops())), None, fmt!("name"), 1u16)
 }
 
-#[cfg(case = "a character node's table for an anonymous file")] // E0308
+#[cfg(case = "a character node's table for an anonymous file")] // E0277
 fn case<T: FileOps>(
     table: Table<T, Node>,
     data: Arc<T>,
