@@ -49,6 +49,7 @@ pub const VFIO_DEVICE_IOEVENTFD: u32 = 15220;
 pub const VFIO_DEVICE_FEATURE: u32 = 15221;
 pub const VFIO_DEVICE_BIND_IOMMUFD: u32 = 15222;
 pub const VFIO_DEVICE_ATTACH_IOMMUFD_PT: u32 = 15223;
+pub const VFIO_DEVICE_DETACH_IOMMUFD_PT: u32 = 15224;
 pub const VFIO_IOMMU_GET_INFO: u32 = 15216;
 pub const VFIO_IOMMU_MAP_DMA: u32 = 15217;
 pub const VFIO_IOMMU_UNMAP_DMA: u32 = 15218;
@@ -85,10 +86,12 @@ pub const VFIO_REGION_INFO_CAP_MMAP_ALT: u32 = 65282;
 pub const VFIO_REGION_MMAP_ALT_WC: u32 = 1;
 pub const VFIO_REGION_MMAP_ALT_FLAG_EXCLUSIVE: u32 = 1;
 pub const VFIO_DEVICE_FEATURE_VIABILITY: u32 = 32769;
+pub const IOMMU_DESTROY: u32 = 15232;
 pub const IOMMU_IOAS_ALLOC: u32 = 15233;
 pub const IOMMU_IOAS_MAP: u32 = 15237;
 pub const IOMMU_IOAS_MAP_FILE: u32 = 15247;
 pub const IOMMU_IOAS_UNMAP: u32 = 15238;
+pub const IOMMU_VFIO_IOAS: u32 = 15240;
 pub const KVM_MEM_READONLY: u32 = 2;
 pub const KVM_CREATE_VM: u32 = 44545;
 pub const KVM_IRQFD_FLAG_DEASSIGN: u32 = 1;
@@ -348,6 +351,12 @@ pub struct vfio_region_info_cap_mmap_alt {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
+pub struct iommu_destroy {
+    pub size: __u32,
+    pub id: __u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
 pub struct iommu_ioas_alloc {
     pub size: __u32,
     pub flags: __u32,
@@ -386,6 +395,18 @@ pub struct iommu_ioas_unmap {
     pub ioas_id: __u32,
     pub iova: __u64,
     pub length: __u64,
+}
+pub const IOMMU_VFIO_IOAS_GET: iommufd_vfio_ioas_op = 0;
+pub const IOMMU_VFIO_IOAS_SET: iommufd_vfio_ioas_op = 1;
+pub const IOMMU_VFIO_IOAS_CLEAR: iommufd_vfio_ioas_op = 2;
+pub type iommufd_vfio_ioas_op = ::std::os::raw::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct iommu_vfio_ioas {
+    pub size: __u32,
+    pub ioas_id: __u32,
+    pub op: __u16,
+    pub __reserved: __u16,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]

@@ -18,7 +18,7 @@ use crate::sys;
 use crate::uapi::*;
 
 /// What VFIO_DEVICE_GET_REGION_INFO tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Region {
     /// Index: BAR 0-5, ROM 6, configuration space 7, VGA 8.
     pub index: u32,

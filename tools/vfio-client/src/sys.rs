@@ -18,10 +18,12 @@ macro_rules! plain {
 }
 
 plain!(
-    bindings: iommu_ioas_alloc,
+    bindings: iommu_destroy,
+    iommu_ioas_alloc,
     iommu_ioas_map,
     iommu_ioas_map_file,
     iommu_ioas_unmap,
+    iommu_vfio_ioas,
     kvm_create_device,
     kvm_device_attr,
     kvm_irqfd,
@@ -44,6 +46,7 @@ plain!(
     uapi: vfio_group_status,
     vfio_device_attach_iommufd_pt,
     vfio_device_bind_iommufd,
+    vfio_device_detach_iommufd_pt,
     vfio_device_info,
     vfio_region_info,
     vfio_irq_info,

@@ -21,6 +21,7 @@ pub mod model;
 pub mod modules;
 pub mod nested;
 pub mod nobody;
+pub mod node;
 pub mod order;
 pub mod pamu;
 pub mod pin;
