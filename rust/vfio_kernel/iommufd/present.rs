@@ -126,9 +126,9 @@ impl Ctx {
 ///
 /// # Invariants
 ///
-/// `idev` is what `iommufd_device_bind()` returned for `_bound`, and not unbound. Of the PASIDs that
-/// are attached, [`NO_PASID`](super::NO_PASID) for DMA without one, each is in `attached`, and no
-/// other is there.
+/// `idev` is what `iommufd_device_bind()` returned for `_bound`, and not unbound. Of the PASIDs
+/// that are attached, [`NO_PASID`](super::NO_PASID) for DMA without one, each is in `attached`, and
+/// no other is there.
 pub struct Device {
     idev: NonNull<bindings::iommufd_device>,
     id: u32,

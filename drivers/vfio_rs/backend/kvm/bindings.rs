@@ -11,7 +11,8 @@ use vfio_kernel::{
     kvm::Kvm,
     kvm_slots::MemSlot,
     locked_vm::Tenant,
-    uapi, //
+    uapi,
+    user_sized, //
 };
 
 use super::{
@@ -236,7 +237,7 @@ impl Shadow {
         if all.any(|binding| binding.window.overlaps(&window)) {
             return Err(EEXIST);
         }
-        bindings.all.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        bindings.all.reserve(1, user_sized::gfp())?;
         if bindings.bound.is_none() {
             let tenant = Tenant::current(&self.space)?;
             bindings.bound = Some(Bound { kvm, tenant });
@@ -252,7 +253,7 @@ impl Shadow {
             faults: 0,
         };
         let at = bindings.all.len();
-        bindings.all.push(binding, GFP_KERNEL_ACCOUNT)?;
+        bindings.all.push(binding, user_sized::gfp())?;
         Ok((at, bindings.count, request.mode))
     }
 

@@ -20,15 +20,16 @@ use vfio_kernel::{
     params,
     sched,
     uapi,
-    user_area::UserArea, //
+    user_area::UserArea,
+    user_sized, //
 };
 
 use super::{
+    entry::New,
     guest::{
         GuestMemory,
         Part, //
     },
-    record::New,
     Shadow, //
 };
 use crate::iova::{
@@ -316,7 +317,7 @@ impl<'a> Finder<'a> {
         }
         Ok(self
             .found
-            .push((range, Found::New(new)), GFP_KERNEL_ACCOUNT)?)
+            .push((range, Found::New(new)), user_sized::gfp())?)
     }
 
     /// What is there in `range` is so.
@@ -335,7 +336,7 @@ impl<'a> Finder<'a> {
                 return Ok(());
             }
         }
-        Ok(self.found.push((range, Found::Same), GFP_KERNEL_ACCOUNT)?)
+        Ok(self.found.push((range, Found::Same), user_sized::gfp())?)
     }
 
     /// What is at the start of `range` cannot be pinned. Returns for which part of it that is dealt

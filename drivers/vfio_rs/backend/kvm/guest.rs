@@ -13,7 +13,8 @@ use kernel::{
 use vfio_kernel::{
     kvm::Kvm,
     kvm_slots::MemSlot,
-    sched, //
+    sched,
+    user_sized, //
 };
 use zerocopy::IntoBytes;
 
@@ -107,7 +108,7 @@ impl<'a> GuestMemory<'a> {
         let mut all = KVVec::new();
         let mut gpa = 0;
         while let Some(slot) = self.kvm.next_slot(gpa, last)? {
-            all.push(slot, GFP_KERNEL_ACCOUNT)?;
+            all.push(slot, user_sized::gfp())?;
             match slot.last.checked_add(1) {
                 Some(next) if next <= last => gpa = next,
                 _ => break,

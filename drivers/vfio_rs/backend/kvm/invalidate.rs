@@ -24,7 +24,7 @@ use super::{
         Mode, //
     },
     guest::GuestMemory,
-    record::Ledger,
+    ledger::Ledger,
     Shadow, //
 };
 use crate::{
@@ -146,10 +146,10 @@ impl<'a> Walk<'a> {
         }
         let walked = finder.walked;
         let found = core::mem::replace(&mut finder.found, KVVec::new());
-        self.ranges.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        self.ranges.reserve(1, user_sized::gfp())?;
         self.shadow
             .take_over(&mut self.ledger, walked, attached, found)?;
-        self.ranges.push(walked, GFP_KERNEL_ACCOUNT)?;
+        self.ranges.push(walked, user_sized::gfp())?;
         if range.is_none() {
             self.binding.generation = generation;
             if let Source::Slots(_, known) = &mut self.binding.source {

@@ -12,7 +12,10 @@
 //! | `invalidate.rs` | `VFIO_KVM_INVALIDATE` and `INVALIDATE_MANY`               |
 //! | `guest.rs`      | guest memory: what is read, what is pinned                |
 //! | `find.rs`       | what a table, or memory without one, maps                 |
-//! | `record.rs`     | what is mapped, and the way from one state to the next    |
+//! | `entry.rs`      | parts of what is mapped                                   |
+//! | `record.rs`     | what is mapped                                            |
+//! | `ledger.rs`     | what a change costs, and what of it could not be          |
+//! | `settle.rs`     | the way from one state to the next                        |
 //! | `attach.rs`     | groups coming and going                                   |
 //! | `info.rs`       | `VFIO_IOMMU_GET_INFO`, and what debugfs shows             |
 //!
@@ -27,12 +30,15 @@
 
 mod attach;
 mod bindings;
+mod entry;
 mod find;
 mod guest;
 mod info;
 mod invalidate;
+mod ledger;
 mod machine;
 mod record;
+mod settle;
 
 use kernel::{
     new_mutex,

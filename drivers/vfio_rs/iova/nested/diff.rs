@@ -12,6 +12,7 @@
 //! what stays need not be mapped again. A unit of which a part differs leaves as a whole.
 
 use kernel::prelude::*;
+use vfio_kernel::user_sized;
 
 use crate::iova::{
     IovaRange,
@@ -293,7 +294,7 @@ impl<E: Extent> Change<E> {
             pages,
             slot: Slot::new()?,
         };
-        Ok(self.entering.push(entering, GFP_KERNEL_ACCOUNT)?)
+        Ok(self.entering.push(entering, user_sized::gfp())?)
     }
 
     /// Makes `part` an extent of its own, which leaves.
@@ -304,7 +305,7 @@ impl<E: Extent> Change<E> {
         if extent.above(&part).is_some() {
             cut(record, extent, part)?;
         }
-        Ok(self.leaving.push(part, GFP_KERNEL_ACCOUNT)?)
+        Ok(self.leaving.push(part, user_sized::gfp())?)
     }
 }
 
