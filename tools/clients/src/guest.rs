@@ -14,6 +14,7 @@ use vfio_client::sysfs::PciDevice;
 
 use crate::channel::Channel;
 use crate::initrd;
+use crate::qemu::By;
 use crate::system::limit;
 
 /// Seconds that a guest may take to boot; ten will do if nobody else wants the computer.
@@ -21,6 +22,8 @@ pub(crate) const BOOT: u64 = 240;
 /// How often a boot is tried: KVM in an emulated machine now and then makes a guest hang, on any
 /// stack.
 const TRIES: u32 = 3;
+/// QEMU's name of its `/dev/iommu`.
+const IOMMUFD: &str = "iommufd0";
 /// The device that has a port of its own, to be unplugged.
 pub(crate) const HOTPLUGGED: &str = "igb0";
 /// Lines of each log that a failure shows.
@@ -33,6 +36,8 @@ pub(crate) struct Machine<'a> {
     pub kernel: &'a Path,
     /// `kvm` or `tcg`.
     pub accel: &'a str,
+    /// How QEMU comes to the devices.
+    pub by: By,
     /// Memory, as QEMU's -m takes it.
     pub memory: &'a str,
     /// More for the kernel's command line.
@@ -45,6 +50,7 @@ pub(crate) struct Machine<'a> {
 #[derive(Debug)]
 pub(crate) struct Guest {
     qemu: Child,
+    by: By,
     /// Factor on the limits.
     patience: u32,
     folder: PathBuf,
@@ -116,8 +122,14 @@ impl Guest {
         let line =
             "console=ttyS0 quiet 8250.nr_uarts=1 panic=-1 no_timer_check random.trust_cpu=on";
         arguments.extend(["-append".to_owned(), format!("{line} {}", machine.append)]);
+        if machine.by == By::Iommufd {
+            arguments.extend(["-object".to_owned(), format!("iommufd,id={IOMMUFD}")]);
+        }
         for (number, (id, device)) in (1..).zip(machine.devices) {
             let mut spec = format!("vfio-pci,id={id},host={}", device.address);
+            if machine.by == By::Iommufd {
+                spec += &format!(",iommufd={IOMMUFD}");
+            }
             if *id == HOTPLUGGED {
                 spec += &format!(",bus=port-{id}");
                 arguments.extend([
@@ -140,6 +152,7 @@ impl Guest {
         match Self::connect(&mut qemu, &listener, &file("monitor"), patience) {
             Ok((shell, monitor)) => Ok(Self {
                 qemu,
+                by: machine.by,
                 patience,
                 folder,
                 shell,
@@ -198,9 +211,12 @@ impl Guest {
 
     /// Brings it back.
     pub(crate) fn plug(&mut self, id: &str, device: &PciDevice) -> Result<()> {
-        let arguments = json!({
+        let mut arguments = json!({
             "driver": "vfio-pci", "id": id, "bus": format!("port-{id}"), "host": device.address,
         });
+        if self.by == By::Iommufd {
+            arguments["iommufd"] = json!(IOMMUFD);
+        }
         self.monitor
             .call("device_add", &arguments)
             .map(drop)

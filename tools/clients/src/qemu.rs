@@ -44,6 +44,9 @@ pub(crate) struct Options {
     /// drives then.
     #[arg(long, value_delimiter = ',', default_value = "igb0,e1000e0,nvme0,edu9")]
     devices: Vec<String>,
+    /// How QEMU comes to the devices.
+    #[arg(long, value_enum, default_value = "group")]
+    by: By,
     /// The guest's memory.
     #[arg(long, default_value = "384M")]
     memory: String,
@@ -59,6 +62,15 @@ pub(crate) struct Options {
     /// Boot the guest and use no device.
     #[arg(long)]
     boot_only: bool,
+}
+
+/// How QEMU comes to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// By its group and a container.
+    Group,
+    /// By its own node and `/dev/iommu`.
+    Iommufd,
 }
 
 /// Something that happens to a guest.
@@ -180,6 +192,7 @@ impl Session<'_> {
         Guest::start(&Machine {
             kernel: &self.options.kernel,
             accel: &self.options.accel,
+            by: self.options.by,
             memory: &self.options.memory,
             append: match self.interrupts {
                 Interrupts::Intx => "pci=nomsi",
