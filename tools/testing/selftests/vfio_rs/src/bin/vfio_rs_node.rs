@@ -2,6 +2,7 @@
 //! Devices by their own nodes, and groups that have an iommufd in place of a container: what they
 //! do.
 
+use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 
@@ -11,8 +12,11 @@ use vfio_client::edu::{BUFFER_SIZE, Edu};
 use vfio_client::iommufd::{self, Iommufd};
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf, sys};
+use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::node::{self, ByNode};
-use vfio_rs_selftests::setup::{E1000E, EDU, IGB, IOVA, PAGE, is_rust_stack, shared_group};
+use vfio_rs_selftests::setup::{
+    E1000E, EDU, Freed, IGB, IOVA, PAGE, is_rust_stack, read_trimmed, shared_group,
+};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 /// Has edu take what is at [`IOVA`], and put it to the page behind.
@@ -100,7 +104,7 @@ fn two_contexts_for_a_group() -> Outcome {
     let [first, second, ..] = &devices[..] else {
         skip!("needs two devices of a group");
     };
-    let _freed = vfio_rs_selftests::setup::Freed::around(first)?;
+    let _freed = Freed::around(first)?;
     first.bind_vfio()?;
     second.bind_vfio()?;
     let (one, other) = (Iommufd::open()?, Iommufd::open()?);
@@ -260,6 +264,66 @@ fn memory_that_goes() -> Outcome {
     Ok(())
 }
 
+/// The parameter, which has its default back when this is dropped.
+struct Policy;
+
+impl Policy {
+    const FILE: &str = "/sys/module/vfio/parameters/cdev_groups";
+
+    fn set(value: &str) -> Result<Self> {
+        fs::write(Self::FILE, value)?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::FILE, "all");
+    }
+}
+
+/// Only devices that are alone in their group have nodes, if an administrator wants it so.
+fn nodes_of_singletons() -> Outcome {
+    if !is_rust_stack() {
+        skip!("only here");
+    }
+    node::prepare()?;
+    let devices = shared_group()?;
+    let [first, second, ..] = &devices[..] else {
+        skip!("needs two devices of a group");
+    };
+    let _freed = Freed::around(first)?;
+    second.bind_vfio()?;
+    iommufd::node(second).context("a node by default")?;
+    errno(
+        "another word",
+        fs::write(Policy::FILE, "some"),
+        Errno::EINVAL,
+    )?;
+    same("default", read_trimmed(Policy::FILE)?.as_str(), "all")?;
+    let policy = Policy::set("singleton")?;
+    same("now", read_trimmed(Policy::FILE)?.as_str(), "singleton")?;
+    first.bind_vfio()?;
+    ensure!(iommufd::node(first).is_err(), "a node of one of several");
+    let name = fs::read_dir(first.path().join("vfio-dev"))?.count();
+    same("its name", name, 1)?;
+    let iommufd = Iommufd::open()?;
+    let mut log = Kmsg::now()?;
+    let early = Device::open_node(second)?;
+    errno(
+        "BIND of one with a node",
+        early.bind_iommufd(&iommufd),
+        Errno::EBUSY,
+    )?;
+    log.expect("not to be had one by one")?;
+    let alone = EDU.bind()?;
+    let device = Device::open_node(&alone.pci)?;
+    device.bind_iommufd(&iommufd)?;
+    drop(policy);
+    early.bind_iommufd(&iommufd).context("by default again")?;
+    Ok(())
+}
+
 suite!(
     iommus: All, debug: Lifetimes;
     moves_data,
@@ -270,4 +334,5 @@ suite!(
     hot_reset,
     group_with_iommufd,
     memory_that_goes,
+    nodes_of_singletons,
 );
