@@ -13,6 +13,7 @@ use vfio_client::iommufd::{self, Iommufd};
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf, sys};
 use vfio_rs_selftests::kmsg::Kmsg;
+use vfio_rs_selftests::modules::Set;
 use vfio_rs_selftests::node::{self, ByNode};
 use vfio_rs_selftests::setup::{
     E1000E, EDU, Freed, IGB, IOVA, PAGE, is_rust_stack, read_trimmed, shared_group,
@@ -264,24 +265,6 @@ fn memory_that_goes() -> Outcome {
     Ok(())
 }
 
-/// The parameter, which has its default back when this is dropped.
-struct Policy;
-
-impl Policy {
-    const FILE: &str = "/sys/module/vfio/parameters/cdev_groups";
-
-    fn set(value: &str) -> Result<Self> {
-        fs::write(Self::FILE, value)?;
-        Ok(Self)
-    }
-}
-
-impl Drop for Policy {
-    fn drop(&mut self) {
-        let _ = fs::write(Self::FILE, "all");
-    }
-}
-
 /// Only devices that are alone in their group have nodes, if an administrator wants it so.
 fn nodes_of_singletons() -> Outcome {
     if !is_rust_stack() {
@@ -295,14 +278,11 @@ fn nodes_of_singletons() -> Outcome {
     let _freed = Freed::around(first)?;
     second.bind_vfio()?;
     iommufd::node(second).context("a node by default")?;
-    errno(
-        "another word",
-        fs::write(Policy::FILE, "some"),
-        Errno::EINVAL,
-    )?;
-    same("default", read_trimmed(Policy::FILE)?.as_str(), "all")?;
-    let policy = Policy::set("singleton")?;
-    same("now", read_trimmed(Policy::FILE)?.as_str(), "singleton")?;
+    let file = "/sys/module/vfio/parameters/cdev_groups";
+    errno("another word", fs::write(file, "some"), Errno::EINVAL)?;
+    same("default", read_trimmed(file)?.as_str(), "all")?;
+    let policy = Set::new("vfio", "cdev_groups", "singleton")?;
+    same("now", read_trimmed(file)?.as_str(), "singleton")?;
     first.bind_vfio()?;
     ensure!(iommufd::node(first).is_err(), "a node of one of several");
     let name = fs::read_dir(first.path().join("vfio-dev"))?.count();

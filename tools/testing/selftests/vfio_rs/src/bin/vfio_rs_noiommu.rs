@@ -3,17 +3,20 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
 
 use nix::errno::Errno;
 use vfio_client::config::{COMMAND_MASTER, COMMAND_MEMORY};
 use vfio_client::group::bare_node;
+use vfio_client::iommufd::{self, Ioas, Iommufd};
 use vfio_client::sysfs::{self, PciDevice};
 use vfio_client::uapi::*;
 use vfio_client::{Container, Device, DmaBuf, Edu, Event, Group};
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::modules::Set;
+use vfio_rs_selftests::nobody::{self, NOBODY};
+use vfio_rs_selftests::node;
 use vfio_rs_selftests::setup::{Bound, EDU, PATIENCE, is_rust_stack, read_trimmed, slowness};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
@@ -381,6 +384,57 @@ fn dma_to_physical_memory() -> Outcome {
     )
 }
 
+/// Its own node, too, is for who may do anything.
+fn by_its_own_node() -> Outcome {
+    node::prepare()?;
+    let bare = Bare::new()?;
+    let Ok(path) = iommufd::node(&bare.pci) else {
+        skip!("iommufd serves none of these");
+    };
+    let name = path.file_name().and_then(|name| name.to_str());
+    ensure!(
+        name.is_some_and(|name| name.starts_with("noiommu-vfio")),
+        "{name:?}"
+    );
+    chown(&path, Some(NOBODY), Some(NOBODY))?;
+    let mut other = nobody::spawn(|| {
+        let open = File::options().read(true).write(true).open(&path);
+        errno("as nobody", open, Errno::EPERM)
+    })?;
+    other.ended_well("nobody")?;
+    let device = Device::open_node(&bare.pci)?;
+    let ioas = Ioas::new()?;
+    ensure!(device.bind_iommufd(&ioas)? != 0, "no number");
+    device.info()?;
+    device.attach_pt(ioas.id())?;
+    same("liveness", Edu::new(&device)?.liveness(5)?, !5)?;
+    let group = Group::open_bare(bare.group).map(drop);
+    errno("its group", group, Errno::EBUSY)
+}
+
+/// A group that has an iommufd in place of a container: one that has no address spaces for others.
+fn by_group_and_iommufd() -> Outcome {
+    node::prepare()?;
+    let bare = Bare::new()?;
+    let group = Group::open_bare(bare.group)?;
+    let used = Iommufd::open()?;
+    let fenced = fenced()?.open_group()?;
+    fenced.set_container_fd(used.as_raw_fd())?;
+    let refused = group.set_container_fd(used.as_raw_fd());
+    errno("one with an address space", refused, Errno::EINVAL)?;
+    let iommufd = Iommufd::open()?;
+    group.set_container_fd(iommufd.as_raw_fd())?;
+    errno("its address space", iommufd.compat_ioas(), Errno::ENODEV)?;
+    let device = group.device(&bare.pci.address)?;
+    same("liveness", Edu::new(&device)?.liveness(5)?, !5)?;
+    drop(device);
+    let refused = fenced.unset_container().and_then(|()| {
+        let other = &iommufd;
+        fenced.set_container_fd(other.as_raw_fd())
+    });
+    errno("a group with an IOMMU", refused, Errno::EINVAL)
+}
+
 suite!(
     iommus: All, debug: Answers;
     not_without_the_parameter,
@@ -395,4 +449,6 @@ suite!(
     first_open_takes_a_capability,
     device_works,
     dma_to_physical_memory,
+    by_its_own_node,
+    by_group_and_iommufd,
 );
