@@ -38,13 +38,18 @@ impl Domain {
             while part < len {
                 let at = (iova as usize).wrapping_add(done);
                 let phys = phys.wrapping_add(part as u64);
-                let size = step(at, phys as usize, len - part, largest, larger);
+                let left = len - part;
+                let size;
                 if !self.has_pt() || params::disable_hugepages() {
+                    // By one call each, as some drivers, such as that of virtio-iommu, unmap what
+                    // one call has mapped as a whole or not at all, and it may be cut here.
+                    size = left.min(largest - (at & (largest - 1)));
                     // The memory stays pinned until after it was unmapped, which `ShadowExtent`
                     // sees to.
                     self.map_run(at as u64, phys, size, prot.to_raw())?;
                     done += size;
                 } else {
+                    size = step(at, phys as usize, left, largest, larger);
                     // SAFETY: The domain is alive (type invariant of `Domain`) and `has_pt`. The
                     // memory as above.
                     to_result(unsafe {
