@@ -86,10 +86,10 @@ pub(super) trait HasFile: OpenDevice<Device: GroupedDevice> {
 /// A file of a device.
 pub(super) struct DeviceFile<O: HasFile> {
     /// There from the start if the file comes through a group, else from `VFIO_DEVICE_BIND_IOMMUFD`
-    /// on. Before `way`, so that nothing of this state is left when the device is closed: its
+    /// on. Before `held`, so that nothing of this state is left when the device is closed: its
     /// memory is the next user's.
     pub(super) open: SetOnce<Arc<O>>,
-    pub(super) way: Way<O>,
+    pub(super) held: Through<O>,
     pub(super) device: Arc<O::Device>,
     /// The virtual machine that the file itself belongs to. If it comes through a group, that of
     /// the group is what counts.
@@ -98,7 +98,7 @@ pub(super) struct DeviceFile<O: HasFile> {
 }
 
 /// How its user came to a device.
-pub(super) enum Way<O: HasFile> {
+pub(super) enum Through<O: HasFile> {
     /// Through a group.
     Group { _open: ThroughGroup<O> },
     /// By its own node.
@@ -156,7 +156,7 @@ pub(super) fn open<O: HasFile>(
     open.populate(opened);
     let data = DeviceFile {
         open,
-        way: Way::Group { _open: held },
+        held: Through::Group { _open: held },
         device,
         kvm,
         _counted: counted,
@@ -250,7 +250,7 @@ impl<O: HasFile> FileOps for DeviceFile<O> {
         device.group().check_rawio()?;
         let file = Self {
             open: SetOnce::new(),
-            way: Way::Node(KBox::pin_init(ThroughNode::new(), GFP_KERNEL_ACCOUNT)?),
+            held: Through::Node(KBox::pin_init(ThroughNode::new(), GFP_KERNEL_ACCOUNT)?),
             device: device.clone(),
             kvm: KBox::pin_init(KvmSlot::new(), GFP_KERNEL_ACCOUNT)?,
             _counted: counted,

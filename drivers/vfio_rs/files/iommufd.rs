@@ -34,7 +34,7 @@ use vfio_kernel::{
 use super::device::{
     DeviceFile,
     HasFile,
-    Way, //
+    Through, //
 };
 use crate::{
     core::{
@@ -105,7 +105,7 @@ pub(super) fn bind<O: HasFile>(file: &DeviceFile<O>, arg: UserArg) -> Result {
     if bind.iommufd < 0 || bind.flags & !uapi::VFIO_DEVICE_BIND_FLAG_TOKEN != 0 {
         return Err(EINVAL);
     }
-    let Way::Node(node) = &file.way else {
+    let Through::Node(node) = &file.held else {
         return Err(EINVAL);
     };
     let id = UserOut::hold(arg.at(offset_of!(Bind, out_devid)))?;
@@ -181,9 +181,9 @@ pub(super) fn detach<O: HasFile>(file: &DeviceFile<O>, arg: UserArg) -> Result {
 
 /// What the device of a file is bound to that was opened by the device's node.
 fn of_node<O: HasFile>(file: &DeviceFile<O>) -> Result<&core::Iommufd> {
-    match &file.way {
-        Way::Node(_) => Ok(file.open()?.access().iommufd().ok_or(ENOTTY)?),
-        Way::Group { .. } => Err(ENOTTY),
+    match &file.held {
+        Through::Node(_) => Ok(file.open()?.access().iommufd().ok_or(ENOTTY)?),
+        Through::Group { .. } => Err(ENOTTY),
     }
 }
 
