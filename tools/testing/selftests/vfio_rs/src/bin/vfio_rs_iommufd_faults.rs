@@ -30,7 +30,7 @@ fn open_node() -> Outcome {
 }
 
 fn bind() -> Outcome {
-    let faults = Faults::new()?.sparse(50);
+    let faults = Faults::new()?.sparse(10);
     node::prepare()?;
     let bound = EDU.bind()?;
     let iommufd = Iommufd::open()?;
@@ -131,7 +131,7 @@ fn group_takes_an_iommufd() -> Outcome {
 }
 
 fn device_of_such_a_group() -> Outcome {
-    let faults = Faults::new()?.sparse(50);
+    let faults = Faults::new()?.sparse(10);
     node::prepare()?;
     let bound = EDU.bind()?;
     let group = bound.open_group()?;

@@ -357,7 +357,8 @@ fn one_file_by_many() -> Outcome {
 fn killed_at_any_moment() -> Outcome {
     node::prepare()?;
     let bound = EDU.bind()?;
-    for round in 0..number("VFIO_RS_ROUNDS", 20)? {
+    let rounds = if slowness() > 1 { 6 } else { 20 };
+    for round in 0..number("VFIO_RS_ROUNDS", rounds)? {
         let mut user = process::spawn(|| {
             loop {
                 let run = || -> Outcome {
