@@ -116,11 +116,12 @@ impl Group {
         Ok(())
     }
 
-    /// By what devices of the group, or of `of`, which joined it, do DMA.
+    /// By what devices that are opened through the group do DMA.
     ///
     /// # Errors
     ///
-    /// `EINVAL` without a container or a backend.
+    /// `EINVAL` without a container or a backend; `EPERM` if there is no IOMMU and the context has
+    /// address spaces.
     pub(super) fn via(&self, state: &GroupState) -> Result<Via> {
         let Some(ctx) = &state.iommufd else {
             let container = state.container.as_ref().ok_or(EINVAL)?;
