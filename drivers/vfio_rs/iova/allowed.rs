@@ -72,6 +72,20 @@ impl Allowed {
         Self::from_ranges(ranges)
     }
 
+    /// The addresses that are allowed by all; `None` if there is nobody to ask.
+    ///
+    /// # Errors
+    ///
+    /// As [`intersection`](Self::intersection).
+    pub(crate) fn by_all<'a>(each: impl Iterator<Item = &'a Self>) -> Result<Option<Self>> {
+        let mut all: Option<Self> = None;
+        for allowed in each {
+            let so_far = all.as_ref().unwrap_or(allowed);
+            all = Some(so_far.intersection(allowed)?);
+        }
+        Ok(all)
+    }
+
     /// Whether all of `range` may be mapped.
     pub(crate) fn contains(&self, range: &IovaRange) -> bool {
         // There are few: two on most PCs.
@@ -187,6 +201,22 @@ mod tests {
 
         assert!(is(&first.intersection(&second)?, &expected));
         assert!(is(&second.intersection(&first)?, &expected));
+        Ok(())
+    }
+
+    #[test]
+    fn any_number_of_groups() -> Result {
+        let groups = [
+            Allowed::new(range(0, 99)?, &[range(20, 29)?])?,
+            Allowed::new(range(10, 199)?, &[])?,
+            Allowed::new(range(0, 49)?, &[])?,
+            Allowed::new(range(50, 59)?, &[])?,
+        ];
+        let (most, none) = (groups.iter().take(3), groups.iter().take(0));
+
+        assert!(Allowed::by_all(most)?.is_some_and(|all| is(&all, &[(10, 19), (30, 49)])));
+        assert!(Allowed::by_all(none)?.is_none());
+        assert_eq!(Allowed::by_all(groups.iter()).err(), Some(EINVAL));
         Ok(())
     }
 

@@ -5,12 +5,17 @@
 use kernel::prelude::*;
 use vfio_kernel::{
     argsz::UserArg,
-    uapi::vfio_info_cap_header, //
+    uapi::{
+        self,
+        vfio_info_cap_header, //
+    },
 };
 use zerocopy::{
     Immutable,
     IntoBytes, //
 };
+
+use crate::iova::Allowed;
 
 /// Every capability starts at a multiple of this, as a user may read 64-bit fields in place.
 const ALIGN: usize = 8;
@@ -64,6 +69,28 @@ impl CapChain {
             *link = at.to_ne_bytes();
         }
         Ok(())
+    }
+
+    /// Appends the I/O addresses that may be mapped, if there are any.
+    pub(crate) fn push_iova_ranges(&mut self, allowed: Option<&Allowed>) -> Result {
+        let mut ranges = KVec::new();
+        for range in allowed.iter().flat_map(|allowed| allowed.ranges()) {
+            let range = uapi::vfio_iova_range {
+                start: range.start(),
+                end: range.last(),
+            };
+            ranges.push(range, GFP_KERNEL)?;
+        }
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let count: u32 = ranges.len().try_into()?;
+        // `nr_iovas`, `reserved`, `iova_ranges`
+        self.push(
+            uapi::VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
+            1,
+            &[count.as_bytes(), 0u32.as_bytes(), ranges.as_bytes()],
+        )
     }
 
     /// Answers with `info` and the chain, or with the size that both need if `argsz` is less.

@@ -154,12 +154,7 @@ impl Type1 {
 impl Maps {
     /// What may be mapped with the present groups, and one more if there is `new`.
     fn allowed_with(&self, new: Option<&Allowed>) -> Result<Option<Allowed>> {
-        let mut all: Option<Allowed> = None;
         let present = self.members.iter().map(|member| &member.allowed);
-        for allowed in Iterator::chain(present, new) {
-            let so_far = all.as_ref().unwrap_or(allowed);
-            all = Some(so_far.intersection(allowed)?);
-        }
-        Ok(all)
+        Allowed::by_all(Iterator::chain(present, new))
     }
 }

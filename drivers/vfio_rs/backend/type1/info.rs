@@ -49,24 +49,8 @@ impl Type1 {
             1,
             &[maps.avail.as_bytes()],
         )?;
-        let mut ranges = KVec::new();
-        for range in maps.allowed.iter().flat_map(|allowed| allowed.ranges()) {
-            let range = uapi::vfio_iova_range {
-                start: range.start(),
-                end: range.last(),
-            };
-            ranges.push(range, GFP_KERNEL)?;
-        }
+        caps.push_iova_ranges(maps.allowed.as_ref())?;
         drop(maps);
-        if !ranges.is_empty() {
-            let count: u32 = ranges.len().try_into()?;
-            // `nr_iovas`, `reserved`, `iova_ranges`
-            caps.push(
-                uapi::VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
-                1,
-                &[count.as_bytes(), 0u32.as_bytes(), ranges.as_bytes()],
-            )?;
-        }
         caps.write(arg, user.argsz, user.argsz as usize, |argsz, cap_offset| {
             Info {
                 argsz,
