@@ -22,12 +22,12 @@ use super::{
 };
 use crate::core::{
     Counted,
-    Device,
+    VfioDevice,
     Via, //
 };
 
 /// A device that users have by its group.
-pub(crate) trait GroupedDevice: Device {
+pub(crate) trait GroupedDevice: VfioDevice {
     /// Its group.
     fn group(&self) -> &Arc<Group>;
 

@@ -26,7 +26,7 @@ use vfio_kernel::{
 use super::viability::Holder;
 
 /// A name as users get it: ended by a zero, cut if it is too long.
-pub(crate) type Name = [u8; 32];
+pub(crate) type ShortName = [u8; 32];
 
 /// See the module's documentation.
 #[pin_data]
@@ -37,7 +37,7 @@ pub(crate) struct Drivers {
 
 struct DriverEntry {
     pci: PciDevice,
-    name: Name,
+    name: ShortName,
     holder: Holder,
     /// Number of the device's group.
     group: Option<i32>,
@@ -65,7 +65,7 @@ impl Drivers {
                 true => Holder::Safe,
                 false => Holder::Kernel,
             },
-            group: iommu::Group::of(pci.device()).map(|group| group.id()),
+            group: iommu::IommuGroup::of(pci.device()).map(|group| group.id()),
         };
         let mut all = self.all.lock();
         all.retain(|entry| entry.pci != *pci);
@@ -78,7 +78,7 @@ impl Drivers {
     }
 
     /// What is known of the driver of `dev`.
-    pub(super) fn of(&self, dev: &device::Device) -> Option<(Name, Holder)> {
+    pub(super) fn of(&self, dev: &device::Device) -> Option<(ShortName, Holder)> {
         let all = self.all.lock();
         let mut all = all.iter();
         let entry = all.find(|entry| core::ptr::eq(entry.pci.device(), dev))?;
@@ -93,9 +93,9 @@ impl Drivers {
     }
 }
 
-/// `text` as a [`Name`].
-pub(super) fn name(text: &CStr) -> Name {
-    let mut name = [0; size_of::<Name>()];
+/// `text` as a [`ShortName`].
+pub(super) fn name(text: &CStr) -> ShortName {
+    let mut name = [0; size_of::<ShortName>()];
     let room = name.len().saturating_sub(1);
     for (to, from) in name.iter_mut().take(room).zip(text.to_bytes()) {
         *to = *from;

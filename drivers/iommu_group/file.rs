@@ -18,8 +18,8 @@ use vfio_kernel::{
     },
     module_ref::{
         hold,
-        ModuleRef,
-        Name, //
+        ModuleName,
+        ModuleRef, //
     },
     sched,
 };
@@ -58,7 +58,7 @@ impl GroupFile {
         Ok(file
             .write(Self {
                 group: group.clone(),
-                _vfio: hold(Name::Vfio),
+                _vfio: hold(ModuleName::Vfio),
             })
             .into())
     }

@@ -85,7 +85,7 @@ pub(super) struct GroupState {
 
 /// What others may know of a group at some moment.
 pub(super) struct Standing {
-    pub(super) iommu_group: ARef<iommu::Group>,
+    pub(super) iommu_group: ARef<iommu::IommuGroup>,
     pub(super) opener: Option<i32>,
     /// The group that it joined.
     pub(super) leader: Option<i32>,
@@ -122,7 +122,7 @@ pub(crate) struct Status {
 impl Group {
     /// A group without devices.
     pub(super) fn new(
-        iommu_group: ARef<iommu::Group>,
+        iommu_group: ARef<iommu::IommuGroup>,
         drivers: &Arc<Drivers>,
     ) -> Result<Arc<Self>> {
         Self::with(iommu_group, None, drivers)
@@ -134,7 +134,7 @@ impl Group {
     }
 
     fn with(
-        iommu_group: ARef<iommu::Group>,
+        iommu_group: ARef<iommu::IommuGroup>,
         bare: Option<BareGroup>,
         drivers: &Arc<Drivers>,
     ) -> Result<Arc<Self>> {

@@ -75,7 +75,7 @@ impl Registry {
     /// # Errors
     ///
     /// `ENOMEM`, or what making the node says.
-    pub(crate) fn join(self: &Arc<Self>, iommu_group: ARef<iommu::Group>) -> Result<NodeUser> {
+    pub(crate) fn join(self: &Arc<Self>, iommu_group: ARef<iommu::IommuGroup>) -> Result<NodeUser> {
         let id = iommu_group.id();
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.iter_mut().find(|entry| entry.group.id() == id) {
@@ -117,7 +117,7 @@ impl Registry {
     }
 
     /// The group of `iommu_group`, if a device of it is bound.
-    pub(super) fn find(&self, iommu_group: &iommu::Group) -> Option<Arc<Group>> {
+    pub(super) fn find(&self, iommu_group: &iommu::IommuGroup) -> Option<Arc<Group>> {
         let entries = self.entries.lock();
         let mut groups = entries.iter().map(|entry| &entry.group);
         groups.find(|group| group.id() == iommu_group.id()).cloned()

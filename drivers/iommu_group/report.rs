@@ -18,7 +18,7 @@ use super::{
     drivers::{
         name,
         Drivers,
-        Name, //
+        ShortName, //
     },
     group::Standing,
     viability::{
@@ -26,7 +26,7 @@ use super::{
         Circumstances,
         DeviceFacts,
         Holder,
-        Owner,
+        OwnedBy,
         Rules,
         Verdict, //
     },
@@ -47,9 +47,9 @@ pub(crate) struct Report {
 /// A device of a group.
 pub(crate) struct DeviceReport {
     /// Its name on its bus.
-    pub(crate) name: Name,
+    pub(crate) name: ShortName,
     /// Its driver, empty if it has none.
-    pub(crate) driver: Name,
+    pub(crate) driver: ShortName,
     /// Whether it is in the way.
     pub(crate) verdict: Verdict,
 }
@@ -83,10 +83,10 @@ impl Group {
         let of = Circumstances {
             has_iommu: self.fence() == Fence::Iommu,
             owner: match standing.container {
-                Some(_) => Owner::Us,
-                None if standing.iommufd || asker == Asker::Owner => Owner::Us,
-                None if standing.iommu_group.dma_owner_claimed() => Owner::Other,
-                None => Owner::Nobody,
+                Some(_) => OwnedBy::Us,
+                None if standing.iommufd || asker == Asker::Owner => OwnedBy::Us,
+                None if standing.iommu_group.dma_owner_claimed() => OwnedBy::Other,
+                None => OwnedBy::Nobody,
             },
             unsafe_interrupts: params::allow_unsafe_interrupts(),
             was_busy: standing.was_busy,
@@ -133,12 +133,12 @@ impl Group {
 }
 
 /// What the rules want to know of a device, and its driver's name.
-fn look(device: &GroupDevice, drivers: &Drivers) -> (Name, DeviceFacts) {
+fn look(device: &GroupDevice, drivers: &Drivers) -> (ShortName, DeviceFacts) {
     let (driver, holder) = match drivers.of(device.device()) {
         Some(known) => known,
         // Not on the PCI bus.
         None if device.has_driver() => (name(c"unknown"), Holder::Kernel),
-        None => (Name::default(), Holder::Nobody),
+        None => (ShortName::default(), Holder::Nobody),
     };
     let member = DeviceFacts {
         holder,
@@ -164,7 +164,7 @@ impl fmt::Display for DeviceReport {
 }
 
 /// Writes a name; what is not ASCII as a dot.
-fn text(name: &Name, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn text(name: &ShortName, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for byte in name.iter().take_while(|byte| **byte != 0) {
         let shown = if byte.is_ascii_graphic() { *byte } else { b'.' };
         fmt::Write::write_char(f, shown.into())?;

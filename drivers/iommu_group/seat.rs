@@ -21,7 +21,7 @@ use super::{
 
 /// See the module's documentation.
 pub(super) struct Seat {
-    pub(super) iommu_group: ARef<iommu::Group>,
+    pub(super) iommu_group: ARef<iommu::IommuGroup>,
     /// Makes a device without an IOMMU a member of that.
     _bare: Option<BareGroup>,
     /// How often devices of the group are open.
@@ -32,7 +32,7 @@ pub(super) struct Seat {
 
 impl Seat {
     /// For a group that nobody uses.
-    pub(super) fn new(iommu_group: ARef<iommu::Group>, bare: Option<BareGroup>) -> Self {
+    pub(super) fn new(iommu_group: ARef<iommu::IommuGroup>, bare: Option<BareGroup>) -> Self {
         Self {
             iommu_group,
             _bare: bare,

@@ -23,7 +23,7 @@ pub(crate) enum Holder {
 
 /// Who owns the DMA of a group, as far as the IOMMU core tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Owner {
+pub(crate) enum OwnedBy {
     /// Nobody.
     Nobody,
     /// A container of this module.
@@ -49,7 +49,7 @@ pub(crate) struct Circumstances {
     /// Whether there is an IOMMU before it.
     pub(crate) has_iommu: bool,
     /// Who owns it.
-    pub(crate) owner: Owner,
+    pub(crate) owner: OwnedBy,
     /// The administrator lets users have interrupts that are not isolated.
     pub(crate) unsafe_interrupts: bool,
     /// The last container that wanted it was told that it is busy.
@@ -133,7 +133,7 @@ impl Rules {
         if member.holder == Holder::Kernel {
             return Verdict::Driver;
         }
-        if self.of.owner == Owner::Other && !self.kernel_has_one {
+        if self.of.owner == OwnedBy::Other && !self.kernel_has_one {
             return Verdict::Owned;
         }
         if member.wants_direct {
@@ -142,7 +142,7 @@ impl Rules {
         if !member.isolated_msi && !self.of.unsafe_interrupts {
             return Verdict::NoIsolatedMsi;
         }
-        if self.of.owner == Owner::Nobody && self.of.was_busy && !self.explained {
+        if self.of.owner == OwnedBy::Nobody && self.of.was_busy && !self.explained {
             return Verdict::Domain;
         }
         Verdict::Viable
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     const HOLDERS: [Holder; 3] = [Holder::Nobody, Holder::Safe, Holder::Kernel];
-    const OWNERS: [Owner; 3] = [Owner::Nobody, Owner::Us, Owner::Other];
+    const OWNERS: [OwnedBy; 3] = [OwnedBy::Nobody, OwnedBy::Us, OwnedBy::Other];
 
     const FREE: DeviceFacts = DeviceFacts {
         holder: Holder::Nobody,
@@ -170,7 +170,7 @@ mod tests {
     };
     const IDLE: Circumstances = Circumstances {
         has_iommu: true,
-        owner: Owner::Nobody,
+        owner: OwnedBy::Nobody,
         unsafe_interrupts: false,
         was_busy: false,
     };
@@ -188,7 +188,7 @@ mod tests {
     /// The `n`th circumstances; there are [`CASES`].
     fn circumstances(n: usize) -> Circumstances {
         Circumstances {
-            owner: OWNERS.get(n % 3).copied().unwrap_or(Owner::Nobody),
+            owner: OWNERS.get(n % 3).copied().unwrap_or(OwnedBy::Nobody),
             has_iommu: n / 3 % 2 == 0,
             unsafe_interrupts: n / 6 % 2 == 1,
             was_busy: n / 12 % 2 == 1,
@@ -213,10 +213,10 @@ mod tests {
             .count();
         of.has_iommu
             && owners == 0
-            && of.owner != Owner::Other
+            && of.owner != OwnedBy::Other
             && !members.iter().any(|member| member.wants_direct)
             && (of.unsafe_interrupts || members.iter().all(|member| member.isolated_msi))
-            && !(of.owner == Owner::Nobody && of.was_busy)
+            && !(of.owner == OwnedBy::Nobody && of.was_busy)
     }
 
     fn for_all(mut check: impl FnMut(Circumstances, &[DeviceFacts])) {
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn owned_by_exclusion() {
         let other = Circumstances {
-            owner: Owner::Other,
+            owner: OwnedBy::Other,
             ..IDLE
         };
         let driven = DeviceFacts {
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(group_verdict(busy, &[FREE, FREE]), Verdict::Domain);
         assert_eq!(group_verdict(busy, &[FREE, direct]), Verdict::ResvDirect);
         let ours = Circumstances {
-            owner: Owner::Us,
+            owner: OwnedBy::Us,
             ..busy
         };
         assert_eq!(group_verdict(ours, &[FREE]), Verdict::Viable);

@@ -49,7 +49,7 @@ impl Watch {
 
 impl Watcher for Watch {
     fn added(&self, pci: &PciDevice) {
-        let Some(group) = iommu::Group::of(pci.device()) else {
+        let Some(group) = iommu::IommuGroup::of(pci.device()) else {
             return;
         };
         // As far as the IOMMU core knows. The group's state is its user's, who may keep it locked.
@@ -69,7 +69,7 @@ impl Watcher for Watch {
         if driver.managed_dma {
             return;
         }
-        let iommu_group = iommu::Group::of(pci.device());
+        let iommu_group = iommu::IommuGroup::of(pci.device());
         let Some(group) = iommu_group.and_then(|group| self.registry.find(&group)) else {
             return;
         };

@@ -66,7 +66,7 @@ pub struct BarExport {
     #[pin]
     buf: Mutex<Option<Buf>>,
     #[pin]
-    state: Mutex<State>,
+    state: Mutex<ExportState>,
     /// The last map is gone.
     #[pin]
     unmapped: CondVar,
@@ -81,7 +81,7 @@ pub struct BarExport {
 /// # Invariants
 ///
 /// `bar` is below [`BARS`] and memory, from `start` to before `end`. All `parts` are inside of it.
-pub struct Ranges {
+pub struct ExportRanges {
     dev: BoundPci,
     bar: u32,
     /// Physical address of the BAR, and where it ends.
@@ -94,11 +94,11 @@ pub struct Ranges {
 const BARS: u32 = 6;
 
 // SAFETY: Numbers, and a device, which may be sent itself.
-unsafe impl Send for Ranges {}
+unsafe impl Send for ExportRanges {}
 // SAFETY: Never written once they are exported.
-unsafe impl Sync for Ranges {}
+unsafe impl Sync for ExportRanges {}
 
-struct State {
+struct ExportState {
     /// May not be used. Changes with the dma-buf's lock held.
     revoked: bool,
     /// Maps that importers have.
@@ -124,7 +124,7 @@ unsafe impl Send for BarExport {}
 // SAFETY: As above; the rest locks itself.
 unsafe impl Sync for BarExport {}
 
-impl Ranges {
+impl ExportRanges {
     /// None of `bar` yet, with room for `count`.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl Ranges {
 }
 
 /// An importer's device reaches BARs by the bus, or not at all: maps by the CPU are not offered.
-static OPS: Ops = Ops(bindings::dma_buf_ops {
+static OPS: DmaBufOps = DmaBufOps(bindings::dma_buf_ops {
     attach: Some(attach),
     map_dma_buf: Some(map),
     unmap_dma_buf: Some(unmap),
@@ -181,10 +181,10 @@ static OPS: Ops = Ops(bindings::dma_buf_ops {
     ..pin_init::zeroed()
 });
 
-struct Ops(bindings::dma_buf_ops);
+struct DmaBufOps(bindings::dma_buf_ops);
 
 // SAFETY: Never written.
-unsafe impl Sync for Ops {}
+unsafe impl Sync for DmaBufOps {}
 
 impl BarExport {
     /// Makes a dma-buf of `ranges`; `flags` are those of its file.
@@ -192,15 +192,15 @@ impl BarExport {
     /// # Errors
     ///
     /// `EINVAL` if the BAR cannot be mapped by anyone, `ENOMEM`, what the dma-buf core says.
-    pub fn new(ranges: Ranges, flags: u32) -> Result<(Arc<Self>, Fresh)> {
+    pub fn new(ranges: ExportRanges, flags: u32) -> Result<(Arc<Self>, Fresh)> {
         let (dev, bar) = (ranges.dev.as_ptr(), ranges.bar as c_int);
         // SAFETY: The device is alive (type invariant of `PciDevice`), and has such a BAR (type
-        // invariant of `Ranges`).
+        // invariant of `ExportRanges`).
         let provider = unsafe { bindings::vfio_rs_p2pdma_provider(dev, bar) };
         let provider = NonNull::new(provider).ok_or(EINVAL)?;
         let size = ranges.size()?;
-        let Ranges { dev, parts, .. } = ranges;
-        let state = State {
+        let ExportRanges { dev, parts, .. } = ranges;
+        let state = ExportState {
             revoked: true,
             maps: Count::NONE,
             dev: Some(dev),

@@ -3,7 +3,7 @@
 //! I/O address spaces that users manage by `/dev/iommu`: `include/linux/iommufd.h`.
 //!
 //! A user's [`Ctx`] owns I/O address spaces (IOAS, HWPT), which have numbers. A device that is
-//! [bound](Device) to it sees one of them, and one for each PASID that it was given.
+//! [bound](IommufdDevice) to it sees one of them, and one for each PASID that it was given.
 //!
 //! In a kernel without iommufd there is no [`Ctx`].
 
@@ -24,7 +24,7 @@ use crate::pci::{
 
 pub use imp::{
     Ctx,
-    Device, //
+    IommufdDevice, //
 };
 
 /// A device that is bound to its driver as long as this lives.

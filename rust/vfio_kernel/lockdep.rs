@@ -20,15 +20,15 @@ use kernel::types::Opaque;
 use vfio_bindings as bindings;
 
 #[cfg(CONFIG_LOCKDEP)]
-type Map = Opaque<bindings::lockdep_map>;
+type LockdepMap = Opaque<bindings::lockdep_map>;
 #[cfg(not(CONFIG_LOCKDEP))]
-type Map = ();
+type LockdepMap = ();
 
 /// What threads have and others wait for. It excludes nobody and waits for nothing itself.
 #[pin_data]
 pub struct LockMap {
     #[pin]
-    map: Map,
+    map: LockdepMap,
 }
 
 // SAFETY: lockdep locks itself; all that is in the map is written before it is used.

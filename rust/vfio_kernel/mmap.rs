@@ -86,10 +86,10 @@ pub trait Mmap: Send + Sync + 'static {
     /// The physical address at `offset` of the file, if a map there could have huge pages.
     fn placement(&self, offset: u64) -> Option<u64>;
 
-    /// Fills in the page that was touched, by [`Fault::insert`]. Called with `mmap_lock` or the
+    /// Fills in the page that was touched, by [`PageFault::insert`]. Called with `mmap_lock` or the
     /// area's lock held for reading, so what takes long is waited for by
     /// [`FaultResult::after`]. The default answer to a failure is `SIGBUS`.
-    fn fault(&self, fault: Fault<'_>) -> FaultResult;
+    fn fault(&self, fault: PageFault<'_>) -> FaultResult;
 }
 
 /// A page was put in.
@@ -114,13 +114,13 @@ impl FaultResult {
 }
 
 /// A touched page that is not there.
-pub struct Fault<'a> {
+pub struct PageFault<'a> {
     vmf: *mut bindings::vm_fault,
     order: u32,
     _vmf: PhantomData<&'a mut bindings::vm_fault>,
 }
 
-impl Fault<'_> {
+impl PageFault<'_> {
     #[inline]
     fn new(vmf: *mut bindings::vm_fault, order: u32) -> Self {
         Self {
@@ -291,8 +291,8 @@ fn set_up<T: Mmap>(data: &T, vma: &VmaNew) -> Result {
         shared: vma.flags() & flags::SHARED != 0,
     })?;
     let (ops, caching) = match kind {
-        MapKind::Plain => (&Ops::<T>::PLAIN, Caching::Uncached),
-        MapKind::Counted(caching) => (&Ops::<T>::COUNTED, caching),
+        MapKind::Plain => (&AreaOps::<T>::PLAIN, Caching::Uncached),
+        MapKind::Counted(caching) => (&AreaOps::<T>::COUNTED, caching),
     };
     // SAFETY: As above; the file that the area refers to keeps `data` alive.
     unsafe {
@@ -302,9 +302,9 @@ fn set_up<T: Mmap>(data: &T, vma: &VmaNew) -> Result {
     Ok(())
 }
 
-struct Ops<T>(PhantomData<T>);
+struct AreaOps<T>(PhantomData<T>);
 
-impl<T: Mmap> Ops<T> {
+impl<T: Mmap> AreaOps<T> {
     const PLAIN: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(fault::<T>),
         #[cfg(CONFIG_ARCH_SUPPORTS_HUGE_PFNMAP)]
@@ -400,7 +400,7 @@ unsafe extern "C" fn huge_fault<T: Mmap>(
     vmf: *mut bindings::vm_fault,
     order: c_uint,
 ) -> bindings::vm_fault_t {
-    if !Fault::new(vmf, order).fits() {
+    if !PageFault::new(vmf, order).fits() {
         return bindings::vm_fault_reason_VM_FAULT_FALLBACK;
     }
     // SAFETY: The same contract.
@@ -430,7 +430,7 @@ unsafe fn handle_huge<T: Mmap>(
 unsafe fn handle<T: Mmap>(vmf: *mut bindings::vm_fault, order: c_uint) -> bindings::vm_fault_t {
     // SAFETY: The fault is in an area of `set_up::<T>`, which stays while it is handled.
     let (data, _) = unsafe { of_area::<T>((*vmf).__bindgen_anon_1.vma) };
-    match data.fault(Fault::new(vmf, order)).0 {
+    match data.fault(PageFault::new(vmf, order)).0 {
         Ok(result) => result,
         // SAFETY: The same contract.
         Err(gate) => unsafe { wait(vmf, &gate) },

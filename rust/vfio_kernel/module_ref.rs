@@ -53,7 +53,7 @@ impl Drop for ModuleRef {
 /// A name that a module may carry.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-pub enum Name {
+pub enum ModuleName {
     /// `vfio`: containers and groups.
     Vfio = bindings::VFIO_RS_NAME_VFIO,
     /// `vfio_iommu_type1`: address spaces.
@@ -68,7 +68,7 @@ static CARRIERS: [Atomic<*mut bindings::module>; 2] = [
 ];
 
 /// Keeps the module of that name from being removed, if there is one.
-pub fn hold(name: Name) -> Option<ModuleRef> {
+pub fn hold(name: ModuleName) -> Option<ModuleRef> {
     let carrier = CARRIERS.get(name as usize)?;
     let _guard = rcu::read_lock();
     let module = carrier.load(Acquire);

@@ -142,14 +142,14 @@ fn set_up<T: ShowsPage>(vma: &VmaNew) -> Result {
     // SAFETY: As above; the file that the area refers to keeps its data alive.
     unsafe {
         bindings::vfio_rs_vma_set_page(raw);
-        (*raw).vm_ops = &Ops::<T>::OPS;
+        (*raw).vm_ops = &PageOps::<T>::OPS;
     }
     Ok(())
 }
 
-struct Ops<T>(PhantomData<T>);
+struct PageOps<T>(PhantomData<T>);
 
-impl<T: ShowsPage> Ops<T> {
+impl<T: ShowsPage> PageOps<T> {
     const OPS: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(fault::<T>),
         ..pin_init::zeroed()

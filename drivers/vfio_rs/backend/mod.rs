@@ -24,7 +24,7 @@ use vfio_kernel::{
     argsz::UserArg,
     iommu::{
         DmaOwner,
-        Group,
+        IommuGroup,
         Sharing, //
     },
     kvm::{
@@ -72,7 +72,7 @@ pub(crate) trait Backend: Send + Sync {
     }
 
     /// Cuts a group off. Does nothing for a group that was not attached.
-    fn detach_group(&self, group: &Group);
+    fn detach_group(&self, group: &IommuGroup);
 
     /// Unmaps and unpins everything; called when the last group was detached. Waits for nobody:
     /// what is just being filled goes with the call that fills it.
@@ -103,7 +103,7 @@ pub(crate) trait Backend: Send + Sync {
     /// # Errors
     ///
     /// `ENODEV` if the backend has none.
-    fn msi_bank(&self, _group: &Group, _index: u32) -> Result<Arc<PageMap>> {
+    fn msi_bank(&self, _group: &IommuGroup, _index: u32) -> Result<Arc<PageMap>> {
         Err(ENODEV)
     }
 }

@@ -15,7 +15,7 @@ use vfio_kernel::{
     argsz::UserArg,
     iommu::{
         DmaOwner,
-        Group,
+        IommuGroup,
         Sharing, //
     },
     params, sched, uapi,
@@ -64,7 +64,7 @@ impl Backend for NoIommu {
         Err(EPERM.into())
     }
 
-    fn detach_group(&self, _group: &Group) {}
+    fn detach_group(&self, _group: &IommuGroup) {}
 
     fn release(&self) {}
 

@@ -12,12 +12,12 @@ use kernel::{
 
 /// See the module's documentation.
 pub(super) struct Slots<T> {
-    slots: KVVec<Slot<T>>,
+    slots: KVVec<TableSlot<T>>,
     /// The number of the first free slot; beyond the end if there is none.
     free: usize,
 }
 
-enum Slot<T> {
+enum TableSlot<T> {
     Used(T),
     /// With the number of the next one.
     Free(usize),
@@ -41,12 +41,12 @@ impl<T> Slots<T> {
         let number = self.free;
         match self.slots.get_mut(number) {
             Some(slot) => {
-                if let Slot::Free(next) = replace(slot, Slot::Used(item)) {
+                if let TableSlot::Free(next) = replace(slot, TableSlot::Used(item)) {
                     self.free = next;
                 }
             }
             None => {
-                self.slots.push(Slot::Used(item), flags)?;
+                self.slots.push(TableSlot::Used(item), flags)?;
                 self.free = self.slots.len();
             }
         }
@@ -57,8 +57,8 @@ impl<T> Slots<T> {
     pub(super) fn remove(&mut self, number: usize) -> Option<T> {
         let slot = self.slots.get_mut(number)?;
         let next = self.free;
-        match replace(slot, Slot::Free(next)) {
-            Slot::Used(item) => {
+        match replace(slot, TableSlot::Free(next)) {
+            TableSlot::Used(item) => {
                 self.free = number;
                 Some(item)
             }
@@ -72,8 +72,8 @@ impl<T> Slots<T> {
     /// All items.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().filter_map(|slot| match slot {
-            Slot::Used(item) => Some(item),
-            Slot::Free(_) => None,
+            TableSlot::Used(item) => Some(item),
+            TableSlot::Free(_) => None,
         })
     }
 }

@@ -38,8 +38,8 @@ use vfio_kernel::{
     },
     module_ref::{
         hold,
-        ModuleRef,
-        Name, //
+        ModuleName,
+        ModuleRef, //
     },
     owed, sched,
 };
@@ -154,7 +154,7 @@ impl Drop for Leftover {
 
 /// A group in the container.
 struct JoinedGroup {
-    group: ARef<iommu::Group>,
+    group: ARef<iommu::IommuGroup>,
     /// Keeps drivers of the kernel away; none where there is no IOMMU.
     owner: Option<Arc<DmaOwner>>,
     sharing: Sharing,
@@ -171,7 +171,7 @@ impl Container {
                 number: COUNT.fetch_add(1, Relaxed),
                 area_at,
                 state <- new_mutex!(ContainerState::Unset, "Container::state"),
-                _vfio: hold(Name::Vfio),
+                _vfio: hold(ModuleName::Vfio),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -260,7 +260,7 @@ impl Container {
     /// [`attach_patiently`].
     pub(crate) fn attach_group(
         &self,
-        group: &ARef<iommu::Group>,
+        group: &ARef<iommu::IommuGroup>,
         fence: Fence,
         sharing: Sharing,
         machine: GroupMachine,
@@ -307,7 +307,7 @@ impl Container {
 
     /// Keeps a group from memory until it leaves. It stays the container's: nobody else may have
     /// it.
-    pub(crate) fn cut_off(&self, group: &iommu::Group) {
+    pub(crate) fn cut_off(&self, group: &iommu::IommuGroup) {
         let mut state = self.state.lock();
         if let Some(backend) = state.backend() {
             backend.detach_group(group);
@@ -320,7 +320,7 @@ impl Container {
     }
 
     /// Takes a group out, and the backend after the last one, which is returned.
-    pub(crate) fn detach_group(&self, group: &iommu::Group) -> Leftover {
+    pub(crate) fn detach_group(&self, group: &iommu::IommuGroup) -> Leftover {
         let mut state = self.state.lock();
         if let Some(backend) = state.backend() {
             backend.detach_group(group);
@@ -341,7 +341,7 @@ impl Container {
 }
 
 impl JoinedGroup {
-    fn is(&self, group: &iommu::Group) -> bool {
+    fn is(&self, group: &iommu::IommuGroup) -> bool {
         self.group.id() == group.id()
     }
 

@@ -24,9 +24,9 @@ use super::{
 };
 use crate::uapi::caps::CapChain;
 
-/// A device that is bound to a driver of ours. Groups hold it as a `dyn Device`. All calls may
+/// A device that is bound to a driver of ours. Groups hold it as a `dyn VfioDevice`. All calls may
 /// sleep.
-pub(crate) trait Device: Send + Sync {
+pub(crate) trait VfioDevice: Send + Sync {
     /// The device of the driver core.
     fn dev(&self) -> &device::Device;
 
@@ -67,7 +67,7 @@ pub(crate) trait Device: Send + Sync {
 /// device has.
 pub(crate) trait OpenDevice: Mmap + Sized {
     /// The device that is bound.
-    type Device: Device + 'static;
+    type Device: VfioDevice + 'static;
 
     /// Keeps the device awake.
     type Awake;

@@ -19,9 +19,9 @@ use kernel::{
 };
 use vfio_kernel::{
     iommufd::{
-        self,
         BoundDevice,
         Ctx,
+        IommufdDevice,
         NO_PASID, //
     },
     mutex::lock_killable, //
@@ -37,7 +37,7 @@ pub(crate) struct Iommufd {
     cut_off: Atomic<bool>,
     /// Until it is unbound.
     #[pin]
-    device: Mutex<Option<iommufd::Device>>,
+    device: Mutex<Option<IommufdDevice>>,
 }
 
 /// How its user came to a device.
@@ -51,9 +51,9 @@ pub(crate) enum Way {
 }
 
 impl Iommufd {
-    /// Binds a device to `ctx`; see [`iommufd::Device::bind`].
+    /// Binds a device to `ctx`; see [`IommufdDevice::bind`].
     pub(crate) fn bind(ctx: &Ctx, bound: impl BoundDevice, way: Way) -> Result<Arc<Self>> {
-        let device = iommufd::Device::bind(ctx, bound)?;
+        let device = IommufdDevice::bind(ctx, bound)?;
         Arc::pin_init(
             pin_init!(Self {
                 ctx: ctx.clone(),
@@ -81,7 +81,7 @@ impl Iommufd {
         self.id
     }
 
-    /// Lets DMA with `pasid` see the address space `pt`; see [`iommufd::Device::attach`].
+    /// Lets DMA with `pasid` see the address space `pt`; see [`IommufdDevice::attach`].
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl Iommufd {
     }
 
     /// Runs `attach`, if the device was not cut off, and nothing stays attached if it is meanwhile.
-    fn with_device<T>(&self, attach: impl FnOnce(&mut iommufd::Device) -> Result<T>) -> Result<T> {
+    fn with_device<T>(&self, attach: impl FnOnce(&mut IommufdDevice) -> Result<T>) -> Result<T> {
         let mut device = lock_killable(&self.device)?;
         let Some(device) = &mut *device else {
             return Err(ENODEV);

@@ -37,11 +37,11 @@ pub(crate) use self::{
         NotNow, //
     },
     device::{
-        Device,
         DeviceInfo,
         IrqInfo,
         OpenDevice,
-        RegionInfo, //
+        RegionInfo,
+        VfioDevice, //
     },
     feature::Feature,
     iommufd::{

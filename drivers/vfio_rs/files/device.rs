@@ -35,13 +35,13 @@ use vfio_kernel::{
     log,
     mapping::Mapping,
     mmap::{
-        Fault,
         FaultResult,
         MapKind,
         MapRequest,
         Mapped,
         MappedFile,
-        Mmap, //
+        Mmap,
+        PageFault, //
     },
     uapi,
 };
@@ -60,8 +60,8 @@ use crate::{
     backend::Fence,
     core::{
         Counted,
-        Device,
-        OpenDevice, //
+        OpenDevice,
+        VfioDevice, //
     },
     iommu_group::{
         Group,
@@ -227,7 +227,7 @@ impl<O: HasFile> Mmap for DeviceFile<O> {
     }
 
     #[inline(always)]
-    fn fault(&self, fault: Fault<'_>) -> FaultResult {
+    fn fault(&self, fault: PageFault<'_>) -> FaultResult {
         match self.open() {
             Ok(open) => open.fault(fault),
             Err(_) => FaultResult::SIGBUS,

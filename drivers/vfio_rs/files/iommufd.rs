@@ -40,7 +40,7 @@ use crate::{
     core::{
         self,
         Claimed,
-        Device,
+        VfioDevice,
         Via, //
     },
     iommu_group::{

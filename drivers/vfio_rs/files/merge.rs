@@ -25,7 +25,7 @@ use crate::{
     uapi::row, //
 };
 
-type Request = uapi::vfio_group_merge;
+type MergeRequest = uapi::vfio_group_merge;
 
 /// `group_fd` of who leaves by its own descriptor.
 const OWN: i32 = -1;
@@ -48,7 +48,7 @@ fn group_file(fd: i32) -> Result<(Arc<Group>, ARef<File>)> {
 ///
 /// `EINVAL` for a malformed struct; `EBADF`, `EBADFD`, `EFAULT`; what [`Group::merge`] says.
 pub(super) fn merge(leader: &Arc<Group>, arg: UserArg) -> Result {
-    let request: Request = row::read_flags(arg, uapi::VFIO_GROUP_MERGE_SAME_DOMAIN)?;
+    let request: MergeRequest = row::read_flags(arg, uapi::VFIO_GROUP_MERGE_SAME_DOMAIN)?;
     let sharing = match request.flags {
         0 => Sharing::Optional,
         _ => Sharing::Required,
@@ -64,7 +64,7 @@ pub(super) fn merge(leader: &Arc<Group>, arg: UserArg) -> Result {
 /// `EINVAL` for a malformed struct; `EBADF`, `EBADFD`, `EFAULT`; what [`Group::split`] or
 /// [`Group::leave`] say.
 pub(super) fn split(group: &Group, arg: UserArg) -> Result {
-    let request: Request = row::read_flags(arg, 0)?;
+    let request: MergeRequest = row::read_flags(arg, 0)?;
     if request.group_fd == OWN {
         return group.leave();
     }

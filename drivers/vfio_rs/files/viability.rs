@@ -21,11 +21,11 @@ use crate::{
     },
 };
 
-type Header = uapi::vfio_group_viability_header;
-type Device = uapi::vfio_viability_dev;
+type ViabilityHeader = uapi::vfio_group_viability_header;
+type ViabilityDevice = uapi::vfio_viability_dev;
 
 /// What a user must pass to be heard.
-pub(super) const MIN: usize = Header::MIN;
+pub(super) const MIN: usize = ViabilityHeader::MIN;
 
 /// Users' numbers are those of the rules.
 const _: () = {
@@ -65,31 +65,34 @@ pub(super) fn feature(open: &Open, data: UserArg, room: usize) -> Result<isize> 
 /// unbound; `ENOSPC` if there are more devices than the user has room for, who then learns how
 /// many; `EFAULT`, `ENOMEM`.
 pub(super) fn get(group: &Group, asker: Asker, arg: UserArg, room: usize) -> Result {
-    let user: Header = row::read(arg)?;
+    let user: ViabilityHeader = row::read(arg)?;
     let room = room.min(user.argsz as usize);
     let room = room.checked_sub(MIN).ok_or(EINVAL)?;
     let report = group.report(asker)?;
-    let header = Header {
+    let header = ViabilityHeader {
         argsz: user.argsz,
         flags: 0,
         count: report.devices.len().try_into()?,
         reason: report.verdict.number(),
     };
-    let needed = report.devices.len().saturating_mul(size_of::<Device>());
+    let needed = report
+        .devices
+        .len()
+        .saturating_mul(size_of::<ViabilityDevice>());
     if needed > room {
         arg.write_prefix(&header, MIN)?;
         return Err(ENOSPC);
     }
     let mut rows = arg.at(MIN);
     for device in &report.devices {
-        let row = Device {
+        let row = ViabilityDevice {
             name: device.name,
             driver: device.driver,
             reason: device.verdict.number(),
             __reserved: 0,
         };
-        rows.write_prefix(&row, size_of::<Device>())?;
-        rows = rows.at(size_of::<Device>());
+        rows.write_prefix(&row, size_of::<ViabilityDevice>())?;
+        rows = rows.at(size_of::<ViabilityDevice>());
     }
     arg.write_prefix(&header, MIN)
 }

@@ -61,12 +61,12 @@ pub(super) struct UncachedBar {
 #[pin_data]
 pub(super) struct CachedBar {
     #[pin]
-    mode: Mutex<Mode>,
+    mode: Mutex<CachingMode>,
     window: BarWindow,
     region: BarRegion,
 }
 
-enum Mode {
+enum CachingMode {
     Uncached {
         /// `None` if the kernel has not mapped it.
         io: Option<Arc<BarIo>>,
@@ -92,7 +92,7 @@ impl Bar {
         match window {
             Some(window) if params::wc_mmap() && memtype::write_combining_works() => {
                 let bar = pin_init!(CachedBar {
-                    mode <- new_mutex!(Mode::UNUSED, "CachedBar::mode"),
+                    mode <- new_mutex!(CachingMode::UNUSED, "CachedBar::mode"),
                     window,
                     region,
                 });
@@ -161,7 +161,7 @@ impl Bar {
     pub(super) fn add_area(&self) {
         if let Self::Either(bar) = self {
             match &mut *bar.mode.lock() {
-                Mode::Uncached { areas, .. } | Mode::WriteCombining { areas, .. } => {
+                CachingMode::Uncached { areas, .. } | CachingMode::WriteCombining { areas, .. } => {
                     areas.inc();
                 }
             }
@@ -176,7 +176,7 @@ impl Bar {
     }
 }
 
-impl Mode {
+impl CachingMode {
     /// Nobody needs the BAR.
     const UNUSED: Self = Self::Uncached {
         io: None,
@@ -217,31 +217,31 @@ impl CachedBar {
     #[inline(never)]
     fn lease(self: &Arc<Self>) -> Result<Lease> {
         let mut mode = self.mode.lock();
-        let Mode::Uncached { io, leases, .. } = &mut *mode else {
+        let CachingMode::Uncached { io, leases, .. } = &mut *mode else {
             return Err(EBUSY);
         };
         let io = self.map(io)?.clone();
         leases.inc();
         Ok(Lease {
             io,
-            _count: Counted(self.clone()),
+            _count: CountedLease(self.clone()),
         })
     }
 
     fn add_map(&self, caching: Caching) -> Result {
         let mut mode = self.mode.lock();
         match (&mut *mode, caching) {
-            (Mode::Uncached { io, areas, .. }, Caching::Uncached) => {
+            (CachingMode::Uncached { io, areas, .. }, Caching::Uncached) => {
                 self.map(io)?;
                 areas.inc();
                 return Ok(());
             }
-            (Mode::WriteCombining { areas, .. }, Caching::WriteCombining) => {
+            (CachingMode::WriteCombining { areas, .. }, Caching::WriteCombining) => {
                 areas.inc();
                 return Ok(());
             }
             (
-                Mode::Uncached {
+                CachingMode::Uncached {
                     io,
                     leases: Count::NONE,
                     areas: Count::NONE,
@@ -255,14 +255,14 @@ impl CachedBar {
         }
         match WriteCombining::reserve(self.window) {
             Ok(reserved) => {
-                *mode = Mode::WriteCombining {
+                *mode = CachingMode::WriteCombining {
                     areas: Count::ONE,
                     _type: reserved,
                 };
                 Ok(())
             }
             Err(err) => {
-                *mode = Mode::UNUSED;
+                *mode = CachingMode::UNUSED;
                 Err(err)
             }
         }
@@ -270,10 +270,11 @@ impl CachedBar {
 
     fn remove_area(&self) {
         let mut mode = self.mode.lock();
-        let (Mode::Uncached { areas, .. } | Mode::WriteCombining { areas, .. }) = &mut *mode;
-        if areas.dec() && matches!(*mode, Mode::WriteCombining { .. }) {
+        let (CachingMode::Uncached { areas, .. } | CachingMode::WriteCombining { areas, .. }) =
+            &mut *mode;
+        if areas.dec() && matches!(*mode, CachingMode::WriteCombining { .. }) {
             // The last page is gone; nothing write-combining is left when the type goes.
-            *mode = Mode::UNUSED;
+            *mode = CachingMode::UNUSED;
         }
     }
 }
@@ -282,15 +283,15 @@ impl CachedBar {
 pub(super) struct Lease {
     /// Dropped before the next field: then the BAR's owner has the only reference.
     io: Arc<BarIo>,
-    _count: Counted,
+    _count: CountedLease,
 }
 
 /// One of a BAR's leases.
-struct Counted(Arc<CachedBar>);
+struct CountedLease(Arc<CachedBar>);
 
-impl Drop for Counted {
+impl Drop for CountedLease {
     fn drop(&mut self) {
-        if let Mode::Uncached { leases, .. } = &mut *self.0.mode.lock() {
+        if let CachingMode::Uncached { leases, .. } = &mut *self.0.mode.lock() {
             leases.dec();
         }
     }

@@ -15,7 +15,7 @@ use vfio_kernel::{
     pci::{
         BoundPci,
         Driver,
-        Owner, //
+        DriverOwner, //
     },
     sched,
 };
@@ -31,9 +31,9 @@ use super::{
 };
 use crate::{
     core::{
-        Device as _,
         DeviceName,
-        OwnNode, //
+        OwnNode,
+        VfioDevice as _, //
     },
     iommu_group::{
         ListedDevice,
@@ -95,10 +95,10 @@ impl Driver for Bound {
     fn probe(
         pci: BoundPci,
         params: PerDevice,
-        owner: &Arc<Owner>,
+        owner: &Arc<DriverOwner>,
         shared: &Arc<Shared>,
     ) -> Result<Self> {
-        let iommu_group = iommu::Group::of(pci.device());
+        let iommu_group = iommu::IommuGroup::of(pci.device());
         refusal::check(&pci, iommu_group.as_deref())?;
         let set = shared.sets.join(&pci)?;
         let node = shared.join_group(&pci, iommu_group)?;

@@ -17,7 +17,7 @@ use super::{
         COMMAND,
         COMMAND_MEMORY, //
     },
-    power::Memory,
+    power::MemoryState,
     Open, //
 };
 
@@ -28,7 +28,7 @@ struct MemoryOn<'a> {
     /// The register as it was, if it is to be written back.
     before: Option<Before<'a>>,
     /// Let go of at last.
-    _memory: WriteGuard<'a, Memory>,
+    _memory: WriteGuard<'a, MemoryState>,
 }
 
 struct Before<'a> {

@@ -41,8 +41,8 @@ use super::{
         COMMAND_MASTER, //
     },
     power::{
-        Memory,
-        MemoryGuard, //
+        MemoryGuard,
+        MemoryState, //
     },
     Device,
     Open, //
@@ -53,7 +53,7 @@ pub(super) struct RealConfig<'a> {
     pub(super) device: &'a Device,
     /// The interrupt pin, once it is known how it is masked: nothing is written before.
     pub(super) pin: Option<&'a IntxPin>,
-    /// The device is kept from being a bus master, as [`Memory`] says.
+    /// The device is kept from being a bus master, as [`MemoryState`] says.
     pub(super) no_dma: bool,
 }
 
@@ -229,7 +229,7 @@ impl Open {
 
     /// Does what a write asks for beyond storing bits, but for VPD. `memory` is held for writing. A
     /// failure is the device's, and the user finds out as on real hardware.
-    fn perform(&self, memory: &mut Memory, effects: &Effects) {
+    fn perform(&self, memory: &mut MemoryState, effects: &Effects) {
         let pci = self.pci();
         if effects.bars_restored && log::may_log(log::Subject::Devices) {
             dev_info!(pci.device(), "Reset recovery - restoring BARs\n");

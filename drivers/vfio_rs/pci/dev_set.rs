@@ -31,7 +31,7 @@ use vfio_kernel::{
 use super::{
     reset::{
         DevId,
-        Owner, //
+        ResetOwner, //
     },
     Device,
     Open, //
@@ -56,11 +56,11 @@ struct SetEntry {
 pub(super) struct DevSet {
     id: ResetSetId,
     #[pin]
-    pub(super) members: Mutex<Members>,
+    pub(super) members: Mutex<SetMembers>,
 }
 
 /// The members of a set, under its lock.
-pub(super) struct Members(KVec<Arc<Device>>);
+pub(super) struct SetMembers(KVec<Arc<Device>>);
 
 impl DevSets {
     /// No set yet.
@@ -86,7 +86,7 @@ impl DevSets {
         let set = Arc::pin_init(
             pin_init!(DevSet {
                 id,
-                members <- new_mutex!(Members(KVec::new()), "DevSet::members"),
+                members <- new_mutex!(SetMembers(KVec::new()), "DevSet::members"),
             }),
             GFP_KERNEL,
         )?;
@@ -185,7 +185,7 @@ impl DevSet {
     ///
     /// `EINVAL` if a reset would reach a device that is no member, or a member is somebody else's;
     /// `EAGAIN` if a member is locked, or just being reset from outside; `ENOMEM`.
-    pub(super) fn hot_reset(&self, owner: Owner<'_>) -> Result {
+    pub(super) fn hot_reset(&self, owner: ResetOwner<'_>) -> Result {
         let members = self.members.lock();
         let pci = members.resettable().ok_or(EINVAL)?;
         if !members.0.iter().all(|device| owner.owns(device)) {
@@ -215,7 +215,7 @@ impl DevSet {
     }
 }
 
-impl Members {
+impl SetMembers {
     /// The device to call [`BoundPci::reset_bus`] of, if that reaches members only.
     fn resettable(&self) -> Option<&BoundPci> {
         // For all members a reset reaches the same devices.

@@ -20,7 +20,7 @@ use vfio_kernel::{
     pci::{
         Awake,
         BoundPci,
-        Owner, //
+        DriverOwner, //
     },
     worker::Worker,
 };
@@ -55,7 +55,7 @@ use crate::{
 pub(crate) struct Device {
     pci: BoundPci,
     /// The module that the driver is registered for.
-    owner: Arc<Owner>,
+    owner: Arc<DriverOwner>,
     shared: Arc<Shared>,
     /// Whether it has, or is, a virtual function.
     function: Function,
@@ -97,7 +97,7 @@ struct Opens {
     vf: Option<OpenVf>,
 }
 
-impl core::Device for Device {
+impl core::VfioDevice for Device {
     fn dev(&self) -> &device::Device {
         self.pci.device()
     }
@@ -196,7 +196,7 @@ impl Device {
     pub(super) fn new(
         pci: BoundPci,
         params: PerDevice,
-        owner: &Arc<Owner>,
+        owner: &Arc<DriverOwner>,
         shared: &Arc<Shared>,
         group: &Arc<Group>,
         set: &Arc<DevSet>,

@@ -12,7 +12,7 @@ use kernel::{
 };
 use vfio_kernel::dma_buf::{
     BarExport,
-    Ranges, //
+    ExportRanges, //
 };
 
 use super::Open;
@@ -49,7 +49,7 @@ impl Open {
             return Err(EINVAL);
         }
         // ERRNO: EINVAL for I/O ports before parts that lie beyond.
-        let mut ranges = Ranges::new(self.pci(), bar, parts.len())?;
+        let mut ranges = ExportRanges::new(self.pci(), bar, parts.len())?;
         for [offset, len] in parts {
             ranges.push(*offset, *len)?;
         }

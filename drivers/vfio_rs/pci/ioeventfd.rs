@@ -30,7 +30,7 @@ use super::{
         BarUse,
         Lease, //
     },
-    power::Memory,
+    power::MemoryState,
     Open,
     Region, //
 };
@@ -167,7 +167,7 @@ impl Ring {
 impl Ring {
     /// A write to memory that does not answer is lost, as it would be by the user's hand; and one
     /// in a reset, for which nobody waits here.
-    fn write_if_answered(&self, memory: &Memory) {
+    fn write_if_answered(&self, memory: &MemoryState) {
         if self.open.answers(memory) && !self.open.gate.is_shut() {
             self.write();
         }

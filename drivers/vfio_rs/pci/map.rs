@@ -6,11 +6,11 @@ use kernel::prelude::*;
 use vfio_kernel::{
     mmap::{
         Caching,
-        Fault,
         FaultResult,
         MapKind,
         MapRequest,
-        Mmap, //
+        Mmap,
+        PageFault, //
     },
     pci::BarWindow,
     user_area::FilePart, //
@@ -61,7 +61,7 @@ impl Mmap for Open {
     }
 
     #[inline(always)]
-    fn fault(&self, fault: Fault<'_>) -> FaultResult {
+    fn fault(&self, fault: PageFault<'_>) -> FaultResult {
         let at = fault.offset();
         let Some((_, window, offset)) = self.window_at(at) else {
             return FaultResult::SIGBUS;

@@ -76,7 +76,7 @@ pub(crate) use self::{
     reset::{
         Dependent,
         DevId,
-        Owner, //
+        ResetOwner, //
     },
     shared::Shared,
     sriov::{

@@ -31,10 +31,10 @@ use vfio_kernel::{
 };
 
 use super::{
-    bar::Bar as BarSlot,
+    bar::Bar,
     config::{
         quirks,
-        Bar,
+        BarFacts,
         BarSpace,
         ConfigSpace,
         Facts,
@@ -45,7 +45,7 @@ use super::{
     ioeventfd::IoEventFd,
     msix::MsixTable,
     offsets::Offsets,
-    power::Memory,
+    power::MemoryState,
     specific::SpecificRegions,
     Device, //
 };
@@ -71,7 +71,7 @@ pub(crate) struct Open {
     pub(super) reset_works: bool,
     saved: Option<SavedState>,
     /// BARs that are there and could be reserved, or why not.
-    bars: [Result<BarSlot>; 6],
+    bars: [Result<Bar>; 6],
     /// BARs that users may map.
     mappable: [Option<MappableBar>; 6],
     /// The table of MSI-X, if the device has one where it can be.
@@ -83,7 +83,7 @@ pub(crate) struct Open {
     /// Whether memory accesses are answered. Held for reading while the device's memory is
     /// accessed or mapped, for writing while that changes.
     #[pin]
-    pub(super) memory: RwSem<Memory>,
+    pub(super) memory: RwSem<MemoryState>,
     /// Shut while the device is being reset and `memory` is not locked.
     pub(super) gate: Arc<Gate>,
     /// Whether `memory` has `low_power`, for those who do not have it locked.
@@ -208,7 +208,7 @@ impl Open {
                 .get(bar)
                 .and_then(Option::as_ref)
                 .filter(|_| msix.is_none_or(|msix| !msix.needs(bar as u32)));
-            BarSlot::new(pci, bar as u32, whole)
+            Bar::new(pci, bar as u32, whole)
         });
         Arc::pin_init(
             pin_init!(Self {
@@ -221,7 +221,7 @@ impl Open {
                 msix,
                 specific,
                 config <- new_mutex!(config, "Open::config"),
-                memory <- new_rwsem!(Memory::new(memory), "Open::memory"),
+                memory <- new_rwsem!(MemoryState::new(memory), "Open::memory"),
                 gate: device.resets().gate().clone(),
                 may_sleep: Atomic::new(false),
                 bar_kinds: from_fn(|bar| (pci.bar_len(bar as u32), pci.bar_is_memory(bar as u32))),
@@ -282,7 +282,7 @@ impl Open {
     /// # Errors
     ///
     /// `ENODEV` if there is none, `EBUSY` if it is somebody else's, `ENOMEM`.
-    pub(super) fn bar(&self, bar: u32) -> Result<&BarSlot> {
+    pub(super) fn bar(&self, bar: u32) -> Result<&Bar> {
         match self.bars.get(bar as usize) {
             Some(Ok(bar)) => Ok(bar),
             Some(Err(err)) => Err(*err),
@@ -339,7 +339,7 @@ fn facts(pci: &PciDevice, intx: IntxMask) -> Result<Facts> {
             continue;
         }
         let flags = pci.bar_flags(i);
-        *slot = Some(Bar {
+        *slot = Some(BarFacts {
             size: pci.bar_len(i),
             space: match (pci.bar_is_memory(i), flags & BAR_MEM_64 != 0) {
                 (false, _) => BarSpace::Io,

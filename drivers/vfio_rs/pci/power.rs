@@ -33,7 +33,7 @@ use super::{
 };
 
 /// Whether and how the device's memory may be used.
-pub(super) struct Memory {
+pub(super) struct MemoryState {
     /// The user has memory accesses enabled.
     pub(super) enabled: bool,
     /// What a device that forgets it had configured before it went to D3hot.
@@ -51,7 +51,7 @@ pub(super) struct LowPower {
     _may_sleep: MaySleep,
 }
 
-impl Memory {
+impl MemoryState {
     pub(super) fn new(enabled: bool) -> Self {
         Self {
             enabled,
@@ -69,16 +69,16 @@ impl Memory {
 }
 
 /// An access that finds the device awake: kept so, or as its user does not let it sleep.
-pub(crate) struct Access(Option<Awake>);
+pub(crate) struct AwakeAccess(Option<Awake>);
 
-impl Access {
+impl AwakeAccess {
     /// For all that is done as long as it lives.
     pub(super) fn kept(awake: Awake) -> Self {
         Self(Some(awake))
     }
 
     /// Whether that is still so.
-    pub(super) fn holds(&self, memory: &Memory) -> bool {
+    pub(super) fn holds(&self, memory: &MemoryState) -> bool {
         self.0.is_some() || memory.low_power.is_none()
     }
 }
@@ -86,19 +86,19 @@ impl Access {
 /// [`Open::memory`], held for writing.
 pub(super) struct MemoryGuard<'a> {
     open: &'a Open,
-    memory: WriteGuard<'a, Memory>,
+    memory: WriteGuard<'a, MemoryState>,
 }
 
 impl Deref for MemoryGuard<'_> {
-    type Target = Memory;
+    type Target = MemoryState;
 
-    fn deref(&self) -> &Memory {
+    fn deref(&self) -> &MemoryState {
         &self.memory
     }
 }
 
 impl DerefMut for MemoryGuard<'_> {
-    fn deref_mut(&mut self) -> &mut Memory {
+    fn deref_mut(&mut self) -> &mut MemoryState {
         &mut self.memory
     }
 }
@@ -134,12 +134,12 @@ impl Open {
 
     /// Whether memory accesses are answered: the user enabled them, and the device is awake. The
     /// caller took the lock when the gate was open, or looks at it as well.
-    pub(super) fn answers(&self, memory: &Memory) -> bool {
+    pub(super) fn answers(&self, memory: &MemoryState) -> bool {
         memory.enabled && !self.pci().is_asleep()
     }
 
     /// Whether maps may be made and filled in: nothing wakes the device up for an access to those.
-    pub(super) fn maps(&self, memory: &Memory) -> bool {
+    pub(super) fn maps(&self, memory: &MemoryState) -> bool {
         memory.low_power.is_none() && !memory.no_dma && self.answers(memory)
     }
 
@@ -172,21 +172,21 @@ impl Open {
     }
 
     /// As [`awake`](Self::awake), but for nothing where the user does not let the device sleep.
-    /// They may from then on, so the access has to ask [`Access::holds`] with `memory` locked. If
-    /// it does not, the access is one that begins just now, and wakes the device up; so this is for
-    /// those that are one access to the device. Any other keeps it awake from its first to its
+    /// They may from then on, so the access has to ask [`AwakeAccess::holds`] with `memory` locked.
+    /// If it does not, the access is one that begins just now, and wakes the device up; so this is
+    /// for those that are one access to the device. Any other keeps it awake from its first to its
     /// last.
     ///
     /// # Errors
     ///
     /// `EIO` if it does not wake up.
     #[inline(always)]
-    pub(crate) fn access(&self) -> Result<Access> {
+    pub(crate) fn access(&self) -> Result<AwakeAccess> {
         let awake = match self.may_sleep.load(Relaxed) {
             true => Some(self.awake()?),
             false => None,
         };
-        Ok(Access(awake))
+        Ok(AwakeAccess(awake))
     }
 
     /// Lets the device sleep when the ioctl in progress is over, until it is used; with `wakeup`,
@@ -242,7 +242,7 @@ impl Open {
     ///
     /// `EBUSY` if virtual functions of the device are on, which must not sleep; what the PCI core
     /// says. Then the device is where it was.
-    pub(super) fn set_power_state(&self, memory: &mut Memory, state: i32) -> Result {
+    pub(super) fn set_power_state(&self, memory: &mut MemoryState, state: i32) -> Result {
         const D3HOT: i32 = 3;
 
         if state > 0 && self.device.function().holds_vfs() {

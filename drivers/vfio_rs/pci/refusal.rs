@@ -18,7 +18,7 @@ use super::denylist;
 /// # Errors
 ///
 /// `EBUSY` if it has virtual functions that are nobody's here, `EINVAL` for all other reasons.
-pub(super) fn check(pci: &PciDevice, group: Option<&iommu::Group>) -> Result {
+pub(super) fn check(pci: &PciDevice, group: Option<&iommu::IommuGroup>) -> Result {
     denylist::check(pci)?;
     if !pci.is_endpoint() {
         dev_warn!(

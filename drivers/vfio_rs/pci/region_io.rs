@@ -26,7 +26,7 @@ use vfio_kernel::{
 
 use super::{
     offsets::Region,
-    power::Access,
+    power::AwakeAccess,
     Open, //
 };
 
@@ -83,7 +83,7 @@ impl Open {
         bar: u32,
         offset: u64,
         len: usize,
-        mut f: impl FnMut(Piece<'_>) -> Result,
+        mut f: impl FnMut(RegionPiece<'_>) -> Result,
     ) -> Result<usize> {
         let (size, memory) = *self.bar_kinds.get(bar as usize).ok_or(EINVAL)?;
         let len = clamp(len, offset, size)?;
@@ -98,7 +98,7 @@ impl Open {
         if let Some(kind) = window.is_one(offset, len) {
             let access = self.access()?;
             let (window, access) = (&window, &access);
-            f(Piece {
+            f(RegionPiece {
                 window,
                 access,
                 at: offset,
@@ -111,7 +111,7 @@ impl Open {
 
     #[cold]
     fn rom_read(&self, offset: u64, writer: &mut UserSliceWriter) -> Result<usize> {
-        let access = self.awake().map(Access::kept)?;
+        let access = self.awake().map(AwakeAccess::kept)?;
         let (kind, size) = self.pci().rom().ok_or(EINVAL)?;
         let len = clamp(writer.len(), offset, size)?;
         let in_bar = kind == RomKind::Bar;
@@ -173,7 +173,7 @@ const HIDDEN: u64 = 4096;
 impl Window<'_> {
     /// What to do for `len` bytes at `at` if they are one access to the device's memory.
     #[inline(always)]
-    fn is_one(&self, at: u64, len: usize) -> Option<Kind> {
+    fn is_one(&self, at: u64, len: usize) -> Option<PieceKind> {
         let width = match len {
             1 => IoWidth::W1,
             2 => IoWidth::W2,
@@ -184,7 +184,7 @@ impl Window<'_> {
         let end = at.wrapping_add(len as u64);
         let is_aligned = at & (len as u64).wrapping_sub(1) == 0;
         let is_hidden = at < self.hidden.end && end > self.hidden.start;
-        (self.in_memory && is_aligned && !is_hidden).then_some(Kind::Io(width))
+        (self.in_memory && is_aligned && !is_hidden).then_some(PieceKind::Io(width))
     }
 
     /// As [`access`](Self::access), the device being kept awake from the first piece to the last.
@@ -193,9 +193,9 @@ impl Window<'_> {
         &self,
         offset: u64,
         len: usize,
-        f: impl FnMut(Piece<'_>) -> Result,
+        f: impl FnMut(RegionPiece<'_>) -> Result,
     ) -> Result<usize> {
-        let access = self.open.awake().map(Access::kept)?;
+        let access = self.open.awake().map(AwakeAccess::kept)?;
         self.access(&access, offset, len, f)
     }
 
@@ -206,10 +206,10 @@ impl Window<'_> {
     /// What `f` says; `EINTR` if the task is being killed.
     fn access(
         &self,
-        access: &Access,
+        access: &AwakeAccess,
         offset: u64,
         len: usize,
-        mut f: impl FnMut(Piece<'_>) -> Result,
+        mut f: impl FnMut(RegionPiece<'_>) -> Result,
     ) -> Result<usize> {
         let mut done = 0usize;
         let mut left = PAUSE;
@@ -221,7 +221,7 @@ impl Window<'_> {
             left = left.wrapping_sub(1);
             let at = offset.wrapping_add(done as u64);
             let (kind, size) = self.piece_at(at, len.wrapping_sub(done) as u64);
-            f(Piece {
+            f(RegionPiece {
                 window: self,
                 access,
                 at,
@@ -233,21 +233,21 @@ impl Window<'_> {
     }
 
     /// The largest piece at `at`, of `left` bytes at most, and its size.
-    fn piece_at(&self, at: u64, left: u64) -> (Kind, usize) {
+    fn piece_at(&self, at: u64, left: u64) -> (PieceKind, usize) {
         let mut left = left;
         if at < self.hidden.start {
             left = left.min(self.hidden.start.wrapping_sub(at));
         } else if at < self.hidden.end {
             let len = left.min(self.hidden.end.wrapping_sub(at)).min(HIDDEN);
-            return (Kind::Hidden(len as usize), len as usize);
+            return (PieceKind::Hidden(len as usize), len as usize);
         }
         let width = width_at(at, left, self.widest);
-        (Kind::Io(width), width as usize)
+        (PieceKind::Io(width), width as usize)
     }
 
     /// Runs `f` while the device answers; `EIO` if its memory is disabled. Waits for a reset.
     #[inline(always)]
-    fn locked<T>(&self, access: &Access, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    fn locked<T>(&self, access: &AwakeAccess, f: impl FnOnce() -> Result<T>) -> Result<T> {
         let open = self.open;
         let mut _awake = None;
         let mut memory = open.settled_killable(|| open.memory.read())?;
@@ -268,7 +268,7 @@ impl Window<'_> {
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum PieceKind {
     /// One access to the device.
     Io(IoWidth),
     /// So many bytes that are hidden.
@@ -276,18 +276,18 @@ enum Kind {
 }
 
 /// One piece of an access. User memory is touched without the lock that page faults take.
-struct Piece<'a> {
+struct RegionPiece<'a> {
     window: &'a Window<'a>,
-    access: &'a Access,
+    access: &'a AwakeAccess,
     at: u64,
-    kind: Kind,
+    kind: PieceKind,
 }
 
-impl Piece<'_> {
+impl RegionPiece<'_> {
     #[inline(always)]
     fn read_to(&self, writer: &mut UserSliceWriter) -> Result {
         match self.kind {
-            Kind::Io(width) => {
+            PieceKind::Io(width) => {
                 let io = self.window.io;
                 let value = self
                     .window
@@ -295,14 +295,14 @@ impl Piece<'_> {
                 let bytes = value.to_le_bytes();
                 writer.write_slice(bytes.get(..width as usize).ok_or(EINVAL)?)
             }
-            Kind::Hidden(len) => write_ones(writer, len),
+            PieceKind::Hidden(len) => write_ones(writer, len),
         }
     }
 
     #[inline(always)]
     fn write_from(&self, reader: &mut UserSliceReader) -> Result {
         match self.kind {
-            Kind::Io(width) => {
+            PieceKind::Io(width) => {
                 let mut bytes = [0; 8];
                 reader.read_slice(bytes.get_mut(..width as usize).ok_or(EINVAL)?)?;
                 let value = u64::from_le_bytes(bytes);
@@ -310,7 +310,7 @@ impl Piece<'_> {
                 self.window
                     .locked(self.access, || io.write(self.at, width, value))
             }
-            Kind::Hidden(len) => reader.skip(len),
+            PieceKind::Hidden(len) => reader.skip(len),
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{
     },
     rom_images,
     specific::{
-        Kind,
+        RegionType,
         SpecificRegions, //
     },
     vga,
@@ -37,7 +37,7 @@ const _: () = assert!(
 );
 
 /// What `VFIO_DEVICE_GET_REGION_INFO` tells.
-pub(crate) struct RegionInfo {
+pub(crate) struct PciRegionInfo {
     /// Where the region is in the device's file.
     pub(crate) offset: u64,
     /// Bytes.
@@ -49,7 +49,7 @@ pub(crate) struct RegionInfo {
     /// Where all of it can be mapped write-combining.
     pub(crate) write_combining: Option<u64>,
     /// What it is, if its index does not say so.
-    pub(crate) kind: Option<Kind>,
+    pub(crate) kind: Option<RegionType>,
 }
 
 impl Device {
@@ -79,9 +79,9 @@ impl Open {
     /// # Errors
     ///
     /// `EINVAL` if it is that of VGA, or one of the device's own, and the device has none.
-    pub(crate) fn region_info(&self, region: Region) -> Result<RegionInfo> {
+    pub(crate) fn region_info(&self, region: Region) -> Result<PciRegionInfo> {
         let read_write = uapi::VFIO_REGION_INFO_FLAG_READ | uapi::VFIO_REGION_INFO_FLAG_WRITE;
-        let mut info = RegionInfo {
+        let mut info = PciRegionInfo {
             offset: self.offsets.of(region),
             size: 0,
             flags: 0,

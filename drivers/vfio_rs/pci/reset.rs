@@ -15,7 +15,7 @@ use vfio_kernel::{
 };
 
 use super::{
-    power::Memory,
+    power::MemoryState,
     Device,
     Open, //
 };
@@ -45,7 +45,7 @@ impl Open {
     }
 
     /// Resets the function; maps are revoked.
-    pub(super) fn reset_locked(&self, memory: &mut Memory) -> Result {
+    pub(super) fn reset_locked(&self, memory: &mut MemoryState) -> Result {
         let _pin = self.pin.hold();
         // A function that sleeps would be woken up without restoring what it forgot.
         let _ = self.set_power_state(memory, 0);
@@ -92,7 +92,7 @@ impl Open {
                     .iter()
                     .find(|(member, _)| member == pci)
                     .map_or(Dependent::Id(DevId::NotOwned), |(_, id)| Dependent::Id(*id)),
-                None => Dependent::Group(iommu::Group::of(pci.device()).ok_or(EPERM)?.id()),
+                None => Dependent::Group(iommu::IommuGroup::of(pci.device()).ok_or(EPERM)?.id()),
             };
             f(pci.address(), dependent)
         })
@@ -109,14 +109,14 @@ impl Open {
     ///
     /// `EINVAL` if a device that would be reset is not among that or bound to another driver;
     /// `EAGAIN` if one is locked, or just being reset from outside; `ENOMEM`.
-    pub(crate) fn hot_reset(&self, owner: Owner<'_>) -> Result {
+    pub(crate) fn hot_reset(&self, owner: ResetOwner<'_>) -> Result {
         self.device.set().hot_reset(owner)
     }
 }
 
 /// What a user has, and so may reset.
 #[derive(Clone, Copy)]
-pub(crate) enum Owner<'a> {
+pub(crate) enum ResetOwner<'a> {
     /// All devices of these groups.
     Groups(&'a [Arc<Group>]),
     /// All that is bound to the context of this one, and others of their groups.
@@ -152,14 +152,14 @@ impl DevId {
         if let Some(bound) = bound.filter(|bound| bound.ctx().is(ctx)) {
             return Self::Bound(bound.id());
         }
-        match iommu::Group::of(device.pci().device()) {
+        match iommu::IommuGroup::of(device.pci().device()) {
             Some(group) if ctx.has_group(&group) => Self::Owned,
             _ => Self::NotOwned,
         }
     }
 }
 
-impl Owner<'_> {
+impl ResetOwner<'_> {
     /// Whether it may reset `device`.
     pub(super) fn owns(self, device: &Device) -> bool {
         match self {

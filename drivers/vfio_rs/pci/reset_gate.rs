@@ -38,7 +38,7 @@ use vfio_kernel::{
 };
 
 use super::{
-    power::Memory,
+    power::MemoryState,
     Device,
     Open, //
 };
@@ -246,7 +246,7 @@ impl Open {
     }
 
     /// Takes [`memory`](Self::memory) to use it; not while the device is being reset.
-    pub(super) fn read_memory(&self) -> ReadGuard<'_, Memory> {
+    pub(super) fn read_memory(&self) -> ReadGuard<'_, MemoryState> {
         self.settled(|| self.memory.read())
     }
 }

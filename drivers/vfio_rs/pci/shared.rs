@@ -69,7 +69,7 @@ impl Shared {
     pub(super) fn join_group(
         &self,
         pci: &PciDevice,
-        own: Option<ARef<iommu::Group>>,
+        own: Option<ARef<iommu::IommuGroup>>,
     ) -> Result<NodeUser> {
         if let Some(own) = own {
             return self.registry.join(own);

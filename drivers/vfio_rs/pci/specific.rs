@@ -24,7 +24,7 @@ use super::{
 /// A region.
 pub(super) trait SpecificRegion: Send + Sync {
     /// What it is.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> RegionType;
 
     /// Bytes. Does not change.
     fn size(&self) -> u64;
@@ -35,7 +35,7 @@ pub(super) trait SpecificRegion: Send + Sync {
 
 /// What a region is: the capability `VFIO_REGION_INFO_CAP_TYPE`.
 #[derive(Clone, Copy)]
-pub(crate) struct Kind {
+pub(crate) struct RegionType {
     /// `VFIO_REGION_TYPE_*`.
     pub(crate) ty: u32,
     /// A number of that type.

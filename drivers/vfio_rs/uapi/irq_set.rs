@@ -13,7 +13,7 @@ use super::row::{
     Row, //
 };
 
-type Header = uapi::vfio_irq_set_header;
+type IrqSetHeader = uapi::vfio_irq_set_header;
 
 /// What to do with a range of interrupts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,9 +58,9 @@ impl IrqSet {
         indices: u32,
         irq_count: impl FnOnce(u32) -> u32,
     ) -> Result<Self> {
-        const MIN: usize = Header::MIN;
+        const MIN: usize = IrqSetHeader::MIN;
 
-        let header: Header = row::read(arg)?;
+        let header: IrqSetHeader = row::read(arg)?;
         let room = row::room(&header);
         let end = header.start.checked_add(header.count).ok_or(EINVAL)?;
         if header.index >= indices || end == u32::MAX {

@@ -14,11 +14,11 @@ use kernel::{
 };
 use vfio_bindings as bindings;
 
-use super::Group;
+use super::IommuGroup;
 
 /// A group made for one device; it leaves the group when this is dropped.
 pub struct BareGroup {
-    group: ARef<Group>,
+    group: ARef<IommuGroup>,
     dev: ARef<device::Device>,
 }
 
@@ -31,9 +31,9 @@ impl BareGroup {
     pub fn new(dev: &device::Device) -> Result<Self> {
         // SAFETY: May be called by any task that may sleep.
         let ptr = from_err_ptr(unsafe { bindings::iommu_group_alloc() })?;
-        let ptr = NonNull::new(ptr.cast::<Group>()).ok_or(ENOMEM)?;
+        let ptr = NonNull::new(ptr.cast::<IommuGroup>()).ok_or(ENOMEM)?;
         // SAFETY: The call above returned a reference, which is now ours.
-        let group: ARef<Group> = unsafe { ARef::from_raw(ptr) };
+        let group: ARef<IommuGroup> = unsafe { ARef::from_raw(ptr) };
         // SAFETY: Both are alive; the name is copied.
         unsafe {
             to_result(bindings::iommu_group_set_name(
@@ -52,7 +52,7 @@ impl BareGroup {
     }
 
     /// The group.
-    pub fn group(&self) -> &ARef<Group> {
+    pub fn group(&self) -> &ARef<IommuGroup> {
         &self.group
     }
 }

@@ -64,7 +64,7 @@ impl DeviceMemory {
 
 /// Device memory at one place of an I/O address space.
 #[derive(Clone, Copy)]
-pub(super) struct Piece {
+pub(super) struct DevicePiece {
     pub(super) iova: u64,
     pub(super) phys: u64,
     pub(super) len: usize,
@@ -96,7 +96,7 @@ impl RangePart {
 /// up.
 pub struct Pieces {
     owner: u64,
-    pieces: Few<Piece>,
+    pieces: Few<DevicePiece>,
 }
 
 impl Pieces {
@@ -140,7 +140,7 @@ impl Pieces {
         }
         // INVARIANT: At the addresses of the part, which is of the others' owner, if there are any.
         self.pieces
-            .push(Piece { iova, phys, len }, user_sized::gfp())?;
+            .push(DevicePiece { iova, phys, len }, user_sized::gfp())?;
         self.owner = part.owner;
         Ok(true)
     }

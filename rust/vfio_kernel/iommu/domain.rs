@@ -20,7 +20,7 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use super::{
-    group::Group,
+    group::IommuGroup,
     pagealloc, //
 };
 use crate::{
@@ -103,7 +103,7 @@ unsafe impl Sync for Domain {}
 
 impl Domain {
     /// Allocates a domain for the devices of `group`. May sleep.
-    pub(super) fn alloc(group: &Group) -> Result<Self> {
+    pub(super) fn alloc(group: &IommuGroup) -> Result<Self> {
         let ptr = group
             .with_any_device(|dev| {
                 // SAFETY: The group's mutex keeps the device there during the call.
@@ -130,14 +130,14 @@ impl Domain {
     }
 
     /// Lets the devices of `group` see the domain. May sleep.
-    pub(super) fn attach(&self, group: &Group) -> Result {
+    pub(super) fn attach(&self, group: &IommuGroup) -> Result {
         // SAFETY: The domain is alive (type invariant of `Domain`), and so is a group that somebody
         // refers to.
         to_result(unsafe { bindings::iommu_attach_group(self.ptr.as_ptr(), group.as_ptr()) })
     }
 
     /// Takes the devices of `group` out again; they reach no memory from here on. May sleep.
-    pub(super) fn detach(&self, group: &Group) {
+    pub(super) fn detach(&self, group: &IommuGroup) {
         // SAFETY: As for `attach`.
         unsafe { bindings::iommu_detach_group(self.ptr.as_ptr(), group.as_ptr()) }
     }

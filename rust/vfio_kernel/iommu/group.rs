@@ -27,16 +27,16 @@ use vfio_bindings as ours;
 ///
 /// A reference to this is one to a `struct iommu_group` whose count is not zero while it lives.
 #[repr(transparent)]
-pub struct Group(Opaque<bindings::iommu_group>);
+pub struct IommuGroup(Opaque<bindings::iommu_group>);
 
 // SAFETY: The C object is reference-counted and locks itself.
-unsafe impl Send for Group {}
+unsafe impl Send for IommuGroup {}
 // SAFETY: As above.
-unsafe impl Sync for Group {}
+unsafe impl Sync for IommuGroup {}
 
 // SAFETY: The count is that of the group's kobject, raised and lowered by the two calls; the group
 // is there while it is not zero.
-unsafe impl AlwaysRefCounted for Group {
+unsafe impl AlwaysRefCounted for IommuGroup {
     fn inc_ref(&self) {
         // SAFETY: By the type invariant the group is alive.
         unsafe { bindings::iommu_group_ref_get(self.as_ptr()) };
@@ -74,7 +74,7 @@ pub struct ResvRegion {
     pub kind: ResvKind,
 }
 
-impl Group {
+impl IommuGroup {
     /// The group of a device, if it is behind an IOMMU.
     pub fn of(dev: &device::Device) -> Option<ARef<Self>> {
         // SAFETY: A device is alive while there is a reference to it.
@@ -216,7 +216,8 @@ unsafe fn free_regions(head: *mut bindings::list_head) {
 ///
 /// # Safety
 ///
-/// Called by `iommu_group_for_each_dev()`, with the state that [`Group::with_any_device`] passed.
+/// Called by `iommu_group_for_each_dev()`, with the state that [`IommuGroup::with_any_device`]
+/// passed.
 unsafe extern "C" fn visit<R, F: FnOnce(*mut bindings::device) -> R>(
     dev: *mut bindings::device,
     state: *mut c_void,
@@ -260,7 +261,7 @@ impl ResvRegion {
 ///
 /// The group is owned by the address of `_cookie`, which is this one's.
 pub struct DmaOwner {
-    group: ARef<Group>,
+    group: ARef<IommuGroup>,
     /// Its address is the owner's name for the IOMMU core.
     _cookie: KBox<u8>,
 }
@@ -272,7 +273,7 @@ impl DmaOwner {
     ///
     /// `EPERM` if a driver or another owner uses a device of the group, `EBUSY` while one is being
     /// reset, `EINVAL` if one has memory that must stay mapped one to one. May sleep.
-    pub fn claim(group: &ARef<Group>) -> Result<Arc<Self>> {
+    pub fn claim(group: &ARef<IommuGroup>) -> Result<Arc<Self>> {
         let owner = UniqueArc::new_uninit(GFP_KERNEL)?;
         let cookie = KBox::new(0u8, GFP_KERNEL)?;
         // SAFETY: By its type invariant the group is alive; the cookie is never read, only compared
@@ -293,7 +294,7 @@ impl DmaOwner {
     }
 
     /// The group that is owned.
-    pub fn group(&self) -> &ARef<Group> {
+    pub fn group(&self) -> &ARef<IommuGroup> {
         &self.group
     }
 }

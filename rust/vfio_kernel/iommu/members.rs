@@ -12,7 +12,7 @@ use vfio_bindings as ours;
 
 use super::group::{
     device_resv_regions,
-    Group,
+    IommuGroup,
     ResvKind, //
 };
 
@@ -38,7 +38,7 @@ impl GroupDevice {
     }
 }
 
-impl Group {
+impl IommuGroup {
     /// The devices of the group, in the order in which they came. Takes the group's mutex.
     ///
     /// # Errors
@@ -62,10 +62,10 @@ impl Group {
 ///
 /// # Safety
 ///
-/// Called by `iommu_group_for_each_dev()`, with the list that [`Group::devices`] passed. The
+/// Called by `iommu_group_for_each_dev()`, with the list that [`IommuGroup::devices`] passed. The
 /// group's mutex is held, so the device keeps its IOMMU if it has one.
 unsafe extern "C" fn add(dev: *mut bindings::device, found: *mut c_void) -> c_int {
-    // SAFETY: `Group::devices` passes its own list.
+    // SAFETY: `IommuGroup::devices` passes its own list.
     let found = unsafe { &mut *found.cast::<Result<KVec<GroupDevice>>>() };
     // SAFETY: The device is alive, and its IOMMU stays; see above.
     let (regions, isolated_msi) = unsafe {

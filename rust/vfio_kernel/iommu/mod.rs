@@ -2,7 +2,7 @@
 
 //! The IOMMU core, `include/linux/iommu.h`.
 //!
-//! [`Group`] is what the hardware can tell apart, [`DmaOwner`] the right to give it to a user,
+//! [`IommuGroup`] is what the hardware can tell apart, [`DmaOwner`] the right to give it to a user,
 //! [`IoSpace`] what it may reach: pinned user memory, and device memory that somebody can switch
 //! off. [`Ranges`] says what is where in a space, and who may change it.
 
@@ -34,7 +34,7 @@ pub use domain::{
 };
 pub use group::{
     DmaOwner,
-    Group,
+    IommuGroup,
     ResvKind,
     ResvRegion, //
 };

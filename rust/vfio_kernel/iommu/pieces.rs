@@ -9,7 +9,7 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use super::{
-    device_memory::Piece,
+    device_memory::DevicePiece,
     domain::{
         Domain,
         Prot, //
@@ -47,7 +47,7 @@ impl Domain {
     /// matters.
     pub(super) fn map_pieces(
         &self,
-        pieces: &[Piece],
+        pieces: &[DevicePiece],
         prot: Prot,
         of_kernel: bool,
         stop: Stop,
@@ -64,7 +64,7 @@ impl Domain {
         }
     }
 
-    fn map_all(&self, pieces: &[Piece], prot: u32, stop: Stop) -> Result {
+    fn map_all(&self, pieces: &[DevicePiece], prot: u32, stop: Stop) -> Result {
         let mut done = Done::default();
         self.map_each(pieces, prot, stop, &mut done)
             .and_then(|()| self.sync_pieces(pieces))
@@ -73,12 +73,12 @@ impl Domain {
                 self.unmap_pieces(whole);
                 if let Some(next) = rest.first() {
                     let len = done.bytes;
-                    self.unmap_pieces(&[Piece { len, ..*next }]);
+                    self.unmap_pieces(&[DevicePiece { len, ..*next }]);
                 }
             })
     }
 
-    fn map_each(&self, pieces: &[Piece], prot: u32, stop: Stop, done: &mut Done) -> Result {
+    fn map_each(&self, pieces: &[DevicePiece], prot: u32, stop: Stop, done: &mut Done) -> Result {
         for piece in pieces {
             while done.bytes < piece.len {
                 let iova = piece.iova.wrapping_add(done.bytes as u64);
@@ -123,7 +123,7 @@ impl Domain {
     }
 
     /// Tells the IOMMU what was mapped.
-    fn sync_pieces(&self, pieces: &[Piece]) -> Result {
+    fn sync_pieces(&self, pieces: &[DevicePiece]) -> Result {
         let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
             return Ok(());
         };
@@ -141,11 +141,11 @@ impl Domain {
 
     /// Unmaps what [`map_pieces`](Self::map_pieces) mapped, and waits until no device sees it any
     /// more. May sleep.
-    pub(super) fn unmap_pieces(&self, pieces: &[Piece]) {
+    pub(super) fn unmap_pieces(&self, pieces: &[DevicePiece]) {
         let mut left = pieces;
         while let [first, rest @ ..] = left {
             let mut size = 0usize;
-            let fits = |piece: &&Piece| {
+            let fits = |piece: &&DevicePiece| {
                 size = size.saturating_add(piece.len);
                 size <= WINDOW as usize
             };
@@ -164,7 +164,7 @@ impl Domain {
         }
     }
 
-    fn unmap_large(&self, piece: &Piece) {
+    fn unmap_large(&self, piece: &DevicePiece) {
         let mut done = 0usize;
         while done < piece.len {
             let iova = piece.iova.wrapping_add(done as u64);

@@ -110,11 +110,11 @@ pub enum RangeEntry<M> {
     /// Pinned pages.
     Pages(IoMapping),
     /// What is rarer.
-    Other(Other<M>),
+    Other(OtherRange<M>),
 }
 
 /// See [`RangeEntry::Other`].
-pub struct Other<M> {
+pub struct OtherRange<M> {
     start: u64,
     /// Nothing while the range is busy.
     mixed: Option<KBox<MixedMapping<M>>>,
@@ -127,7 +127,7 @@ impl<M> RangeEntry<M> {
     /// Whether somebody is filling or emptying the range.
     #[inline]
     pub fn is_busy(&self) -> bool {
-        matches!(self, Self::Other(Other { mixed: None, .. }))
+        matches!(self, Self::Other(OtherRange { mixed: None, .. }))
     }
 
     /// What it has besides pinned pages.
@@ -161,7 +161,7 @@ impl<M> Starts for RangeEntry<M> {
 impl<M> Value for RangeEntry<M> {
     #[inline]
     fn busy(start: u64) -> Self {
-        Self::Other(Other { start, mixed: None })
+        Self::Other(OtherRange { start, mixed: None })
     }
 
     #[inline]
@@ -183,7 +183,7 @@ impl<M> From<Content<M>> for RangeEntry<M> {
     fn from(content: Content<M>) -> Self {
         match content {
             Content::Pages(io) => Self::Pages(io),
-            Content::Mixed(mixed) => Self::Other(Other {
+            Content::Mixed(mixed) => Self::Other(OtherRange {
                 start: mixed.claim().1.start(),
                 mixed: Some(mixed),
             }),

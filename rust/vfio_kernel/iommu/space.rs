@@ -20,7 +20,7 @@ use kernel::{
 };
 
 use super::{
-    device_memory::Piece,
+    device_memory::DevicePiece,
     domain::{
         Domain,
         DomainId,
@@ -63,7 +63,7 @@ pub(super) enum Domains {
     New,
 }
 
-struct Shared {
+struct SharedDomain {
     domain: Domain,
     groups: usize,
 }
@@ -81,7 +81,7 @@ static SPACES: Atomic<u64> = Atomic::new(0);
 pub struct IoSpace {
     id: SpaceId,
     #[pin]
-    domains: RwSem<KVec<Shared>>,
+    domains: RwSem<KVec<SharedDomain>>,
 }
 
 impl IoSpace {
@@ -231,7 +231,7 @@ impl IoSpace {
     pub(super) fn map_device(
         &self,
         which: Domains,
-        pieces: &[Piece],
+        pieces: &[DevicePiece],
         prot: Prot,
         of_kernel: bool,
         stop: Stop,
@@ -241,7 +241,7 @@ impl IoSpace {
         };
         let domains = self.domains.read();
         let mut done = Few::None;
-        for Shared { domain, .. } in domains.iter() {
+        for SharedDomain { domain, .. } in domains.iter() {
             if which == Domains::New && domain.translates(first.iova) {
                 continue;
             }
@@ -262,7 +262,7 @@ impl IoSpace {
 
     /// Undoes [`map_device`](Self::map_device) in all domains, where the addresses belong to the
     /// caller.
-    pub(super) fn unmap_device(&self, pieces: &[Piece]) {
+    pub(super) fn unmap_device(&self, pieces: &[DevicePiece]) {
         for shared in self.domains.read().iter() {
             shared.domain.unmap_pieces(pieces);
         }
@@ -327,7 +327,7 @@ impl IoSpace {
             return Err(err);
         }
         let id = domain.id();
-        domains.push(Shared { domain, groups: 1 }, GFP_KERNEL)?;
+        domains.push(SharedDomain { domain, groups: 1 }, GFP_KERNEL)?;
         Ok(self.attachment(owner.clone(), id, geometry))
     }
 

@@ -8,14 +8,14 @@ use kernel::{
 };
 
 use super::BoundDevice;
-use crate::iommu::Group;
+use crate::iommu::IommuGroup;
 
 /// See `present.rs`.
 #[derive(Clone)]
 pub enum Ctx {}
 
 /// See `present.rs`.
-pub struct Device(Ctx);
+pub struct IommufdDevice(Ctx);
 
 impl Ctx {
     /// There is none.
@@ -38,7 +38,7 @@ impl Ctx {
     }
 
     #[allow(missing_docs)]
-    pub fn has_group(&self, _group: &Group) -> bool {
+    pub fn has_group(&self, _group: &IommuGroup) -> bool {
         match *self {}
     }
 
@@ -58,7 +58,7 @@ impl Ctx {
     }
 }
 
-impl Device {
+impl IommufdDevice {
     #[allow(missing_docs)]
     pub fn bind(ctx: &Ctx, _bound: impl BoundDevice) -> Result<Self> {
         match *ctx {}

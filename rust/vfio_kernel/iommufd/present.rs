@@ -15,7 +15,7 @@ use kernel::{
 use vfio_bindings as bindings;
 
 use super::BoundDevice;
-use crate::iommu::Group;
+use crate::iommu::IommuGroup;
 
 /// A user's I/O address spaces: a reference to an open `/dev/iommu`.
 ///
@@ -82,7 +82,7 @@ impl Ctx {
     }
 
     /// Whether a device of `group` is bound to it. Takes a spinlock of the context.
-    pub fn has_group(&self, group: &Group) -> bool {
+    pub fn has_group(&self, group: &IommuGroup) -> bool {
         // SAFETY: By the type's invariant; the group is alive.
         unsafe { bindings::iommufd_ctx_has_group(self.as_ptr(), group.as_ptr().cast()) }
     }
@@ -129,7 +129,7 @@ impl Ctx {
 /// `idev` is what `iommufd_device_bind()` returned for `_bound`, and not unbound. Of the PASIDs
 /// that are attached, [`NO_PASID`](super::NO_PASID) for DMA without one, each is in `attached`, and
 /// no other is there.
-pub struct Device {
+pub struct IommufdDevice {
     idev: NonNull<bindings::iommufd_device>,
     id: u32,
     attached: RBTree<u32, ()>,
@@ -139,9 +139,9 @@ pub struct Device {
 }
 
 // SAFETY: Functions of a bound device may be called from any thread.
-unsafe impl Send for Device {}
+unsafe impl Send for IommufdDevice {}
 
-impl Device {
+impl IommufdDevice {
     /// Binds a device to a context. It can do no DMA until it is attached.
     ///
     /// # Errors
@@ -233,7 +233,7 @@ impl Device {
     }
 }
 
-impl Drop for Device {
+impl Drop for IommufdDevice {
     fn drop(&mut self) {
         self.detach_all();
         // SAFETY: By the type's invariant; nothing is attached.

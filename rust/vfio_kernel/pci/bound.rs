@@ -26,10 +26,10 @@ use crate::completion::Completion;
 /// The driver core has begun to bind the device to a driver of this module, and has not unbound it:
 /// who does that waits for all of these.
 #[derive(Clone)]
-pub struct BoundPci(Arc<Binding>);
+pub struct BoundPci(Arc<DriverBinding>);
 
 /// The device, for as long as somebody has a [`BoundPci`].
-struct Binding {
+struct DriverBinding {
     dev: PciDevice,
     unused: Arc<Unused>,
 }
@@ -41,7 +41,7 @@ struct Unused {
     happened: Completion,
 }
 
-impl Drop for Binding {
+impl Drop for DriverBinding {
     fn drop(&mut self) {
         self.unused.happened.complete_all();
     }
@@ -63,7 +63,7 @@ impl BoundPci {
             pin_init!(Unused { happened <- Completion::new() }),
             GFP_KERNEL,
         )?;
-        let binding = Binding {
+        let binding = DriverBinding {
             dev: dev.clone(),
             unused: unused.clone(),
         };

@@ -12,7 +12,7 @@
 //! and otherwise takes the driver along when it goes, as any driver's module does.
 //!
 //! Locks: `CARRIED`, held while a driver is registered or unregistered, so above the device's lock;
-//! `Owner::module`, a spinlock, innermost. See Documentation/locking.rst.
+//! `DriverOwner::module`, a spinlock, innermost. See Documentation/locking.rst.
 
 use kernel::{
     new_spinlock,
@@ -37,7 +37,7 @@ use crate::module_ref::ModuleRef;
 
 /// The module that a driver is registered for.
 #[pin_data]
-pub struct Owner {
+pub struct DriverOwner {
     #[pin]
     module: SpinLock<Module>,
 }
@@ -50,7 +50,7 @@ struct Module(Option<*mut bindings::module>);
 // SAFETY: The pointer is only passed to functions that any thread may call.
 unsafe impl Send for Module {}
 
-impl Owner {
+impl DriverOwner {
     /// # Safety
     ///
     /// `module` must be null, for code that is built in, or stay until [`gone`](Self::gone) was
@@ -58,7 +58,7 @@ impl Owner {
     unsafe fn new(module: *mut bindings::module) -> Result<Arc<Self>> {
         // INVARIANT: By the contract of this function.
         let owner = pin_init!(Self {
-            module <- new_spinlock!(Module(Some(module)), "Owner::module"),
+            module <- new_spinlock!(Module(Some(module)), "DriverOwner::module"),
         });
         Arc::pin_init(owner, GFP_KERNEL)
     }
@@ -140,7 +140,7 @@ impl<T: Driver> Offered for Named<T> {
     ) -> Result<KBox<dyn Registered>> {
         // SAFETY: By the contract of this function the module stays until what is returned is
         // dropped; that then says that it is gone.
-        let owner = unsafe { Owner::new(module) }?;
+        let owner = unsafe { DriverOwner::new(module) }?;
         // SAFETY: As above.
         let registration = unsafe {
             Registration::<T>::new(
@@ -161,7 +161,7 @@ trait Registered: Send {
     fn as_ptr(&self) -> *mut bindings::pci_driver;
 }
 
-struct Kept<T: Driver>(Registration<T>, Arc<Owner>);
+struct Kept<T: Driver>(Registration<T>, Arc<DriverOwner>);
 
 impl<T: Driver> Registered for Kept<T> {
     fn as_ptr(&self) -> *mut bindings::pci_driver {

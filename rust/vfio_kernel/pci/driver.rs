@@ -20,7 +20,7 @@ use kernel::{
 use super::{
     bound::LastUse,
     BoundPci,
-    Owner,
+    DriverOwner,
     PciDevice, //
 };
 use crate::params::PerDevice;
@@ -37,7 +37,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
     fn probe(
         dev: BoundPci,
         params: PerDevice,
-        owner: &Arc<Owner>,
+        owner: &Arc<DriverOwner>,
         shared: &Self::Shared,
     ) -> Result<Self>;
 
@@ -89,15 +89,15 @@ static ANY_BY_OVERRIDE: IdTable = IdTable([
 const PCI_ANY_ID: u32 = !0;
 
 /// A registered driver; dropping it unbinds all devices.
-pub(super) struct Registration<T: Driver>(Pin<KBox<Inner<T>>>);
+pub(super) struct Registration<T: Driver>(Pin<KBox<RegistrationInner<T>>>);
 
 #[repr(C)]
-struct Inner<T: Driver> {
+struct RegistrationInner<T: Driver> {
     driver: Opaque<bindings::pci_driver>,
     handlers: Opaque<bindings::pci_error_handlers>,
     pm: Opaque<bindings::dev_pm_ops>,
     shared: T::Shared,
-    owner: Arc<Owner>,
+    owner: Arc<DriverOwner>,
 }
 
 // SAFETY: Registration and removal may happen on different threads.
@@ -121,10 +121,10 @@ impl<T: Driver> Registration<T> {
         shared: T::Shared,
         module: *mut bindings::module,
         mod_name: *const c_char,
-        owner: Arc<Owner>,
+        owner: Arc<DriverOwner>,
     ) -> Result<Self> {
         let inner = KBox::pin(
-            Inner {
+            RegistrationInner {
                 driver: Opaque::zeroed(),
                 handlers: Opaque::new(bindings::pci_error_handlers {
                     error_detected: Some(error_detected::<T>),
@@ -183,12 +183,12 @@ unsafe extern "C" fn probe<T: Driver>(
 ) -> c_int {
     from_result(|| {
         // SAFETY: The PCI core passes a live device and the driver that it probes, which is the
-        // field of an `Inner` that stays until all devices are unbound.
+        // field of a `RegistrationInner` that stays until all devices are unbound.
         let (dev, inner) = unsafe {
             let driver = (*pdev).driver.cast::<Opaque<bindings::pci_driver>>();
             (
                 PciDevice::from_raw(pdev),
-                &*container_of!(driver, Inner<T>, driver),
+                &*container_of!(driver, RegistrationInner<T>, driver),
             )
         };
         let params = PerDevice::now();

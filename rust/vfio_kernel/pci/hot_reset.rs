@@ -94,7 +94,7 @@ impl PciDevice {
         F: FnMut(&PciDevice) -> Result,
     {
         let bus = field!(self, bus);
-        let mut walk = Walk {
+        let mut walk = DependentWalk {
             f,
             slot: match scope {
                 ResetScope::Slot => field!(self, slot),
@@ -123,7 +123,7 @@ impl BoundPci {
     }
 }
 
-struct Walk<F> {
+struct DependentWalk<F> {
     f: F,
     /// Only what is below this slot, if any.
     slot: *const bindings::pci_slot,
@@ -140,7 +140,7 @@ unsafe extern "C" fn visit<F: FnMut(&PciDevice) -> Result>(
     walk: *mut c_void,
 ) -> c_int {
     // SAFETY: `for_each_reset_with` passes its own walk.
-    let walk = unsafe { &mut *walk.cast::<Walk<F>>() };
+    let walk = unsafe { &mut *walk.cast::<DependentWalk<F>>() };
     // SAFETY: The PCI core passes a live device; the slot is that of a live device.
     if walk.slot.is_null() || unsafe { below_slot(pdev, walk.slot) } {
         // SAFETY: As above.

@@ -75,7 +75,7 @@ impl Intx {
         }
         let name = CString::try_from_fmt(fmt!("vfio-intx({})", dev.name_str()))?;
         let eventfd = shared(eventfd)?;
-        let taken = Taken::new(pin, irq)?;
+        let taken = TakenPin::new(pin, irq)?;
         // Until all is set up the pin stays masked.
         let flags = match pin.in_device() {
             true => bindings::IRQF_SHARED,
@@ -183,12 +183,12 @@ fn shared(eventfd: Option<EventFd>) -> Result<Option<Arc<EventFd>>> {
 }
 
 /// A pin that nobody else may listen to, until dropped.
-struct Taken<'a> {
+struct TakenPin<'a> {
     pin: &'a IntxPin,
     irq: u32,
 }
 
-impl<'a> Taken<'a> {
+impl<'a> TakenPin<'a> {
     fn new(pin: &'a IntxPin, irq: u32) -> Result<Self> {
         if core::mem::replace(&mut pin.state.lock().taken, true) {
             return Err(EBUSY);
@@ -198,7 +198,7 @@ impl<'a> Taken<'a> {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for TakenPin<'_> {
     fn drop(&mut self) {
         set_unlazy(self.pin, self.irq, false);
         self.pin.state.lock().taken = false;
@@ -239,7 +239,7 @@ impl Drop for Intx {
         // SAFETY: Requested with this context, by the type invariant.
         unsafe { bindings::free_irq(self.irq, Arc::as_ptr(&self.pin).cast_mut().cast()) };
         drop(eventfd);
-        drop(Taken {
+        drop(TakenPin {
             pin: &self.pin,
             irq: self.irq,
         });

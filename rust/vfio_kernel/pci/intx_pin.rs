@@ -62,10 +62,10 @@ pub struct IntxPin {
     pub(super) dev: BoundPci,
     mask: IntxMask,
     #[pin]
-    pub(super) state: SpinLockIrq<State>,
+    pub(super) state: SpinLockIrq<PinState>,
 }
 
-pub(super) struct State {
+pub(super) struct PinState {
     /// Somebody listens, or is about to.
     pub(super) taken: bool,
     /// The line, from when all is set up for its interrupts.
@@ -83,7 +83,7 @@ pub(super) struct State {
     unmask: bool,
 }
 
-impl State {
+impl PinState {
     fn is_held(&self) -> bool {
         self.holders != 0 || self.asleep
     }
@@ -118,7 +118,7 @@ impl IntxPin {
     ///
     /// `ENOMEM`.
     pub fn new(dev: &BoundPci, mask: IntxMask) -> Result<Arc<Self>> {
-        let state = State {
+        let state = PinState {
             taken: false,
             line: None,
             eventfd: None,
@@ -249,7 +249,7 @@ impl IntxPin {
         self.mask_locked(&mut self.state.lock());
     }
 
-    pub(super) fn mask_locked(&self, state: &mut State) {
+    pub(super) fn mask_locked(&self, state: &mut PinState) {
         state.unmask = false;
         if !state.masked {
             self.set_enabled(state, false);
@@ -269,7 +269,7 @@ impl IntxPin {
         self.try_unmask_locked(&mut self.state.lock())
     }
 
-    fn try_unmask_locked(&self, state: &mut State) -> bool {
+    fn try_unmask_locked(&self, state: &mut PinState) -> bool {
         if state.is_held() {
             state.unmask = true;
             return true;
@@ -313,7 +313,7 @@ impl IntxPin {
     }
 
     /// Somebody is about to hold the pin.
-    fn enter(&self, state: &mut State) {
+    fn enter(&self, state: &mut PinState) {
         if !state.is_held() {
             let unmask = !state.masked;
             self.mask_locked(state);
@@ -322,7 +322,7 @@ impl IntxPin {
     }
 
     /// Somebody no longer holds the pin. Returns false if the device asks for an interrupt.
-    fn leave(&self, state: &mut State) -> bool {
+    fn leave(&self, state: &mut PinState) -> bool {
         if state.is_held() {
             return true;
         }
@@ -332,13 +332,13 @@ impl IntxPin {
     }
 
     /// Has the device's own mask follow `masked`.
-    fn write_mask(&self, state: &State) {
+    fn write_mask(&self, state: &PinState) {
         if self.mask != IntxMask::AtController && !state.is_held() {
             self.dev.intx(!state.masked);
         }
     }
 
-    fn set_enabled(&self, state: &State, enabled: bool) {
+    fn set_enabled(&self, state: &PinState, enabled: bool) {
         match (self.mask, state.line) {
             (IntxMask::InDevice, _) => self.dev.intx(enabled),
             (IntxMask::AtController, Some(irq)) if enabled => {

@@ -28,8 +28,8 @@ pub use bar::{
 };
 pub use bound::BoundPci;
 pub use carrier::{
-    Offer,
-    Owner, //
+    DriverOwner,
+    Offer, //
 };
 pub use config::{
     ConfigWidth,

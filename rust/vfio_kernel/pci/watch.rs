@@ -40,10 +40,10 @@ pub trait Watcher: Send + Sync + 'static {
 }
 
 /// A watcher that is told; dropping this waits for the last call.
-pub struct BusWatch<T: Watcher>(Pin<KBox<Inner<T>>>);
+pub struct BusWatch<T: Watcher>(Pin<KBox<BusWatchInner<T>>>);
 
 #[repr(C)]
-struct Inner<T: Watcher> {
+struct BusWatchInner<T: Watcher> {
     block: Opaque<bindings::notifier_block>,
     watcher: Arc<T>,
 }
@@ -61,7 +61,7 @@ impl<T: Watcher> BusWatch<T> {
     /// `ENOMEM`. May sleep.
     pub fn new(watcher: Arc<T>) -> Result<Self> {
         let inner = KBox::pin(
-            Inner {
+            BusWatchInner {
                 block: Opaque::new(bindings::notifier_block {
                     notifier_call: Some(notify::<T>),
                     ..pin_init::zeroed()
@@ -148,13 +148,13 @@ unsafe extern "C" fn notify<T: Watcher>(
     action: c_ulong,
     data: *mut c_void,
 ) -> c_int {
-    // SAFETY: The block is a field of an `Inner` that stays until it is unregistered, and all
-    // events of the PCI bus carry one of its devices, alive during the call.
+    // SAFETY: The block is a field of a `BusWatchInner` that stays until it is unregistered, and
+    // all events of the PCI bus carry one of its devices, alive during the call.
     let (watcher, dev) = unsafe {
         let block = block.cast::<Opaque<bindings::notifier_block>>();
         let pdev = bindings::vfio_rs_to_pci_dev(data.cast());
         (
-            &(*container_of!(block, Inner<T>, block)).watcher,
+            &(*container_of!(block, BusWatchInner<T>, block)).watcher,
             PciDevice::from_raw(pdev),
         )
     };

@@ -8,7 +8,7 @@ use kernel::{
 };
 use vfio_kernel::iommu::{
     DmaOwner,
-    Group,
+    IommuGroup,
     Sharing, //
 };
 
@@ -99,7 +99,7 @@ impl Shadow {
     }
 
     /// Cuts a group off; bindings stay. What it alone forbade may be mapped again.
-    pub(super) fn detach(&self, group: &Group) {
+    pub(super) fn detach(&self, group: &IommuGroup) {
         let mut record = self.record.lock();
         let is = |member: &ShadowMember| member.attachment.owner().group().id() == group.id();
         let at = record.members.iter().position(is);

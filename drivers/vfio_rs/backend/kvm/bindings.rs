@@ -16,8 +16,8 @@ use vfio_kernel::{
 };
 
 use super::{
-    find::Mode,
-    invalidate::Walk,
+    find::WalkMode,
+    invalidate::TableWalk,
     Shadow, //
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         nested::{
             format::{
                 self,
-                Access,
+                EntryAccess,
                 Format, //
             },
             walk::Root, //
@@ -45,7 +45,7 @@ pub(super) enum Source {
     /// What a guest's table says.
     Table(&'static Format, Root),
     /// All memory slots, as they were when all of them were looked at last.
-    Slots(Access, KVVec<MemSlot>),
+    Slots(EntryAccess, KVVec<MemSlot>),
 }
 
 /// A window of the address space.
@@ -63,7 +63,7 @@ pub(super) struct Binding {
 }
 
 /// Whose guest's memory it is.
-pub(super) struct Bound {
+pub(super) struct BoundMachine {
     pub(super) kvm: Kvm,
     /// The machine's process.
     pub(super) tenant: Arc<Tenant>,
@@ -71,7 +71,7 @@ pub(super) struct Bound {
 
 /// All bindings of an address space.
 pub(super) struct Bindings {
-    pub(super) bound: Option<Bound>,
+    pub(super) bound: Option<BoundMachine>,
     pub(super) all: KVec<Binding>,
     /// How many there have been.
     count: u32,
@@ -93,17 +93,17 @@ impl Bindings {
 }
 
 /// What `VFIO_KVM_BIND_TABLE` asks for.
-struct Request {
+struct BindRequest {
     format: u32,
     window: IovaRange,
     source: Source,
-    mode: Mode,
+    mode: WalkMode,
 }
 
-impl Request {
+impl BindRequest {
     fn new(user: &uapi::vfio_kvm_bind_table) -> Result<Self> {
         let has = |flag| user.flags & flag != 0;
-        let mut access = Access::ALL;
+        let mut access = EntryAccess::ALL;
         access.write = !has(uapi::VFIO_KVM_BIND_READONLY);
         let gpa_bits = match user.gpa_bits {
             0 => 52,
@@ -139,8 +139,8 @@ impl Request {
             window,
             source,
             mode: match has(uapi::VFIO_KVM_BIND_STRICT) {
-                true => Mode::Strict,
-                false => Mode::Lenient,
+                true => WalkMode::Strict,
+                false => WalkMode::Lenient,
             },
         })
     }
@@ -182,7 +182,7 @@ impl Shadow {
         let mut user: uapi::vfio_kvm_bind_table = row::read(arg)?;
         user.bind_id = 0;
         user.res = uapi::vfio_kvm_walk_result::default();
-        let request = Request::new(&user)?;
+        let request = BindRequest::new(&user)?;
         self.with_work(|bindings| {
             let (id, result) = self.bind(bindings, request, &mut user.res);
             user.bind_id = id;
@@ -198,7 +198,7 @@ impl Shadow {
     fn bind(
         &self,
         bindings: &mut Bindings,
-        request: Request,
+        request: BindRequest,
         res: &mut uapi::vfio_kvm_walk_result,
     ) -> (u32, Result) {
         let added = self.add_binding(bindings, request);
@@ -209,7 +209,7 @@ impl Shadow {
             Ok(added) => added,
             Err(err) => return (0, Err(err)),
         };
-        let result = Walk::new(self, bindings, at).and_then(|mut walk| {
+        let result = TableWalk::new(self, bindings, at).and_then(|mut walk| {
             let result = walk.all(mode, res);
             result.and(walk.settle(res))
         });
@@ -221,7 +221,11 @@ impl Shadow {
     }
 
     /// Adds a binding that shows nothing yet; returns where it is, and its number.
-    fn add_binding(&self, bindings: &mut Bindings, request: Request) -> Result<(usize, u32, Mode)> {
+    fn add_binding(
+        &self,
+        bindings: &mut Bindings,
+        request: BindRequest,
+    ) -> Result<(usize, u32, WalkMode)> {
         let kvm = self.machines.bind()?;
         if !kvm.is_current() {
             return Err(EIO);
@@ -240,7 +244,7 @@ impl Shadow {
         bindings.all.reserve(1, user_sized::gfp())?;
         if bindings.bound.is_none() {
             let tenant = Tenant::current(&self.space)?;
-            bindings.bound = Some(Bound { kvm, tenant });
+            bindings.bound = Some(BoundMachine { kvm, tenant });
         }
         bindings.count = bindings.count.wrapping_add(1).max(1);
         let binding = Binding {

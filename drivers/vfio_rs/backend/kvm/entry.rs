@@ -38,10 +38,10 @@ pub(super) enum Entry {
 }
 
 /// What is not mapped yet, or is a device's.
-pub(super) struct New(pub(super) KBox<Other>);
+pub(super) struct New(pub(super) KBox<OtherExtent>);
 
 /// See [`New`].
-pub(super) struct Other {
+pub(super) struct OtherExtent {
     start: u64,
     pub(super) what: What,
 }
@@ -80,7 +80,10 @@ impl New {
     }
 
     pub(super) fn with(start: u64, what: What) -> Result<Self> {
-        Ok(Self(KBox::new(Other { start, what }, GFP_KERNEL_ACCOUNT)?))
+        Ok(Self(KBox::new(
+            OtherExtent { start, what },
+            GFP_KERNEL_ACCOUNT,
+        )?))
     }
 
     /// How many pages that are paid for.
@@ -101,7 +104,7 @@ impl New {
 
 impl Pages for New {
     fn cut_front(&mut self, npages: usize) -> Result<Self> {
-        let Other { start, what } = &mut *self.0;
+        let OtherExtent { start, what } = &mut *self.0;
         let What::Pages(pages) = what else {
             return Err(EINVAL);
         };

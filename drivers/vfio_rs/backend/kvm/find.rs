@@ -34,15 +34,15 @@ use super::{
 };
 use crate::iova::{
     nested::{
-        diff::Found,
+        diff::FoundExtent,
         format::{
-            Access,
+            EntryAccess,
             Reason, //
         },
         walk::{
-            Fault,
             Leaf,
-            Visitor, //
+            Visitor,
+            WalkFault, //
         },
     },
     IovaRange, //
@@ -58,7 +58,7 @@ const PAGE: u64 = 1 << PAGE_SHIFT;
 
 /// Whether bad entries end a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum WalkMode {
     /// They are counted.
     Lenient,
     /// The first one does.
@@ -67,7 +67,7 @@ pub(super) enum Mode {
 
 /// Guest memory at adjacent I/O addresses, and at adjacent addresses of its process.
 #[derive(Clone, Copy)]
-struct Piece {
+struct LeafPiece {
     range: IovaRange,
     vaddr: usize,
     prot: Prot,
@@ -85,16 +85,16 @@ pub(super) struct Finder<'a> {
     window: IovaRange,
     /// What may be mapped.
     allowed: &'a [IovaRange],
-    mode: Mode,
+    mode: WalkMode,
     /// What was found.
-    pub(super) found: KVVec<(IovaRange, Found<New>)>,
+    pub(super) found: KVVec<(IovaRange, FoundExtent<New>)>,
     /// What was walked: all of the range, and of the entries that have a part of it.
     pub(super) walked: IovaRange,
     pub(super) result: uapi::vfio_kvm_walk_result,
     /// Pages that are pinned and not compared yet, from this address on.
     batch: Option<(u64, ShadowPages)>,
     /// What is to be pinned next, adjacent to the batch.
-    piece: Option<Piece>,
+    piece: Option<LeafPiece>,
     /// Entries that there still may be.
     budget: u32,
     until_pause: u32,
@@ -107,7 +107,7 @@ impl<'a> Finder<'a> {
         window: IovaRange,
         range: IovaRange,
         allowed: &'a [IovaRange],
-        mode: Mode,
+        mode: WalkMode,
     ) -> Self {
         Self {
             shadow,
@@ -135,7 +135,7 @@ impl<'a> Finder<'a> {
         &mut self,
         slots: &[MemSlot],
         known: &[MemSlot],
-        access: Access,
+        access: EntryAccess,
         range: IovaRange,
     ) -> Result {
         // Both are in order.
@@ -207,7 +207,7 @@ impl<'a> Finder<'a> {
             bytes_left = bytes_left.saturating_sub(bytes(part));
             let offset = part.start().wrapping_sub(range.start());
             let gpa = gpa.wrapping_add(offset);
-            self.add(Piece {
+            self.add(LeafPiece {
                 range: part,
                 vaddr: slot.vaddr.wrapping_add(gpa.wrapping_sub(slot.gpa) as usize),
                 prot,
@@ -223,7 +223,7 @@ impl<'a> Finder<'a> {
                 .find(|allowed| range.start() <= allowed.last())
                 .and_then(|allowed| allowed.last().checked_add(1))
                 .unwrap_or(range.start());
-            self.fault(Fault {
+            self.fault(WalkFault {
                 iova: first,
                 gpa: gpa.wrapping_add(first.wrapping_sub(range.start())),
                 reason: Reason::ReservedIova,
@@ -234,7 +234,7 @@ impl<'a> Finder<'a> {
     }
 
     /// Adds a piece behind those before.
-    fn add(&mut self, piece: Piece) -> Result {
+    fn add(&mut self, piece: LeafPiece) -> Result {
         if let Some(last) = &mut self.piece {
             let follows = last.range.last().wrapping_add(1) == piece.range.start()
                 && last.vaddr.wrapping_add(bytes(last.range) as usize) == piece.vaddr
@@ -286,7 +286,7 @@ impl<'a> Finder<'a> {
     }
 
     /// The batch that a page at `iova` goes to.
-    fn batch_for(&mut self, iova: u64, piece: &Piece) -> Result<&mut ShadowPages> {
+    fn batch_for(&mut self, iova: u64, piece: &LeafPiece) -> Result<&mut ShadowPages> {
         let fits = self.batch.as_ref().is_some_and(|(start, pages)| {
             let next = start.wrapping_add((pages.npages() as u64) << PAGE_SHIFT);
             next == iova && iova % BATCH != 0 && pages.is_for(piece.prot, piece.largest)
@@ -317,7 +317,7 @@ impl<'a> Finder<'a> {
         }
         Ok(self
             .found
-            .push((range, Found::New(new)), user_sized::gfp())?)
+            .push((range, FoundExtent::New(new)), user_sized::gfp())?)
     }
 
     /// What is there in `range` is so.
@@ -329,19 +329,21 @@ impl<'a> Finder<'a> {
     }
 
     fn add_same(&mut self, range: IovaRange) -> Result {
-        if let Some((last, Found::Same)) = self.found.last_mut() {
+        if let Some((last, FoundExtent::Same)) = self.found.last_mut() {
             let both = IovaRange::from_last(last.start(), range.last());
             if let Some(both) = both.filter(|_| last.last().wrapping_add(1) == range.start()) {
                 *last = both;
                 return Ok(());
             }
         }
-        Ok(self.found.push((range, Found::Same), user_sized::gfp())?)
+        Ok(self
+            .found
+            .push((range, FoundExtent::Same), user_sized::gfp())?)
     }
 
     /// What is at the start of `range` cannot be pinned. Returns for which part of it that is dealt
     /// with.
-    fn find_bar(&mut self, range: IovaRange, piece: &Piece) -> Result<IovaRange> {
+    fn find_bar(&mut self, range: IovaRange, piece: &LeafPiece) -> Result<IovaRange> {
         let page = IovaRange::from_last(range.start(), range.start() | PAGE.wrapping_sub(1));
         let page = page.unwrap_or(range);
         // A BAR is mapped entry by entry, as it cannot be cut.
@@ -362,7 +364,7 @@ impl<'a> Finder<'a> {
                 return Ok(range);
             }
         }
-        self.fault(Fault {
+        self.fault(WalkFault {
             iova: range.start(),
             gpa: piece
                 .gpa
@@ -374,7 +376,7 @@ impl<'a> Finder<'a> {
     }
 }
 
-impl Piece {
+impl LeafPiece {
     fn vaddr_of(&self, iova: u64) -> usize {
         self.vaddr
             .wrapping_add(iova.wrapping_sub(self.range.start()) as usize)
@@ -417,7 +419,7 @@ impl Visitor for Finder<'_> {
             let offset = rest.start().wrapping_sub(leaf.range.start());
             let gpa = leaf.gpa.wrapping_add(offset);
             let gpa_last = gpa.saturating_add(bytes(rest).wrapping_sub(1));
-            let fault = |reason| Fault {
+            let fault = |reason| WalkFault {
                 iova: rest.start(),
                 gpa,
                 reason,
@@ -444,7 +446,7 @@ impl Visitor for Finder<'_> {
         Ok(())
     }
 
-    fn fault(&mut self, fault: Fault) -> Result {
+    fn fault(&mut self, fault: WalkFault) -> Result {
         if self.result.fault_count == 0 {
             self.result.fault_iova = fault.iova;
             self.result.fault_gpa = fault.gpa;
@@ -452,7 +454,7 @@ impl Visitor for Finder<'_> {
             self.result.fault_level = fault.level;
         }
         self.result.fault_count = self.result.fault_count.saturating_add(1);
-        if self.mode == Mode::Lenient {
+        if self.mode == WalkMode::Lenient {
             return Ok(());
         }
         Err(match fault.reason {

@@ -31,8 +31,6 @@ use crate::uapi::{
     row, //
 };
 
-type Info = uapi::vfio_iommu_type1_info;
-
 /// Ranges that are shown of one container.
 const SHOWN: usize = 1024;
 
@@ -54,6 +52,8 @@ impl Shadow {
     ///
     /// `EFAULT`, `EINVAL` (size of the struct), `ENOMEM`, `EINTR`.
     pub(super) fn get_info(&self, arg: UserArg) -> Result {
+        type Info = uapi::vfio_iommu_type1_info;
+
         let user: Info = row::read(arg)?;
         let stale = self.with_work(|bindings| Ok(bindings.is_stale()))?;
         let mut caps = CapChain::after(size_of::<Info>());

@@ -21,7 +21,7 @@ use super::{
     },
     find::{
         Finder,
-        Mode, //
+        WalkMode, //
     },
     guest::GuestMemory,
     ledger::Ledger,
@@ -46,7 +46,7 @@ const TRIES: usize = 8;
 const PAGE: u64 = 4096;
 
 /// Walks of one binding that are settled together.
-pub(super) struct Walk<'a> {
+pub(super) struct TableWalk<'a> {
     shadow: &'a Shadow,
     kvm: &'a vfio_kernel::kvm::Kvm,
     binding: &'a mut Binding,
@@ -55,7 +55,7 @@ pub(super) struct Walk<'a> {
     ranges: KVVec<IovaRange>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> TableWalk<'a> {
     /// Nothing yet, of the binding number `at`.
     pub(super) fn new(shadow: &'a Shadow, bindings: &'a mut Bindings, at: usize) -> Result<Self> {
         let bound = bindings.bound.as_ref().ok_or(ENODEV)?;
@@ -70,7 +70,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks all of the binding.
-    pub(super) fn all(&mut self, mode: Mode, res: &mut uapi::vfio_kvm_walk_result) -> Result {
+    pub(super) fn all(&mut self, mode: WalkMode, res: &mut uapi::vfio_kvm_walk_result) -> Result {
         self.range(None, mode, res)
     }
 
@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
     fn range(
         &mut self,
         range: Option<IovaRange>,
-        mode: Mode,
+        mode: WalkMode,
         res: &mut uapi::vfio_kvm_walk_result,
     ) -> Result {
         let mut result = Err(EAGAIN);
@@ -107,7 +107,7 @@ impl<'a> Walk<'a> {
     fn try_range(
         &mut self,
         range: Option<IovaRange>,
-        mode: Mode,
+        mode: WalkMode,
         res: &mut uapi::vfio_kvm_walk_result,
     ) -> Result {
         let window = self.binding.window;
@@ -209,7 +209,7 @@ impl Shadow {
     ///
     /// In this order: `EFAULT`, `EINVAL` (struct, flags, not aligned, no bytes), `EINTR`, `ENODEV`
     /// (no machine), `EIO` (not the caller's, or dead), `ENOENT`, `EINVAL` (not in the binding),
-    /// those of [`Walk::range`], and `EFAULT` if the answer cannot be written.
+    /// those of [`TableWalk::range`], and `EFAULT` if the answer cannot be written.
     pub(super) fn invalidate(&self, arg: UserArg) -> Result {
         let mut user: uapi::vfio_kvm_invalidate = row::read(arg)?;
         user.res = uapi::vfio_kvm_walk_result::default();
@@ -219,12 +219,12 @@ impl Shadow {
             _ => None,
         };
         let mode = match user.flags & uapi::VFIO_KVM_INV_STRICT {
-            0 => Mode::Lenient,
-            _ => Mode::Strict,
+            0 => WalkMode::Lenient,
+            _ => WalkMode::Strict,
         };
         let result = self.with_work(|bindings| {
             let at = self.bound(bindings, user.bind_id)?;
-            let mut walk = Walk::new(self, bindings, at)?;
+            let mut walk = TableWalk::new(self, bindings, at)?;
             if range.is_some_and(|range| !walk.binding.window.contains(&range)) {
                 return Err(EINVAL);
             }
@@ -258,7 +258,7 @@ impl Shadow {
         let mut done = 0usize;
         let result = self.with_work(|bindings| {
             let at = self.bound(bindings, user.bind_id)?;
-            let mut walk = Walk::new(self, bindings, at)?;
+            let mut walk = TableWalk::new(self, bindings, at)?;
             let mut res = uapi::vfio_kvm_walk_result::default();
             let mut result = Ok(());
             for element in ranges.iter_mut() {
@@ -284,7 +284,7 @@ impl Shadow {
     }
 }
 
-impl Walk<'_> {
+impl TableWalk<'_> {
     fn element(
         &mut self,
         element: &uapi::vfio_kvm_inv_range,
@@ -297,7 +297,7 @@ impl Walk<'_> {
         if !self.binding.window.contains(&range) {
             return Err(EINVAL);
         }
-        self.range(Some(range), Mode::Lenient, res)
+        self.range(Some(range), WalkMode::Lenient, res)
     }
 
     /// As [`settle`](Self::settle), for the only walk, which began at `start`.

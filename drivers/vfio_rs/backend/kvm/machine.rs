@@ -15,7 +15,7 @@ use kernel::{
     sync::SpinLock, //
 };
 use vfio_kernel::{
-    iommu::Group,
+    iommu::IommuGroup,
     kvm::{
         Kvm,
         KvmId, //
@@ -34,14 +34,14 @@ pub(super) struct Machines {
 struct MachineState {
     /// The machines of the groups, by the groups' numbers.
     groups: KVec<(i32, GroupMachine)>,
-    owner: Owner,
+    owner: SpaceOwner,
     /// There are bindings of a machine that left.
     owed: bool,
 }
 
 /// Whose guest owns the address space.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Owner {
+enum SpaceOwner {
     /// Nobody's: there are no bindings.
     Nobody,
     /// That of this one, as long as a group belongs to it.
@@ -63,7 +63,7 @@ impl Machines {
     pub(super) fn new() -> impl PinInit<Self> {
         let state = MachineState {
             groups: KVec::new(),
-            owner: Owner::Nobody,
+            owner: SpaceOwner::Nobody,
             owed: false,
         };
         pin_init!(Self {
@@ -77,13 +77,13 @@ impl Machines {
     ///
     /// `EXDEV` if it belongs to another machine than the one whose guest owns the address space;
     /// `ENOMEM`.
-    pub(super) fn add(&self, group: &Group, machine: &GroupMachine) -> Result {
+    pub(super) fn add(&self, group: &IommuGroup, machine: &GroupMachine) -> Result {
         // The callers' lock keeps the number of groups as it is.
         let count = self.state.lock().groups.len();
         let mut groups = KVec::with_capacity(count.saturating_add(1), GFP_KERNEL)?;
         let machine = machine.clone();
         let mut state = self.state.lock();
-        if let (Owner::Bound(owner), Some(id)) = (state.owner, machine.id()) {
+        if let (SpaceOwner::Bound(owner), Some(id)) = (state.owner, machine.id()) {
             if owner != id {
                 return Err(EXDEV);
             }
@@ -103,7 +103,7 @@ impl Machines {
     }
 
     /// Takes a group out. Bindings stay.
-    pub(super) fn remove(&self, group: &Group) {
+    pub(super) fn remove(&self, group: &IommuGroup) {
         let mut state = self.state.lock();
         let at = state.groups.iter().position(|(id, _)| *id == group.id());
         let old = at.and_then(|at| state.groups.remove(at).ok());
@@ -137,11 +137,11 @@ impl Machines {
             .and_then(|(_, machine)| machine.get())
             .ok_or(ENODEV)?;
         match state.owner {
-            Owner::Bound(owner) if owner != kvm.id() => {
+            SpaceOwner::Bound(owner) if owner != kvm.id() => {
                 drop(state);
                 return Err(EXDEV);
             }
-            _ => state.owner = Owner::Bound(kvm.id()),
+            _ => state.owner = SpaceOwner::Bound(kvm.id()),
         }
         Ok(kvm)
     }
@@ -149,14 +149,14 @@ impl Machines {
     /// The last binding has gone.
     pub(super) fn unbind(&self) {
         let mut state = self.state.lock();
-        if matches!(state.owner, Owner::Bound(_)) {
-            state.owner = Owner::Nobody;
+        if matches!(state.owner, SpaceOwner::Bound(_)) {
+            state.owner = SpaceOwner::Nobody;
         }
     }
 
     /// Whether a machine has left, and none came since.
     pub(super) fn has_left(&self) -> bool {
-        self.state.lock().owner == Owner::Left
+        self.state.lock().owner == SpaceOwner::Left
     }
 
     /// Whether some group belongs to a machine.
@@ -169,8 +169,8 @@ impl Machines {
     /// Fails with `ENODEV` if the machine that there are bindings of has left.
     pub(super) fn check_bound(&self) -> Result {
         match self.state.lock().owner {
-            Owner::Left => Err(ENODEV),
-            Owner::Bound(_) | Owner::Nobody => Ok(()),
+            SpaceOwner::Left => Err(ENODEV),
+            SpaceOwner::Bound(_) | SpaceOwner::Nobody => Ok(()),
         }
     }
 
@@ -178,12 +178,12 @@ impl Machines {
     /// there are bindings of.
     pub(super) fn check(&self) -> bool {
         let mut state = self.state.lock();
-        let Owner::Bound(owner) = state.owner else {
+        let SpaceOwner::Bound(owner) = state.owner else {
             return false;
         };
         let left = !state.any_has(owner);
         if left {
-            state.owner = Owner::Left;
+            state.owner = SpaceOwner::Left;
             state.owed = true;
         }
         left
@@ -192,8 +192,8 @@ impl Machines {
     /// The machine leaves, whatever groups belong to it.
     pub(super) fn leave(&self) {
         let mut state = self.state.lock();
-        if matches!(state.owner, Owner::Bound(_)) {
-            state.owner = Owner::Left;
+        if matches!(state.owner, SpaceOwner::Bound(_)) {
+            state.owner = SpaceOwner::Left;
             state.owed = true;
         }
     }

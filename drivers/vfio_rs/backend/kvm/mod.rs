@@ -54,15 +54,15 @@ use vfio_kernel::{
     argsz::UserArg,
     iommu::{
         DmaOwner,
-        Group,
+        IommuGroup,
         OwnedSpace,
         Sharing, //
     },
     kvm_slots,
     module_ref::{
         hold,
-        ModuleRef,
-        Name, //
+        ModuleName,
+        ModuleRef, //
     },
     mutex::lock_killable,
     uapi,
@@ -113,7 +113,7 @@ impl Shadow {
                 work <- new_mutex!(Bindings::none(), "Shadow::work"),
                 record <- new_mutex!(Record::new(), "Shadow::record"),
                 machines <- Machines::new(),
-                _module: hold(Name::Type1),
+                _module: hold(ModuleName::Type1),
             }),
             GFP_KERNEL,
         )
@@ -178,7 +178,7 @@ impl Backend for Shadow {
         })
     }
 
-    fn detach_group(&self, group: &Group) {
+    fn detach_group(&self, group: &IommuGroup) {
         self.detach(group);
     }
 

@@ -41,7 +41,7 @@ use crate::{
             self,
             Change,
             Extent as _,
-            Found, //
+            FoundExtent, //
         },
         IovaRange, //
     },
@@ -69,7 +69,7 @@ impl Shadow {
         ledger: &mut Ledger,
         range: IovaRange,
         attached: u64,
-        found: KVVec<(IovaRange, Found<New>)>,
+        found: KVVec<(IovaRange, FoundExtent<New>)>,
     ) -> Result {
         let mut record = self.record.lock();
         let change = Change::of(&mut record.map, range, found)?;

@@ -8,7 +8,7 @@ use kernel::{
 };
 use vfio_kernel::iommu::{
     DmaOwner,
-    Group,
+    IommuGroup,
     Sharing, //
 };
 
@@ -21,8 +21,8 @@ use super::{
     },
     maps::{
         cpu_pgsizes,
+        MapEntry,
         Maps,
-        RangeEntry,
         SpaceMember, //
     },
     Type1,
@@ -86,7 +86,7 @@ impl Type1 {
             },
             |replay| {
                 for (_, entry) in maps.ranges.iter() {
-                    if let RangeEntry::Pages(io) = entry {
+                    if let MapEntry::Pages(io) = entry {
                         replay.add(io)?;
                     } else if let Some(mixed) = entry.as_mixed() {
                         mixed.replay(&replay)?;
@@ -113,7 +113,7 @@ impl Type1 {
     }
 
     /// Cuts a group off. What it alone forbade may be mapped again.
-    pub(in crate::backend) fn detach(&self, group: &Group) {
+    pub(in crate::backend) fn detach(&self, group: &IommuGroup) {
         let mut maps = self.maps.lock();
         let at = maps
             .members

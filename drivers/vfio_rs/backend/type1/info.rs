@@ -18,8 +18,6 @@ use crate::uapi::{
     row, //
 };
 
-type Info = uapi::vfio_iommu_type1_info;
-
 impl Type1 {
     /// The ioctl; without the capability that says what tracking of dirty pages can do if there is
     /// no such.
@@ -28,6 +26,8 @@ impl Type1 {
     ///
     /// `EFAULT`, `EINVAL` (size of the struct), `ENOMEM`.
     pub(in crate::backend) fn get_info(&self, arg: UserArg, tracks_dirty: bool) -> Result {
+        type Info = uapi::vfio_iommu_type1_info;
+
         let user: Info = row::read(arg)?;
         let mut caps = CapChain::after(size_of::<Info>());
         let maps = self.maps.lock();

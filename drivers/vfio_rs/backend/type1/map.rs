@@ -31,8 +31,8 @@ use vfio_kernel::{
 use super::{
     maps::{
         tenant,
-        Content,
-        Guard, //
+        Guard,
+        MapContent, //
     },
     mixed::More,
     Type1,
@@ -85,7 +85,7 @@ impl Type1 {
     pub(in crate::backend) fn settle(
         &self,
         _held: &Held<'_>,
-        filled: Result<Content, Unmapped>,
+        filled: Result<MapContent, Unmapped>,
     ) -> Result {
         let mut maps = self.maps.lock();
         let result = match filled {
@@ -174,7 +174,7 @@ impl Type1 {
         prot: Prot,
         tenant: Arc<Tenant>,
         check: impl Fn(&PinnedPages) -> Result,
-    ) -> Result<Content, Unmapped> {
+    ) -> Result<MapContent, Unmapped> {
         let size = claim.range().size().map(usize::try_from);
         let (Ok(vaddr), Some(Ok(size))) = (usize::try_from(vaddr), size) else {
             return Err((EOVERFLOW, claim));
@@ -199,7 +199,7 @@ impl Type1 {
         };
         match pinned {
             Ok((locked, pages)) => match check(&pages) {
-                Ok(()) => IoMapping::new(claim, locked, pages, prot).map(Content::Pages),
+                Ok(()) => IoMapping::new(claim, locked, pages, prot).map(MapContent::Pages),
                 Err(err) => Err((err, claim)),
             },
             Err(why) => self.fill_mixed(claim, vaddr, size, prot, &check, (why, over_limit)),

@@ -33,10 +33,10 @@ use crate::iova::{
 pub(super) type Guard<'a> = kernel::sync::lock::mutex::MutexGuard<'a, Maps>;
 
 /// What fills a range.
-pub(in crate::backend) type Content = iommu::Content<More>;
+pub(in crate::backend) type MapContent = iommu::Content<More>;
 
 /// What a taken range has.
-pub(in crate::backend) type RangeEntry = iommu::RangeEntry<More>;
+pub(in crate::backend) type MapEntry = iommu::RangeEntry<More>;
 
 /// A group in the address space, with what it can have mapped.
 pub(super) struct SpaceMember {

@@ -48,9 +48,9 @@ use vfio_kernel::{
 use super::{
     maps::{
         tenant,
-        Content, //
+        MapContent, //
     },
-    parts::Parts,
+    parts::PartsCount,
     Type1, //
 };
 use crate::{
@@ -69,13 +69,13 @@ pub(in crate::backend) struct More {
     /// Whether it shows a page of the kernel's.
     page: bool,
     /// What counts as a mapping of its own.
-    parts: Parts,
+    parts: PartsCount,
 }
 
 type Mixed = MixedMapping<More>;
 
 /// Memory of devices that was found and not mapped yet.
-struct Found {
+struct FoundMemory {
     bars: Few<BarPieces>,
     devices: Pieces,
 }
@@ -85,12 +85,12 @@ impl More {
         Self {
             bars: Few::None,
             page,
-            parts: Parts::NONE,
+            parts: PartsCount::NONE,
         }
     }
 }
 
-impl Found {
+impl FoundMemory {
     const fn new() -> Self {
         Self {
             bars: Few::None,
@@ -137,7 +137,7 @@ impl Type1 {
         prot: Prot,
         check: &dyn Fn(&PinnedPages) -> Result,
         (why, over_limit): (Error, bool),
-    ) -> Result<Content, Unmapped> {
+    ) -> Result<MapContent, Unmapped> {
         let Some(memory) = user_area::memory_beside_devices(vaddr, size) else {
             if over_limit {
                 locked_vm::warn(size >> PAGE_SHIFT);
@@ -146,7 +146,7 @@ impl Type1 {
         };
         self.mixed(claim, More::new(false), |mixed| {
             let mut locked = self.charge(memory >> PAGE_SHIFT)?;
-            let mut found = Found::new();
+            let mut found = FoundMemory::new();
             let mut done = 0usize;
             while done < size {
                 let at = vaddr.wrapping_add(done);
@@ -190,7 +190,7 @@ impl Type1 {
         vaddr: usize,
         size: usize,
         prot: Prot,
-    ) -> ControlFlow<Result<Content, Unmapped>, IovaClaim> {
+    ) -> ControlFlow<Result<MapContent, Unmapped>, IovaClaim> {
         // What is wrong with anything else will be found.
         let part = match (self.area_at)(vaddr, size, prot.writable()) {
             Ok(UserArea::Own(part)) if part.len() == size => part,
@@ -211,10 +211,10 @@ impl Type1 {
         claim: IovaClaim,
         more: More,
         fill: impl FnOnce(&mut Mixed) -> Result,
-    ) -> Result<Content, Unmapped> {
+    ) -> Result<MapContent, Unmapped> {
         let mut mixed = MixedMapping::new(&self.space, claim, more)?;
         match fill(&mut mixed) {
-            Ok(()) => Ok(Content::Mixed(mixed)),
+            Ok(()) => Ok(MapContent::Mixed(mixed)),
             Err(err) => Err((err, MixedMapping::end(mixed))),
         }
     }
@@ -244,7 +244,7 @@ impl Type1 {
         claim: IovaClaim,
         page: Arc<SharedPage>,
         prot: Prot,
-    ) -> Result<Content, Unmapped> {
+    ) -> Result<MapContent, Unmapped> {
         self.mixed(claim, More::new(true), |mixed| {
             let place = mixed.part(PAGE_SIZE)?;
             mixed
@@ -255,7 +255,7 @@ impl Type1 {
 }
 
 /// Maps what was found of devices, besides what is in `mixed` already.
-fn map_found(mixed: &mut Mixed, found: Found, prot: Prot) -> Result {
+fn map_found(mixed: &mut Mixed, found: FoundMemory, prot: Prot) -> Result {
     found.bars.try_each(|bar| {
         let bar = bar.map(|pieces| mixed.add_devices(pieces, prot))?;
         mixed.more.bars.push(bar, user_sized::gfp())

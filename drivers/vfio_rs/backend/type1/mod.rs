@@ -37,7 +37,7 @@ mod turn;
 mod unmap;
 mod vaddr;
 
-pub(super) use self::maps::Content;
+pub(super) use self::maps::MapContent;
 
 use kernel::{
     new_mutex,
@@ -53,15 +53,15 @@ use vfio_kernel::{
     argsz::UserArg,
     iommu::{
         DmaOwner,
-        Group,
         IoSpace,
+        IommuGroup,
         Sharing, //
     },
     lockdep::LockMap,
     module_ref::{
         hold,
-        ModuleRef,
-        Name, //
+        ModuleName,
+        ModuleRef, //
     },
     new_lock_map, new_wait_queue, uapi,
     wait::WaitQueue,
@@ -138,7 +138,7 @@ impl Type1 {
                 has_spare: Atomic::new(false),
                 idle <- new_wait_queue!("Type1::idle"),
                 ranges <- new_lock_map!("Type1::ranges"),
-                _module: hold(Name::Type1),
+                _module: hold(ModuleName::Type1),
             }),
             GFP_KERNEL,
         )
@@ -181,7 +181,7 @@ impl Backend for Type1 {
         Type1::when_idle(self, then)
     }
 
-    fn detach_group(&self, group: &Group) {
+    fn detach_group(&self, group: &IommuGroup) {
         self.detach(group);
     }
 

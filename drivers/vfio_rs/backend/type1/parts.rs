@@ -63,13 +63,13 @@ impl Pool {
 }
 
 /// The parts of one mapping, until dropped.
-pub(super) struct Parts {
+pub(super) struct PartsCount {
     count: u64,
     /// Where they count, from the second on.
     pool: Option<Arc<Pool>>,
 }
 
-impl Parts {
+impl PartsCount {
     /// None yet.
     pub(super) const NONE: Self = Self {
         count: 0,
@@ -92,7 +92,7 @@ impl Parts {
     }
 }
 
-impl Drop for Parts {
+impl Drop for PartsCount {
     fn drop(&mut self) {
         if let Some(pool) = &self.pool {
             pool.used.fetch_sub(self.count.saturating_sub(1), Relaxed);

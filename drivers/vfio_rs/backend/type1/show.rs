@@ -8,7 +8,7 @@ use kernel::seq_file::{
 };
 
 use super::{
-    maps::RangeEntry,
+    maps::MapEntry,
     Type1, //
 };
 
@@ -31,8 +31,8 @@ impl Type1 {
             let what = match entry {
                 _ if entry.is_busy() => "busy",
                 _ if entry.mark() => "memory without an address",
-                RangeEntry::Pages(_) => "memory",
-                RangeEntry::Other(_) => "memory of devices",
+                MapEntry::Pages(_) => "memory",
+                MapEntry::Other(_) => "memory of devices",
             };
             seq_print!(out, "  {:#x}-{:#x} {what}\n", range.start(), range.last());
         }

@@ -14,16 +14,19 @@ use vfio_kernel::{
         RangeSlot, //
     },
     ranges::IovaClaim,
-    sched, //
+    sched::{
+        self,
+        Stop, //
+    },
 };
 
 use super::{
     dirty::UserBitmap,
     maps::{
-        Content,
         Guard,
-        Maps,
-        RangeEntry, //
+        MapContent,
+        MapEntry,
+        Maps, //
     },
     mixed::More,
     turn::Turn,
@@ -237,8 +240,8 @@ impl Type1 {
     fn drop_exact(&self, range: IovaRange) -> bool {
         let mut maps = self.maps.lock();
         let leaving = maps.ranges.leave_exact(range, |entry| match entry {
-            RangeEntry::Pages(io) => !io.mark() && io.is_short(),
-            RangeEntry::Other(_) => {
+            MapEntry::Pages(io) => !io.mark() && io.is_short(),
+            MapEntry::Other(_) => {
                 !entry.mark() && entry.as_mixed().is_some_and(MixedMapping::is_short)
             }
         });
@@ -299,29 +302,12 @@ impl Type1 {
     }
 }
 
-/// Whether work ends early when the task is being killed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    WhenKilled,
-    Never,
-}
-
-impl Stop {
-    /// Fails with `EINTR` if work should end.
-    fn check(self) -> Result {
-        match self {
-            Self::WhenKilled => sched::check_killed(),
-            Self::Never => Ok(()),
-        }
-    }
-}
-
 /// Takes away what is in a range; returns the claim to it.
 ///
 /// # Errors
 ///
 /// `EINTR` if that was stopped, with what is left.
-fn empty(mut content: Content, stop: Stop) -> Result<IovaClaim, (Error, Content)> {
+fn empty(mut content: MapContent, stop: Stop) -> Result<IovaClaim, (Error, MapContent)> {
     while content.shorten() {
         sched::cond_resched();
         if let Err(err) = stop.check() {

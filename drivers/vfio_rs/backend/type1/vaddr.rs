@@ -13,7 +13,7 @@ use kernel::prelude::*;
 use super::{
     maps::{
         tenant,
-        RangeEntry, //
+        MapEntry, //
     },
     Type1,
     Version, //
@@ -69,7 +69,7 @@ impl Type1 {
         if maps.ranges.first_overlap(range).ok_or(ENOENT)? != range {
             return Err(EINVAL);
         }
-        if !maps.ranges.get(range).is_some_and(RangeEntry::mark) {
+        if !maps.ranges.get(range).is_some_and(MapEntry::mark) {
             return Err(EINVAL);
         }
         let tenant = tenant(&mut maps.tenant, &self.space)?;

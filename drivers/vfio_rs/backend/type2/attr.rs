@@ -9,7 +9,7 @@ use vfio_kernel::{
 };
 
 use super::{
-    msi::Mode,
+    msi::MsiMode,
     window::{
         Limits,
         PamuGeometry,
@@ -102,7 +102,7 @@ impl Pamu {
             }),
             uapi::vfio_pamu_attribute_VFIO_ATTR_PAMU_STASH => Err(EOPNOTSUPP),
             uapi::vfio_pamu_attribute_VFIO_ATTR_MSI => {
-                let mode = Mode::from_user(low).ok_or(EINVAL)?;
+                let mode = MsiMode::from_user(low).ok_or(EINVAL)?;
                 self.change(|state| state.msi.set_mode(mode))
             }
             _ => Err(EINVAL),

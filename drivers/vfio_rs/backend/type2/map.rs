@@ -32,16 +32,16 @@ use vfio_kernel::{
 };
 
 use super::{
-    msi::Mode,
+    msi::MsiMode,
     window::{
-        Parts,
+        WindowParts,
         Windows, //
     },
     Pamu, //
 };
 use crate::{
     backend::{
-        type1::Content,
+        type1::MapContent,
         Refused, //
     },
     iova::{
@@ -69,14 +69,14 @@ struct Reserved {
     tenant: Arc<Tenant>,
     /// Whether windows for MSIs are the user's.
     explicit: bool,
-    windows: Taken,
+    windows: TakenWindows,
 }
 
 /// Windows that are busy.
-enum Taken {
+enum TakenWindows {
     One(IovaClaim),
     /// Each with its claim, or what it was filled with.
-    Several(KVVec<Option<Result<Content, Unmapped>>>),
+    Several(KVVec<Option<Result<MapContent, Unmapped>>>),
 }
 
 /// What is mapped in window `index`, of which it has the first `bytes`, and the window.
@@ -112,11 +112,11 @@ impl Pamu {
             takes_banks: reserved.explicit,
         };
         match reserved.windows {
-            Taken::One(claim) => {
+            TakenWindows::One(claim) => {
                 let filled = self.fill(claim, memory, reserved.tenant);
                 self.space.settle(&held, filled)
             }
-            Taken::Several(all) => self.fill_windows(&held, all, memory, reserved.tenant),
+            TakenWindows::Several(all) => self.fill_windows(&held, all, memory, reserved.tenant),
         }
     }
 
@@ -139,14 +139,14 @@ impl Pamu {
             1 => {
                 let window = windows.window(parts.first).ok_or(EINVAL)?;
                 let (claim, tenant) = self.space.reserve(held, ticket, range, window, vaddr)?;
-                (Taken::One(claim), tenant)
+                (TakenWindows::One(claim), tenant)
             }
             _ => self.reserve_several(held, ticket, &windows, parts, vaddr)?,
         };
         Ok(Reserved {
             tenant,
             // It stays so while something is busy.
-            explicit: state.msi.mode() == Mode::Explicit,
+            explicit: state.msi.mode() == MsiMode::Explicit,
             windows: taken,
         })
     }
@@ -158,9 +158,9 @@ impl Pamu {
         held: &Held<'_>,
         ticket: Ticket,
         windows: &Windows,
-        parts: Parts,
+        parts: WindowParts,
         vaddr: u64,
-    ) -> Result<(Taken, Arc<Tenant>), Refused> {
+    ) -> Result<(TakenWindows, Arc<Tenant>), Refused> {
         let mut all = KVVec::with_capacity(parts.count as usize, user_sized::gfp())?;
         let mut reserved = Err(EINVAL.into());
         for index in parts.indices() {
@@ -177,7 +177,7 @@ impl Pamu {
             }
         }
         match reserved {
-            Ok(tenant) => Ok((Taken::Several(all), tenant)),
+            Ok(tenant) => Ok((TakenWindows::Several(all), tenant)),
             Err(refused) => {
                 for claim in all.into_iter().flatten() {
                     let _ = self.space.settle(held, claim);
@@ -191,7 +191,7 @@ impl Pamu {
     fn fill_windows(
         &self,
         held: &Held<'_>,
-        mut all: KVVec<Option<Result<Content, Unmapped>>>,
+        mut all: KVVec<Option<Result<MapContent, Unmapped>>>,
         memory: UserMemory,
         tenant: Arc<Tenant>,
     ) -> Result {
@@ -229,13 +229,13 @@ impl Pamu {
         claim: IovaClaim,
         memory: UserMemory,
         tenant: Arc<Tenant>,
-    ) -> Result<Content, Unmapped> {
+    ) -> Result<MapContent, Unmapped> {
         let UserMemory { vaddr, prot, .. } = memory;
         let filled = self.space.fill(claim, vaddr, prot, tenant, |pages| {
             self.check_pages(pages, memory)
         })?;
         match filled {
-            Content::Mixed(_) if self.strict => Err((EINVAL, filled.end())),
+            MapContent::Mixed(_) if self.strict => Err((EINVAL, filled.end())),
             filled => Ok(filled),
         }
     }

@@ -44,7 +44,7 @@ use vfio_kernel::{
     argsz::UserArg,
     iommu::{
         DmaOwner,
-        Group,
+        IommuGroup,
         Sharing, //
     },
     params,
@@ -55,7 +55,7 @@ use vfio_kernel::{
 use self::{
     bank::BankProvider,
     budget::Entries,
-    msi::Msi,
+    msi::MsiWindows,
     window::PamuGeometry, //
 };
 use super::{
@@ -87,7 +87,7 @@ struct PamuState {
     geometry: PamuGeometry,
     /// What the windows take of the budget.
     entries: Entries,
-    msi: Msi,
+    msi: MsiWindows,
 }
 
 impl Pamu {
@@ -98,7 +98,7 @@ impl Pamu {
         let state = PamuState {
             geometry: PamuGeometry::Unset,
             entries: Entries::none(),
-            msi: Msi::new(),
+            msi: MsiWindows::new(),
         };
         Arc::pin_init(
             pin_init!(Self {
@@ -160,7 +160,7 @@ impl Backend for Pamu {
         self.space.when_idle(then)
     }
 
-    fn detach_group(&self, group: &Group) {
+    fn detach_group(&self, group: &IommuGroup) {
         self.hide_banks(Some(group.id()));
         self.space.detach(group);
     }
@@ -200,7 +200,7 @@ impl Backend for Pamu {
         self.unmap_implicit();
     }
 
-    fn msi_bank(&self, group: &Group, index: u32) -> Result<Arc<PageMap>> {
+    fn msi_bank(&self, group: &IommuGroup, index: u32) -> Result<Arc<PageMap>> {
         self.show_bank(group.id(), index)
     }
 }

@@ -24,7 +24,7 @@ use vfio_kernel::{
 use super::{
     map::place,
     window::{
-        Parts,
+        WindowParts,
         Windows, //
     },
     Pamu,
@@ -50,14 +50,14 @@ const BANK_SIZE: u64 = PAGE_SIZE as u64;
 
 /// Who maps windows for MSIs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum MsiMode {
     /// The kernel.
     Implicit = 0,
     /// The user.
     Explicit = 1,
 }
 
-impl Mode {
+impl MsiMode {
     /// The mode that the user calls `number`.
     pub(super) fn from_user(number: u32) -> Option<Self> {
         match number {
@@ -69,24 +69,24 @@ impl Mode {
 }
 
 /// The state of a container's windows for MSIs.
-pub(super) struct Msi {
-    mode: Mode,
+pub(super) struct MsiWindows {
+    mode: MsiMode,
     /// Devices that have MSI or MSI-X on.
     users: Count,
     /// What users may map, by the group through which and the number of the bank.
     shown: KVec<(i32, u32, Arc<PageMap>)>,
 }
 
-impl Msi {
+impl MsiWindows {
     pub(super) fn new() -> Self {
         Self {
-            mode: Mode::Implicit,
+            mode: MsiMode::Implicit,
             users: Count::NONE,
             shown: KVec::new(),
         }
     }
 
-    pub(super) fn mode(&self) -> Mode {
+    pub(super) fn mode(&self) -> MsiMode {
         self.mode
     }
 
@@ -95,7 +95,7 @@ impl Msi {
     /// # Errors
     ///
     /// `EBUSY` if a device has MSIs on.
-    pub(super) fn set_mode(&mut self, mode: Mode) -> Result {
+    pub(super) fn set_mode(&mut self, mode: MsiMode) -> Result {
         if self.mode != mode && !self.users.is_none() {
             return Err(EBUSY);
         }
@@ -115,10 +115,10 @@ impl Pamu {
     }
 
     /// The windows that are kept for the banks.
-    fn implicit(&self, state: &PamuState, windows: &Windows) -> Option<Parts> {
+    fn implicit(&self, state: &PamuState, windows: &Windows) -> Option<WindowParts> {
         match (state.msi.mode, self.mappable()) {
-            (Mode::Explicit, _) | (_, 0) => None,
-            (Mode::Implicit, count) => windows.last(count),
+            (MsiMode::Explicit, _) | (_, 0) => None,
+            (MsiMode::Implicit, count) => windows.last(count),
         }
     }
 
@@ -132,7 +132,12 @@ impl Pamu {
     }
 
     /// Whether a window of `parts` is none of the user's business.
-    pub(super) fn is_kernels(&self, state: &PamuState, windows: &Windows, parts: Parts) -> bool {
+    pub(super) fn is_kernels(
+        &self,
+        state: &PamuState,
+        windows: &Windows,
+        parts: WindowParts,
+    ) -> bool {
         if self.banks.count() == 0 {
             return false;
         }
@@ -174,7 +179,7 @@ impl Pamu {
     }
 
     /// Has the windows of `parts` show the banks in order, or none of them. Holds `state`.
-    fn map_banks(&self, windows: &Windows, parts: Parts) -> Result {
+    fn map_banks(&self, windows: &Windows, parts: WindowParts) -> Result {
         for (bank, index) in (0..).zip(parts.indices()) {
             if let Err(err) = self.map_bank(windows, index, bank) {
                 self.unmap_windows(windows, parts.first..index);
@@ -199,7 +204,7 @@ impl Pamu {
     /// reserved addresses; `ENOMEM`.
     pub(super) fn map_implicit(&self) -> Result {
         let mut state = self.state.lock();
-        let needed = state.msi.mode == Mode::Implicit && self.mappable() != 0;
+        let needed = state.msi.mode == MsiMode::Implicit && self.mappable() != 0;
         if needed && state.msi.users.is_none() {
             let windows = state.geometry.windows().ok_or(ENOSPC)?;
             let parts = self.implicit(&state, &windows).ok_or(ENOSPC)?;
@@ -242,7 +247,7 @@ impl Pamu {
         let whole = windows.window(parts.first).and_then(|window| window.size());
         if parts.count != self.mappable()
             || whole != Some(parts.bytes)
-            || state.msi.mode != Mode::Explicit
+            || state.msi.mode != MsiMode::Explicit
         {
             return Err(EINVAL);
         }
@@ -271,7 +276,7 @@ impl Pamu {
         if self.is_kernels(&state, &windows, parts) {
             return Err(EBUSY);
         }
-        if state.msi.mode != Mode::Explicit {
+        if state.msi.mode != MsiMode::Explicit {
             return Err(EINVAL);
         }
         self.map_bank(&windows, parts.first, map.msi_bank_index)

@@ -143,7 +143,7 @@ impl Windows {
 
     /// The windows that a mapping of `range` would take: one in part or several as a whole. It
     /// begins where a window does, and its size is a power of two or a multiple of a window's.
-    pub(crate) fn parts(&self, range: IovaRange) -> Option<Parts> {
+    pub(crate) fn parts(&self, range: IovaRange) -> Option<WindowParts> {
         let size = range.size()?;
         let first = self.index(range.start())?;
         if self.window(first)?.start() != range.start() {
@@ -162,7 +162,7 @@ impl Windows {
             (count, self.size)
         };
         let end = first.checked_add(count)?;
-        (end <= self.count).then_some(Parts {
+        (end <= self.count).then_some(WindowParts {
             first,
             count,
             bytes,
@@ -179,9 +179,9 @@ impl Windows {
     }
 
     /// The last `count` windows, if at least one is left beside them.
-    pub(crate) fn last(&self, count: u32) -> Option<Parts> {
+    pub(crate) fn last(&self, count: u32) -> Option<WindowParts> {
         let first = self.count.checked_sub(count)?;
-        (first != 0).then_some(Parts {
+        (first != 0).then_some(WindowParts {
             first,
             count,
             bytes: MIN_SIZE,
@@ -191,7 +191,7 @@ impl Windows {
 
 /// Some windows side by side, and how much is mapped in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Parts {
+pub(crate) struct WindowParts {
     /// The first one.
     pub(crate) first: u32,
     /// How many.
@@ -200,7 +200,7 @@ pub(crate) struct Parts {
     pub(crate) bytes: u64,
 }
 
-impl Parts {
+impl WindowParts {
     /// The numbers of the windows.
     pub(crate) fn indices(&self) -> core::ops::Range<u32> {
         self.first..self.first.saturating_add(self.count)
@@ -340,7 +340,7 @@ mod tests {
         let two = all.last(2).ok_or(EINVAL)?;
         assert_eq!(all.count(), 8);
         assert!(three.overlaps(&two));
-        assert!(!two.overlaps(&Parts { first: 4, ..two }));
+        assert!(!two.overlaps(&WindowParts { first: 4, ..two }));
         Ok(())
     }
 

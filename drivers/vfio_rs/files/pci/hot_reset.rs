@@ -19,7 +19,7 @@ use crate::{
         Dependent,
         DevId,
         Open,
-        Owner, //
+        ResetOwner, //
     },
     uapi::row::{
         self,
@@ -104,7 +104,7 @@ pub(super) fn hot_reset(open: &Open, arg: UserArg) -> Result {
     }
     let scope = open.reset_scope()?;
     if let Some(iommufd) = by_node {
-        return open.hot_reset(Owner::Iommufd(iommufd));
+        return open.hot_reset(ResetOwner::Iommufd(iommufd));
     }
     let count = header.count as usize;
     // There is one group for each device at most, which bounds what is copied.
@@ -126,5 +126,5 @@ pub(super) fn hot_reset(open: &Open, arg: UserArg) -> Result {
         group.group().owned(&mut groups, &mut files)?;
         files.push(file, GFP_KERNEL)?;
     }
-    open.hot_reset(Owner::Groups(&groups))
+    open.hot_reset(ResetOwner::Groups(&groups))
 }

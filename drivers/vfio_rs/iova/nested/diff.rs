@@ -3,8 +3,8 @@
 //! What of a shadow has to change so that it shows what a walk found.
 //!
 //! Pure. The record is a [`Map`] of extents: pages at adjacent I/O addresses that were mapped in
-//! one go. What a walk found for a range comes in ascending order, as [`Found`]; what it did not
-//! find is not to be mapped. [`Change::of`] compares, cuts extents where only a part of them
+//! one go. What a walk found for a range comes in ascending order, as [`FoundExtent`]; what it did
+//! not find is not to be mapped. [`Change::of`] compares, cuts extents where only a part of them
 //! differs, and says which are to leave and what is to enter. Cutting changes nothing that a device
 //! sees, so on failure nothing has happened.
 //!
@@ -70,7 +70,7 @@ pub(crate) enum Compared {
 }
 
 /// What a walk found in a range.
-pub(crate) enum Found<N> {
+pub(crate) enum FoundExtent<N> {
     /// What is there already.
     Same,
     /// These pages.
@@ -210,7 +210,7 @@ impl<E: Extent> Change<E> {
     pub(crate) fn of(
         record: &mut Map<E>,
         range: IovaRange,
-        found: impl IntoIterator<Item = (IovaRange, Found<E::New>)>,
+        found: impl IntoIterator<Item = (IovaRange, FoundExtent<E::New>)>,
     ) -> Result<Self> {
         let mut change = Self::none();
         let mut left = Some(range);
@@ -218,7 +218,7 @@ impl<E: Extent> Change<E> {
             if let Some(gap) = left.and_then(|left| left.below(&part)) {
                 change.clear(record, gap)?;
             }
-            if let Found::New(pages) = found {
+            if let FoundExtent::New(pages) = found {
                 change.replace(record, part, pages)?;
             }
             left = left.and_then(|left| left.above(&part));

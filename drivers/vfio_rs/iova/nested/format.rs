@@ -12,12 +12,12 @@
 
 /// What devices may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Access {
+pub(crate) struct EntryAccess {
     pub(crate) read: bool,
     pub(crate) write: bool,
 }
 
-impl Access {
+impl EntryAccess {
     /// Everything.
     pub(crate) const ALL: Self = Self {
         read: true,
@@ -70,19 +70,19 @@ pub(crate) enum Meaning {
     /// It cannot be used.
     Bad(Reason),
     /// There is a table below, at this guest address.
-    Table(u64, Access),
+    Table(u64, EntryAccess),
     /// Memory is mapped, from this guest address on.
-    Leaf(u64, Access),
+    Leaf(u64, EntryAccess),
 }
 
 /// Some bits of an entry, and what they are to be.
 #[derive(Clone, Copy, Debug)]
-struct Bits {
+struct BitTest {
     mask: u64,
     value: u64,
 }
 
-impl Bits {
+impl BitTest {
     const fn set(mask: u64) -> Self {
         Self { mask, value: mask }
     }
@@ -104,17 +104,17 @@ pub(crate) struct Level {
     /// A table has `1 << bits` entries.
     bits: u32,
     /// How entries are that map nothing.
-    absent: Bits,
+    absent: BitTest,
     /// How those are of this level, and not of another one.
-    kind: Bits,
+    kind: BitTest,
     /// How bits are that mean nothing else.
-    fixed: Bits,
+    fixed: BitTest,
     /// How an entry is that maps memory.
-    leaf: Bits,
+    leaf: BitTest,
     /// How an entry is that allows reading.
-    read: Bits,
+    read: BitTest,
     /// The same for writing.
-    write: Bits,
+    write: BitTest,
     /// The address of a table.
     table: u64,
     /// The address of memory.
@@ -159,7 +159,7 @@ impl Level {
         if !self.fixed.are(entry) {
             return Meaning::Bad(Reason::Reserved);
         }
-        let access = Access {
+        let access = EntryAccess {
             read: self.read.are(entry),
             write: self.write.are(entry),
         };
@@ -214,16 +214,16 @@ const fn vtd(number: u32) -> Level {
     Level {
         shift: 9u32.wrapping_mul(number).wrapping_add(3),
         bits: 9,
-        absent: Bits::clear(READ | WRITE),
-        kind: Bits::clear(0),
+        absent: BitTest::clear(READ | WRITE),
+        kind: BitTest::clear(0),
         // There are large pages of 2 MiB and of 1 GiB.
-        fixed: Bits::clear(if number == 4 { LARGE } else { 0 }),
+        fixed: BitTest::clear(if number == 4 { LARGE } else { 0 }),
         leaf: match number {
-            1 => Bits::clear(0),
-            _ => Bits::set(LARGE),
+            1 => BitTest::clear(0),
+            _ => BitTest::set(LARGE),
         },
-        read: Bits::set(READ),
-        write: Bits::set(WRITE),
+        read: BitTest::set(READ),
+        write: BitTest::set(WRITE),
         table: ADDRESS,
         target: ADDRESS,
     }
@@ -256,45 +256,45 @@ const ZPCI_PAGE_INVALID: u64 = 0x400;
 const ZPCI_PROTECTED: u64 = 0x200;
 const ZPCI_TYPE: u64 = 0xc;
 /// Offset and length of the table below: all of it is there.
-const ZPCI_EXTENT: Bits = Bits {
+const ZPCI_EXTENT: BitTest = BitTest {
     mask: 0xc3,
     value: 0x03,
 };
 
 /// A level of s390's region and segment tables.
-const fn zpci(shift: u32, kind: u64, fixed: Bits, table: u64) -> Level {
+const fn zpci(shift: u32, kind: u64, fixed: BitTest, table: u64) -> Level {
     Level {
         shift,
         bits: 11,
-        absent: Bits::set(ZPCI_INVALID),
-        kind: Bits {
+        absent: BitTest::set(ZPCI_INVALID),
+        kind: BitTest {
             mask: ZPCI_TYPE,
             value: kind,
         },
         fixed,
         // No entry is so: of no bits, one cannot be set.
-        leaf: Bits { mask: 0, value: 1 },
-        read: Bits::clear(0),
-        write: Bits::clear(ZPCI_PROTECTED),
+        leaf: BitTest { mask: 0, value: 1 },
+        read: BitTest::clear(0),
+        write: BitTest::clear(ZPCI_PROTECTED),
         table,
         target: 0,
     }
 }
 
 const ZPCI_REGION: u64 = !0x3fff;
-const ZPCI_SEGMENT: Level = zpci(20, 0x0, Bits::clear(0), !0x7ff);
+const ZPCI_SEGMENT: Level = zpci(20, 0x0, BitTest::clear(0), !0x7ff);
 const ZPCI_THIRD: Level = zpci(31, 0x4, ZPCI_EXTENT, ZPCI_REGION);
 const ZPCI_SECOND: Level = zpci(42, 0x8, ZPCI_EXTENT, ZPCI_REGION);
 const ZPCI_FIRST: Level = zpci(53, 0xc, ZPCI_EXTENT, ZPCI_REGION);
 const ZPCI_PAGE: Level = Level {
     shift: 12,
     bits: 8,
-    absent: Bits::set(ZPCI_PAGE_INVALID),
-    kind: Bits::clear(0),
-    fixed: Bits::clear(0),
-    leaf: Bits::clear(0),
-    read: Bits::clear(0),
-    write: Bits::clear(ZPCI_PROTECTED),
+    absent: BitTest::set(ZPCI_PAGE_INVALID),
+    kind: BitTest::clear(0),
+    fixed: BitTest::clear(0),
+    leaf: BitTest::clear(0),
+    read: BitTest::clear(0),
+    write: BitTest::clear(ZPCI_PROTECTED),
     table: 0,
     target: !0xfff,
 };
@@ -326,11 +326,11 @@ const fn zpci_format(levels: &'static [Level], bits: u32) -> Format {
 mod tests {
     use super::*;
 
-    const RO: Access = Access {
+    const RO: EntryAccess = EntryAccess {
         read: true,
         write: false,
     };
-    const WO: Access = Access {
+    const WO: EntryAccess = EntryAccess {
         read: false,
         write: true,
     };
@@ -378,13 +378,19 @@ mod tests {
         // Neither read nor write: the rest does not matter.
         assert_eq!(at(0, !3), Some(Absent));
         assert_eq!(at(3, !3), Some(Absent));
-        assert_eq!(at(0, 0x1003), Some(Table(0x1000, Access::ALL)));
+        assert_eq!(at(0, 0x1003), Some(Table(0x1000, EntryAccess::ALL)));
         assert_eq!(at(1, 0x1001), Some(Table(0x1000, RO)));
         assert_eq!(at(2, 0x1002), Some(Table(0x1000, WO)));
         assert_eq!(at(0, 0x1083), Some(Bad(Reason::Reserved)));
-        assert_eq!(at(1, 0x4000_0083), Some(Leaf(0x4000_0000, Access::ALL)));
+        assert_eq!(
+            at(1, 0x4000_0083),
+            Some(Leaf(0x4000_0000, EntryAccess::ALL))
+        );
         assert_eq!(at(1, 0x4020_0083), Some(Bad(Reason::Misaligned)));
-        assert_eq!(at(2, 0x4020_0083), Some(Leaf(0x4020_0000, Access::ALL)));
+        assert_eq!(
+            at(2, 0x4020_0083),
+            Some(Leaf(0x4020_0000, EntryAccess::ALL))
+        );
         assert_eq!(at(2, 0x4020_1083), Some(Bad(Reason::Misaligned)));
         // Bits for software and caches, and the one that is for large pages further up.
         assert_eq!(at(3, 0xfff0_0000_0000_1ffd), Some(Leaf(0x1000, RO)));
@@ -392,7 +398,7 @@ mod tests {
             SS4.levels.get(3).map(|level| level.decode(1 << 40 | 3, 40)),
             Some(Bad(Reason::BeyondGpaBits))
         );
-        assert_eq!(at(3, 1 << 51 | 3), Some(Leaf(1 << 51, Access::ALL)));
+        assert_eq!(at(3, 1 << 51 | 3), Some(Leaf(1 << 51, EntryAccess::ALL)));
     }
 
     #[test]
@@ -401,16 +407,16 @@ mod tests {
 
         let at = |level, entry| says(&ZPCI_RF, level, entry);
         assert_eq!(at(0, 0x4000 | 0x2f), Some(Absent));
-        assert_eq!(at(0, 0x4000 | 0xf), Some(Table(0x4000, Access::ALL)));
+        assert_eq!(at(0, 0x4000 | 0xf), Some(Table(0x4000, EntryAccess::ALL)));
         assert_eq!(at(0, 0x4000 | 0xb), Some(Bad(Reason::WrongType)));
-        assert_eq!(at(1, 0x4000 | 0xb), Some(Table(0x4000, Access::ALL)));
-        assert_eq!(at(2, 0x4000 | 0x7), Some(Table(0x4000, Access::ALL)));
+        assert_eq!(at(1, 0x4000 | 0xb), Some(Table(0x4000, EntryAccess::ALL)));
+        assert_eq!(at(2, 0x4000 | 0x7), Some(Table(0x4000, EntryAccess::ALL)));
         assert_eq!(at(2, 0x4000 | 0x207), Some(Table(0x4000, RO)));
         assert_eq!(at(2, 0x4000 | 0x6), Some(Bad(Reason::Reserved)));
         assert_eq!(at(2, 0x4000 | 0x47), Some(Bad(Reason::Reserved)));
-        assert_eq!(at(3, 0x4800), Some(Table(0x4800, Access::ALL)));
+        assert_eq!(at(3, 0x4800), Some(Table(0x4800, EntryAccess::ALL)));
         assert_eq!(at(3, 0x4804), Some(Bad(Reason::WrongType)));
-        assert_eq!(at(4, 0x5000), Some(Leaf(0x5000, Access::ALL)));
+        assert_eq!(at(4, 0x5000), Some(Leaf(0x5000, EntryAccess::ALL)));
         assert_eq!(at(4, 0x5200), Some(Leaf(0x5000, RO)));
         assert_eq!(at(4, 0x5400), Some(Absent));
         assert_eq!(at(4, 1 << 52), Some(Bad(Reason::BeyondGpaBits)));

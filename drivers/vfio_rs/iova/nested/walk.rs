@@ -9,7 +9,7 @@
 use kernel::prelude::*;
 
 use super::format::{
-    Access,
+    EntryAccess,
     Format,
     Level,
     Meaning,
@@ -33,7 +33,7 @@ pub(crate) struct Root {
     /// Bits that a guest address has.
     pub(crate) gpa_bits: u32,
     /// What devices may do at most.
-    pub(crate) access: Access,
+    pub(crate) access: EntryAccess,
 }
 
 /// An entry that maps memory. All that it maps is told, also what lies outside of the range.
@@ -42,14 +42,14 @@ pub(crate) struct Leaf {
     pub(crate) range: IovaRange,
     /// The guest address of the first byte.
     pub(crate) gpa: u64,
-    pub(crate) access: Access,
+    pub(crate) access: EntryAccess,
     /// 1 for an entry for 4 KiB.
     pub(crate) level: u16,
 }
 
 /// An entry, or what it says, that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct WalkFault {
     /// The first address of the range that it concerns.
     pub(crate) iova: u64,
     /// The guest address of the memory or the table that the entry names; of the entry itself if
@@ -76,14 +76,14 @@ pub(crate) trait Visitor {
     fn leaf(&mut self, leaf: Leaf) -> Result;
 
     /// Something is wrong.
-    fn fault(&mut self, fault: Fault) -> Result;
+    fn fault(&mut self, fault: WalkFault) -> Result;
 }
 
 /// A table on the way down, with entries that were read.
 #[derive(Clone, Copy)]
 struct Frame {
     table: u64,
-    access: Access,
+    access: EntryAccess,
     /// Which entry the first one is, and how many there are.
     first: u64,
     count: usize,
@@ -91,7 +91,7 @@ struct Frame {
 }
 
 impl Frame {
-    const fn new(table: u64, access: Access) -> Self {
+    const fn new(table: u64, access: EntryAccess) -> Self {
         Self {
             table,
             access,
@@ -157,7 +157,7 @@ pub(crate) fn walk<V: Visitor>(
             .number(range.last().wrapping_sub(at))
             .saturating_add(2);
         let wanted = level.count().wrapping_sub(index).min(left);
-        let fault = |gpa, reason| Fault {
+        let fault = |gpa, reason| WalkFault {
             iova: at,
             gpa,
             reason,
@@ -254,15 +254,15 @@ mod tests {
     };
 
     /// Words of guest memory that are not 0, from the guest address 0 on to `end`.
-    struct Memory {
+    struct TestMemory {
         words: KVec<(u64, u64)>,
         end: u64,
         steps: u64,
         leaves: KVec<Leaf>,
-        faults: KVec<Fault>,
+        faults: KVec<WalkFault>,
     }
 
-    impl Memory {
+    impl TestMemory {
         fn new(words: &[(u64, u64)]) -> Result<Self> {
             let mut all = KVec::new();
             all.extend_from_slice(words, GFP_KERNEL)?;
@@ -279,14 +279,14 @@ mod tests {
             let root = Root {
                 gpa: 0x4000,
                 gpa_bits: 40,
-                access: Access::ALL,
+                access: EntryAccess::ALL,
             };
             let range = IovaRange::from_last(start, last).ok_or(EINVAL)?;
             walk(format, root, range, self)
         }
     }
 
-    impl Visitor for Memory {
+    impl Visitor for TestMemory {
         fn read(&mut self, gpa: u64, entries: &mut [u64]) -> Result<bool> {
             if gpa >= self.end {
                 return Ok(false);
@@ -310,7 +310,7 @@ mod tests {
             Ok(self.leaves.push(leaf, GFP_KERNEL)?)
         }
 
-        fn fault(&mut self, fault: Fault) -> Result {
+        fn fault(&mut self, fault: WalkFault) -> Result {
             Ok(self.faults.push(fault, GFP_KERNEL)?)
         }
     }
@@ -319,14 +319,14 @@ mod tests {
         Ok(Leaf {
             range: IovaRange::from_size(start, size).map_err(|_| EINVAL)?,
             gpa,
-            access: Access::ALL,
+            access: EntryAccess::ALL,
             level,
         })
     }
 
     #[test]
     fn pages_of_all_sizes() -> Result {
-        let mut memory = Memory::new(&[
+        let mut memory = TestMemory::new(&[
             (0x4000, 0x5003),
             (0x5000, 0x6003),
             (0x5008, 0x8000_0083),
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn part_of_a_large_page_is_told_whole() -> Result {
-        let mut memory = Memory::new(&[(0x4000, 0x5003), (0x5000, 0x20_0083)])?;
+        let mut memory = TestMemory::new(&[(0x4000, 0x5003), (0x5000, 0x20_0083)])?;
         memory.walk(&SS3, 0x1_0000, 0x1_0fff)?;
 
         assert!(memory
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn a_table_in_itself_ends() -> Result {
         // The last entry says: this table. So the last page that is translated is the table.
-        let mut memory = Memory::new(&[(0x4ff8, 0x4003)])?;
+        let mut memory = TestMemory::new(&[(0x4ff8, 0x4003)])?;
         memory.walk(&SS4, 0, SS4.last)?;
 
         assert!(memory
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn whoever_counts_ends_it() -> Result {
-        let mut memory = Memory::new(&[])?;
+        let mut memory = TestMemory::new(&[])?;
         for at in 0..512u64 {
             let word = (0x4000 + at * 8, 0x4003);
             memory.words.push(word, GFP_KERNEL)?;
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn bad_entries() -> Result {
-        let mut memory = Memory::new(&[
+        let mut memory = TestMemory::new(&[
             (0x4000, 0x5003),
             (0x4008, 0x1083),
             (0x4010, 0x20_0000_0003),
@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn nothing_is_allowed_by_two_that_allow_something() -> Result {
-        let mut memory = Memory::new(&[(0x4000, 0x5001), (0x5000, 0x40_0082)])?;
+        let mut memory = TestMemory::new(&[(0x4000, 0x5001), (0x5000, 0x40_0082)])?;
         memory.walk(&SS3, 0, SS3.last)?;
 
         assert!(memory.leaves.is_empty() && memory.faults.is_empty());
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn zpci_is_big_endian() -> Result {
-        let mut memory = Memory::new(&[
+        let mut memory = TestMemory::new(&[
             (0x4000 + 8, u64::to_be(0x8007)),
             (0x8000 + 2 * 8, u64::to_be(0xc800)),
             (0xc800 + 3 * 8, u64::to_be(0x7_7000)),

@@ -2,7 +2,7 @@
 
 //! How an access is cut into pieces, and what a piece does to copy and device.
 //!
-//! A piece is 1, 2 or 4 aligned bytes of one capability. Key type: [`Piece`]. Neighbours:
+//! A piece is 1, 2 or 4 aligned bytes of one capability. Key type: [`ConfigPiece`]. Neighbours:
 //! `layout.rs` says whose bytes they are, `perm.rs` what may be done, `header.rs` and `virt.rs`
 //! what else happens. Stands for `vfio_pci_config_rw()` and `vfio_default_config_{read,write}()`.
 
@@ -28,7 +28,7 @@ use kernel::prelude::*;
 
 /// An access to 1, 2 or 4 aligned bytes of one capability, or of none.
 #[derive(Clone, Copy)]
-pub(super) struct Piece {
+pub(super) struct ConfigPiece {
     /// The capability.
     pub(super) cap: Cap,
     /// From the start of configuration space.
@@ -37,7 +37,7 @@ pub(super) struct Piece {
     pub(super) width: Width,
 }
 
-impl Piece {
+impl ConfigPiece {
     /// From the start of the capability.
     pub(super) fn in_cap(&self) -> u16 {
         self.offset.saturating_sub(self.cap.start)
@@ -61,11 +61,11 @@ impl Piece {
 
 impl ConfigSpace {
     /// The first piece of an access to `len` bytes at `offset`.
-    fn piece(&self, offset: u16, len: usize) -> Piece {
+    fn piece(&self, offset: u16, len: usize) -> ConfigPiece {
         let cap = self.layout.owner(offset);
         let len = u16::try_from(len).unwrap_or(u16::MAX);
         let end = offset.saturating_add(len).min(cap.end);
-        Piece {
+        ConfigPiece {
             cap,
             offset,
             width: widest(offset, end),
@@ -84,7 +84,7 @@ impl ConfigSpace {
     }
 
     /// Reads a piece: private bits from the copy, the others from the device.
-    fn read_piece(&self, hw: &impl Hardware, piece: &Piece) -> Result<u32> {
+    fn read_piece(&self, hw: &impl Hardware, piece: &ConfigPiece) -> Result<u32> {
         let virt = piece.bits().virt;
         let mut value = self.shadow.get(piece.offset, piece.width) & virt;
         if virt != piece.width.mask() {
@@ -94,7 +94,12 @@ impl ConfigSpace {
     }
 
     /// Writes what is writable of a piece: private bits to the copy, the others to the device.
-    pub(super) fn write_bits(&mut self, hw: &impl Hardware, piece: &Piece, value: u32) -> Result {
+    pub(super) fn write_bits(
+        &mut self,
+        hw: &impl Hardware,
+        piece: &ConfigPiece,
+        value: u32,
+    ) -> Result {
         let Bits { virt, write } = piece.bits();
 
         self.shadow

@@ -9,7 +9,7 @@
 use super::{
     hidden::{
         extent,
-        Extent,
+        HiddenExtent,
         UNKNOWN, //
     },
     perm::{
@@ -28,14 +28,14 @@ use super::{
 use kernel::prelude::*;
 
 /// Why a chain walk stops.
-pub(super) enum Stop {
+pub(super) enum CapStop {
     /// The chain is malformed.
     Fault(FaultKind),
     /// The device cannot be read, or there is no memory.
     Failed(Error),
 }
 
-impl From<Error> for Stop {
+impl From<Error> for CapStop {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
@@ -52,26 +52,26 @@ pub(super) struct Probe<'a, H> {
 }
 
 impl<H: Hardware> Probe<'_, H> {
-    fn read(&self, offset: u16, width: Width) -> Result<u32, Stop> {
+    fn read(&self, offset: u16, width: Width) -> Result<u32, CapStop> {
         let at = self.start.saturating_add(offset);
         if at.saturating_add(width.bytes()) > self.limit {
-            return Err(Stop::Fault(FaultKind::OutOfRange));
+            return Err(CapStop::Fault(FaultKind::OutOfRange));
         }
         Ok(self.hw.read(at, width)?)
     }
 
     /// Reads a byte; as all of these, at an offset from the capability's start.
-    pub(super) fn byte(&self, offset: u16) -> Result<u16, Stop> {
+    pub(super) fn byte(&self, offset: u16) -> Result<u16, CapStop> {
         Ok(self.read(offset, Width::Byte)? as u16)
     }
 
     /// Reads 16 bits.
-    pub(super) fn word(&self, offset: u16) -> Result<u16, Stop> {
+    pub(super) fn word(&self, offset: u16) -> Result<u16, CapStop> {
         Ok(self.read(offset, Width::Word)? as u16)
     }
 
     /// Reads 32 bits.
-    pub(super) fn dword(&self, offset: u16) -> Result<u32, Stop> {
+    pub(super) fn dword(&self, offset: u16) -> Result<u32, CapStop> {
         self.read(offset, Width::Dword)
     }
 }
@@ -80,11 +80,11 @@ impl<H: Hardware> Probe<'_, H> {
 pub(super) type Shown = (u16, &'static Perm);
 
 /// What becomes of a capability.
-pub(super) enum Found {
+pub(super) enum FoundCap {
     /// The user sees it.
     Shown(Shown),
     /// It is taken out of the user's chain, and these bytes of it are read-only.
-    Hidden(Extent),
+    Hidden(HiddenExtent),
 }
 
 const PM: u16 = 0x01;
@@ -105,20 +105,20 @@ const AF: u16 = 0x13;
 pub(super) const LAST: u16 = 0x14;
 
 /// Those that are hidden. Lengths of the specifications that their names lead to.
-static HIDDEN: [(u16, Extent); 10] = [
+static HIDDEN: [(u16, HiddenExtent); 10] = [
     // Null.
-    (0x00, Extent::Bytes(4)),
+    (0x00, HiddenExtent::Bytes(4)),
     // Slot id.
-    (0x04, Extent::Bytes(4)),
+    (0x04, HiddenExtent::Bytes(4)),
     // CompactPCI: hot swap, central resource control.
-    (0x06, Extent::Bytes(4)),
+    (0x06, HiddenExtent::Bytes(4)),
     (0x0b, UNKNOWN),
     // Debug port.
-    (0x0a, Extent::Bytes(4)),
+    (0x0a, HiddenExtent::Bytes(4)),
     // Standard hot-plug.
-    (0x0c, Extent::Bytes(8)),
+    (0x0c, HiddenExtent::Bytes(8)),
     // Subsystem ids of a bridge.
-    (0x0d, Extent::Bytes(8)),
+    (0x0d, HiddenExtent::Bytes(8)),
     // AGP target.
     (0x0e, UNKNOWN),
     // Secure device.
@@ -132,7 +132,7 @@ const PCIX_SHORT: u16 = 8;
 
 /// What becomes of the capability with this id. Hidden are those in [`HIDDEN`], and ids nobody
 /// knows.
-pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Found, Stop> {
+pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<FoundCap, CapStop> {
     let shown = match id {
         PM => (8, &perm::PM),
         AGP => (12, &perm::READ_ONLY),
@@ -145,13 +145,13 @@ pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Found, 
         MSIX => (12, &perm::READ_ONLY),
         SATA => (sata_length(probe)?, &perm::READ_ONLY),
         AF => (6, &perm::AF),
-        _ => return Ok(Found::Hidden(extent(&HIDDEN, id))),
+        _ => return Ok(FoundCap::Hidden(extent(&HIDDEN, id))),
     };
     Ok(match shown {
         // A vendor's capability that says it is empty. C hides it as well.
-        (0, _) => Found::Hidden(Extent::Bytes(4)),
+        (0, _) => FoundCap::Hidden(HiddenExtent::Bytes(4)),
         // Id and pointer must be treated even if it denies to have them.
-        (length, perm) => Found::Shown((length.max(2), perm)),
+        (length, perm) => FoundCap::Shown((length.max(2), perm)),
     })
 }
 
@@ -160,7 +160,7 @@ pub(super) fn means_extended(id: u16, length: u16) -> bool {
     id == EXP || (id == PCIX && length != PCIX_SHORT)
 }
 
-fn pcix_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn pcix_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     Ok(if probe.word(pcix::CMD)? & pcix::CMD_VERSION == 0 {
         PCIX_SHORT
     } else {
@@ -169,12 +169,12 @@ fn pcix_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
 }
 
 /// By the 3-bit capability type: 0 is a slave or primary interface.
-fn hypertransport_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn hypertransport_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     Ok(if probe.byte(3)? & 0xe0 == 0 { 28 } else { 24 })
 }
 
 /// By version, and by type: root complex integrated endpoints have no link. Ports are not assigned.
-fn exp_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn exp_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     let flags = probe.word(exp::FLAGS)?;
     let first_version = flags & exp::FLAGS_VERS == 1;
     let no_link = flags & exp::FLAGS_TYPE == exp::TYPE_RC_END;
@@ -188,7 +188,7 @@ fn exp_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
 }
 
 /// By the location of the index and data registers: 15 is inside the capability.
-fn sata_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn sata_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     Ok(if probe.byte(4)? & 0xf == 0xf { 16 } else { 8 })
 }
 
@@ -276,7 +276,7 @@ mod tests {
         assert!(probe.byte(3).is_ok());
         assert!(matches!(
             probe.byte(4),
-            Err(Stop::Fault(FaultKind::OutOfRange))
+            Err(CapStop::Fault(FaultKind::OutOfRange))
         ));
         assert!(probe.word(0xffff).is_err());
         Ok(())

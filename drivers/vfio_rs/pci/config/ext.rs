@@ -8,13 +8,13 @@
 
 use super::{
     caps::{
-        Found,
-        Probe,
-        Stop, //
+        CapStop,
+        FoundCap,
+        Probe, //
     },
     hidden::{
         extent,
-        Extent,
+        HiddenExtent,
         UNKNOWN, //
     },
     perm::{
@@ -52,14 +52,14 @@ const LANES: u16 = 32;
 
 /// Those that are hidden. Lengths are those of the PCI Express Base Specification 6.0, chapter 7,
 /// with as many lanes, BARs or optional registers as there can be.
-static HIDDEN: [(u16, Extent); 32] = [
+static HIDDEN: [(u16, HiddenExtent); 32] = [
     // Null.
-    (0x00, Extent::Bytes(4)),
+    (0x00, HiddenExtent::Bytes(4)),
     // Root complexes: link declaration, internal link, event collector, register block.
     (0x05, UNKNOWN),
-    (0x06, Extent::Bytes(12)),
-    (0x07, Extent::UpTo(12)),
-    (0x0a, Extent::Bytes(20)),
+    (0x06, HiddenExtent::Bytes(12)),
+    (0x07, HiddenExtent::UpTo(12)),
+    (0x0a, HiddenExtent::Bytes(20)),
     // Configuration access correlation.
     (0x0c, UNKNOWN),
     // Multi-root I/O virtualisation.
@@ -67,54 +67,54 @@ static HIDDEN: [(u16, Extent); 32] = [
     // AMD's.
     (0x14, UNKNOWN),
     // Secondary PCI Express: per lane a word of equalization.
-    (0x19, Extent::UpTo(12 + 2 * LANES)),
+    (0x19, HiddenExtent::UpTo(12 + 2 * LANES)),
     // Protocol multiplexing.
     (0x1a, UNKNOWN),
     // Process address spaces.
-    (0x1b, Extent::Bytes(8)),
+    (0x1b, HiddenExtent::Bytes(8)),
     // Lightweight notification.
-    (0x1c, Extent::Bytes(8)),
+    (0x1c, HiddenExtent::Bytes(8)),
     // Downstream port containment.
     (0x1d, UNKNOWN),
     // L1 substates.
-    (0x1e, Extent::UpTo(20)),
+    (0x1e, HiddenExtent::UpTo(20)),
     // Precision time measurement.
-    (0x1f, Extent::Bytes(12)),
+    (0x1f, HiddenExtent::Bytes(12)),
     // M-PCIe, function readiness, readiness time.
     (0x20, UNKNOWN),
     (0x21, UNKNOWN),
-    (0x22, Extent::Bytes(12)),
+    (0x22, HiddenExtent::Bytes(12)),
     // Resizable BARs of virtual functions.
-    (0x24, Extent::UpTo(4 + 8 * 6)),
+    (0x24, HiddenExtent::UpTo(4 + 8 * 6)),
     // Data link feature.
-    (0x25, Extent::Bytes(12)),
+    (0x25, HiddenExtent::Bytes(12)),
     // Physical layer, 16 GT/s: per lane a byte of equalization.
-    (0x26, Extent::UpTo(0x20 + LANES)),
+    (0x26, HiddenExtent::UpTo(0x20 + LANES)),
     // Lane margining: per lane control and status.
-    (0x27, Extent::UpTo(8 + 4 * LANES)),
+    (0x27, HiddenExtent::UpTo(8 + 4 * LANES)),
     // Hierarchy id.
     (0x28, UNKNOWN),
     // Enclosure management.
-    (0x29, Extent::Bytes(16)),
+    (0x29, HiddenExtent::Bytes(16)),
     // Physical layer, 32 GT/s.
-    (0x2a, Extent::UpTo(0x20 + LANES)),
+    (0x2a, HiddenExtent::UpTo(0x20 + LANES)),
     // Alternate protocols, system firmware intermediary, shadow functions.
     (0x2b, UNKNOWN),
     (0x2c, UNKNOWN),
     (0x2d, UNKNOWN),
     // Data object exchange.
-    (0x2e, Extent::Bytes(24)),
+    (0x2e, HiddenExtent::Bytes(24)),
     // Device 3.
-    (0x2f, Extent::Bytes(16)),
+    (0x2f, HiddenExtent::Bytes(16)),
     // Integrity and data encryption: per stream what it says.
     (0x30, UNKNOWN),
     // Physical layer, 64 GT/s.
-    (0x31, Extent::UpTo(0x20 + LANES)),
+    (0x31, HiddenExtent::UpTo(0x20 + LANES)),
 ];
 
 /// What becomes of the extended capability with this id. Hidden are those in [`HIDDEN`], and ids
 /// nobody knows.
-pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Found, Stop> {
+pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<FoundCap, CapStop> {
     let shown = match id {
         AER => (0x2c, &perm::AER),
         VC | VC9 | MFVC => (vc_length(probe)?, &perm::EXT_READ_ONLY),
@@ -132,19 +132,19 @@ pub(super) fn find<H: Hardware>(id: u16, probe: &Probe<'_, H>) -> Result<Found, 
         DPA => (dpa_length(probe)?, &perm::EXT_READ_ONLY),
         TPH => (tph_length(probe)?, &perm::EXT_READ_ONLY),
         LTR => (8, &perm::EXT_READ_ONLY),
-        _ => return Ok(Found::Hidden(extent(&HIDDEN, id))),
+        _ => return Ok(FoundCap::Hidden(extent(&HIDDEN, id))),
     };
     Ok(match shown {
         // A vendor's capability that says it is empty. C hides it as well.
-        (0, _) => Found::Hidden(Extent::Bytes(8)),
+        (0, _) => FoundCap::Hidden(HiddenExtent::Bytes(8)),
         // The header must be treated even if it denies to have it.
-        (length, perm) => Found::Shown((length.max(4), perm)),
+        (length, perm) => FoundCap::Shown((length.max(4), perm)),
     })
 }
 
 /// Designated vendor-specific: the user's, but for that of Compute Express Link. By that one the
 /// host has memory and caches of its own in the device. Stricter than C.
-fn dvsec<H: Hardware>(probe: &Probe<'_, H>) -> Result<&'static Perm, Stop> {
+fn dvsec<H: Hardware>(probe: &Probe<'_, H>) -> Result<&'static Perm, CapStop> {
     const CXL: u16 = 0x1e98;
 
     Ok(match probe.word(4)? {
@@ -168,19 +168,19 @@ pub(super) fn vc_table<H: Hardware>(id: u16, channel: u16, probe: &Probe<'_, H>)
 }
 
 /// Most bytes of such a table: 256 phases of a byte each.
-pub(super) const VC_TABLE: Extent = Extent::UpTo(256);
+pub(super) const VC_TABLE: HiddenExtent = HiddenExtent::UpTo(256);
 
 /// Most virtual channels of a capability.
 pub(super) const VC_CHANNELS: u16 = 8;
 
 /// In the upper 12 bits of the second dword.
-fn vendor_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn vendor_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     Ok((probe.dword(4)? >> 20) as u16)
 }
 
 /// By the number of extra channels and the size of the arbitration table. The tables for ports are
 /// left out: see [`vc_table`].
-fn vc_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn vc_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     let extra_channels = extra_channels(probe)?;
     let arbitration = probe.dword(8)?;
     // Four bits per phase.
@@ -201,7 +201,7 @@ fn vc_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
 }
 
 /// With egress control, one bit per port in whole dwords; 0 ports stands for 256.
-fn acs_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn acs_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     if probe.byte(4)? & 0x20 == 0 {
         return Ok(8);
     }
@@ -213,25 +213,25 @@ fn acs_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
 }
 
 /// Virtual channels beyond the first.
-fn extra_channels<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn extra_channels<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     Ok((probe.dword(4)? & 0x7) as u16)
 }
 
 /// Two dwords per BAR.
-fn resizable_bar_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn resizable_bar_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     let bars = probe.byte(8)? >> 5;
 
     Ok(bars.saturating_mul(8).saturating_add(4))
 }
 
 /// One byte per substate, whose number is given less one.
-fn dpa_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn dpa_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     Ok((probe.byte(4)? & 0x1f).saturating_add(17))
 }
 
 /// With a steering tag table in the capability, two bytes per entry, whose number is given less
 /// one.
-fn tph_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, Stop> {
+fn tph_length<H: Hardware>(probe: &Probe<'_, H>) -> Result<u16, CapStop> {
     let capability = probe.dword(4)?;
     if capability & 0x600 != 0x200 {
         return Ok(12);

@@ -8,10 +8,10 @@
 //! Stands for `vfio_basic_config_{read,write}()` and `vfio_bar_{fixup,restore}()`.
 
 use super::{
-    access::Piece,
+    access::ConfigPiece,
     regs::header::*,
-    shadow::Shadow,
-    Bar,
+    shadow::VirtConfig,
+    BarFacts,
     BarSpace,
     ConfigSpace,
     Effects,
@@ -30,7 +30,7 @@ const BARS_AND_ROM: [u16; 7] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, ROM_ADDRESS]
 
 /// Adapts the freshly filled copy of the header to what is known of the function. Returns the
 /// device's BAR and ROM registers for a later restore.
-pub(super) fn init(shadow: &mut Shadow, facts: &Facts, findings: &mut Findings) -> [u32; 7] {
+pub(super) fn init(shadow: &mut VirtConfig, facts: &Facts, findings: &mut Findings) -> [u32; 7] {
     let mut bars = [0; 7];
     for (bar, offset) in bars.iter_mut().zip(BARS_AND_ROM) {
         *bar = shadow.get(offset, Width::Dword);
@@ -56,7 +56,7 @@ pub(super) fn init(shadow: &mut Shadow, facts: &Facts, findings: &mut Findings) 
 /// Bits of a register that read as set whatever the device says.
 ///
 /// COMMAND of a function without a working memory enable bit shows what the user wrote.
-pub(super) fn always_on(space: &ConfigSpace, piece: &Piece) -> u32 {
+pub(super) fn always_on(space: &ConfigSpace, piece: &ConfigPiece) -> u32 {
     if piece.offset == COMMAND && space.facts.no_command_memory {
         u32::from(space.shadow.word(COMMAND) & COMMAND_MEMORY)
     } else {
@@ -65,7 +65,7 @@ pub(super) fn always_on(space: &ConfigSpace, piece: &Piece) -> u32 {
 }
 
 /// Cuts the private BARs to size, as hardware does with what is written to it.
-fn size_bars(shadow: &mut Shadow, facts: &Facts) {
+fn size_bars(shadow: &mut VirtConfig, facts: &Facts) {
     let mut upper_half = None;
     for (offset, bar) in BARS.into_iter().zip(facts.bars) {
         let (mask, flags) = match (upper_half.take(), bar) {
@@ -95,7 +95,7 @@ fn size_mask(size: u64) -> u64 {
 }
 
 /// The bits of a BAR that say what it is.
-fn bar_flags(bar: &Bar) -> u32 {
+fn bar_flags(bar: &BarFacts) -> u32 {
     let prefetch = if bar.prefetch { BAR_PREFETCH } else { 0 };
     match bar.space {
         BarSpace::Io => BAR_IO,
@@ -120,7 +120,7 @@ impl ConfigSpace {
 pub(super) fn write(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
-    piece: &Piece,
+    piece: &ConfigPiece,
     value: u32,
 ) -> Result<Effects> {
     let mut effects = Effects::default();
@@ -262,7 +262,7 @@ mod tests {
         let mock = device()?;
         let bar = |size, space| {
             let prefetch = false;
-            Some(Bar {
+            Some(BarFacts {
                 size,
                 space,
                 prefetch,

@@ -23,7 +23,7 @@ use kernel::prelude::*;
 
 /// How many bytes a hidden capability has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum HiddenExtent {
     /// So many.
     Bytes(u16),
     /// So many at most, but no more than there are up to the next capability.
@@ -31,17 +31,17 @@ pub(super) enum Extent {
 }
 
 /// All up to the next capability.
-pub(super) const UNKNOWN: Extent = Extent::UpTo(u16::MAX);
+pub(super) const UNKNOWN: HiddenExtent = HiddenExtent::UpTo(u16::MAX);
 
 /// What a table says of an id. Ids that it does not have are newer than it.
-pub(super) fn extent(table: &[(u16, Extent)], id: u16) -> Extent {
+pub(super) fn extent(table: &[(u16, HiddenExtent)], id: u16) -> HiddenExtent {
     let entry = table.iter().find(|entry| entry.0 == id);
     entry.map_or(UNKNOWN, |entry| entry.1)
 }
 
 impl<H: Hardware> Walker<'_, H> {
     /// Notes that bytes from `start` on are a hidden capability's.
-    pub(super) fn hide(&mut self, start: u16, extent: Extent) -> Result {
+    pub(super) fn hide(&mut self, start: u16, extent: HiddenExtent) -> Result {
         Ok(self.hidden.push((start, extent), GFP_KERNEL)?)
     }
 
@@ -73,15 +73,15 @@ impl<H: Hardware> Walker<'_, H> {
     }
 
     /// Where a hidden capability ends.
-    fn end_of(&self, start: u16, extent: Extent) -> u16 {
+    fn end_of(&self, start: u16, extent: HiddenExtent) -> u16 {
         let space = if start < CFG_SPACE_SIZE {
             self.size.min(CFG_SPACE_SIZE)
         } else {
             self.size
         };
         let end = match extent {
-            Extent::Bytes(bytes) => start.saturating_add(bytes),
-            Extent::UpTo(bytes) => {
+            HiddenExtent::Bytes(bytes) => start.saturating_add(bytes),
+            HiddenExtent::UpTo(bytes) => {
                 let max = start.saturating_add(bytes).min(space);
                 let mut behind = (start.saturating_add(4)..max).step_by(4);
                 behind.find(|at| self.seen.has(*at)).unwrap_or(max)

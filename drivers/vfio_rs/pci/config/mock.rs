@@ -4,15 +4,15 @@
 
 use super::{
     caps::{
-        Found,
-        Probe,
-        Stop, //
+        CapStop,
+        FoundCap,
+        Probe, //
     },
     shadow::{
         extract,
         shift, //
     },
-    Bar,
+    BarFacts,
     BarSpace,
     ConfigSpace,
     Effects,
@@ -98,7 +98,7 @@ impl Mock {
         start: u16,
         at: u16,
         dwords: [u32; 2],
-        find: impl FnOnce(&Probe<'_, Self>) -> Result<Found, Stop>,
+        find: impl FnOnce(&Probe<'_, Self>) -> Result<FoundCap, CapStop>,
     ) -> Result<Option<u16>> {
         for (offset, dword) in (at..).step_by(4).zip(dwords) {
             self.set(offset, Width::Dword, dword);
@@ -109,10 +109,10 @@ impl Mock {
             limit: self.size(),
         };
         match find(&probe) {
-            Ok(Found::Shown((length, _))) => Ok(Some(length)),
-            Ok(Found::Hidden(_)) => Ok(None),
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::Fault(_)) => Err(ERANGE),
+            Ok(FoundCap::Shown((length, _))) => Ok(Some(length)),
+            Ok(FoundCap::Hidden(_)) => Ok(None),
+            Err(CapStop::Failed(error)) => Err(error),
+            Err(CapStop::Fault(_)) => Err(ERANGE),
         }
     }
 
@@ -123,7 +123,7 @@ impl Mock {
     /// What is known of a physical function: three BARs, a ROM, and INTx.
     pub(crate) fn facts(&self) -> Facts {
         let bar = |size, space, prefetch| {
-            Some(Bar {
+            Some(BarFacts {
                 size,
                 space,
                 prefetch,

@@ -64,7 +64,7 @@ use kernel::prelude::*;
 
 use self::{
     layout::Layout,
-    shadow::Shadow, //
+    shadow::VirtConfig, //
 };
 
 pub(crate) use self::virt::{
@@ -126,7 +126,7 @@ pub(crate) enum BarSpace {
 
 /// A BAR that has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bar {
+pub(crate) struct BarFacts {
     /// Bytes, a power of two.
     pub(crate) size: u64,
     /// What it decodes.
@@ -163,7 +163,7 @@ pub(crate) struct Facts {
     /// INTx.
     pub(crate) intx: IntxLine,
     /// BARs 0-5; `None` where `pci_resource_start()` is 0 and for upper halves.
-    pub(crate) bars: [Option<Bar>; 6],
+    pub(crate) bars: [Option<BarFacts>; 6],
     /// Bytes of the expansion ROM or of its shadow copy; 0 for none.
     pub(crate) rom_size: u64,
     /// MSI-X is not to be used, so the user does not see that the device has it.
@@ -201,7 +201,7 @@ impl FaultKind {
 
 /// Where and why a walk of a capability chain ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct ChainFault {
     /// What is wrong.
     pub(crate) kind: FaultKind,
     /// Offset of the capability that is wrong. It and all behind it stay hidden.
@@ -212,9 +212,9 @@ pub(crate) struct Fault {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
     /// The chain of standard capabilities is malformed.
-    pub(crate) standard: Option<Fault>,
+    pub(crate) standard: Option<ChainFault>,
     /// The chain of extended capabilities is malformed.
-    pub(crate) extended: Option<Fault>,
+    pub(crate) extended: Option<ChainFault>,
     /// A VF reports this INTx pin, which VFs do not have (SR-IOV 1.1, 3.4.1.18).
     pub(crate) vf_pin: Option<u8>,
 }
@@ -254,7 +254,7 @@ pub(crate) struct Written {
 pub(crate) struct ConfigSpace {
     facts: Facts,
     /// Private copy; meaningful in virtual bits, and for memory and I/O enable in COMMAND.
-    shadow: Shadow,
+    shadow: VirtConfig,
     /// Which capability owns which bytes.
     layout: Layout,
     /// BAR 0-5 and ROM registers as they were at open.
@@ -263,13 +263,13 @@ pub(crate) struct ConfigSpace {
     private: Option<u32>,
     /// INTx Disable as last reported to the caller.
     intx_disabled: bool,
-    msi: Msi,
+    msi: MsiSetup,
     findings: Findings,
 }
 
 /// MSI as set up by ioctl, which limits what the user's MSI registers can do.
 #[derive(Clone, Copy, Debug, Default)]
-struct Msi {
+struct MsiSetup {
     /// MSI is the active interrupt type.
     active: bool,
     /// log2 of the number of vectors in use now or last.
@@ -337,7 +337,7 @@ impl ConfigSpace {
 
     /// MSI was enabled by ioctl with this many vectors.
     pub(crate) fn msi_enabled(&mut self, vectors: u16) {
-        self.msi = Msi {
+        self.msi = MsiSetup {
             active: true,
             order: vectors
                 .checked_next_power_of_two()

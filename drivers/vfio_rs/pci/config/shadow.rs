@@ -2,7 +2,7 @@
 
 //! The private copy of configuration space that serves virtual bits (C's `vconfig`).
 //!
-//! Key type: [`Shadow`], little-endian registers addressed by offset and [`Width`].
+//! Key type: [`VirtConfig`], little-endian registers addressed by offset and [`Width`].
 
 use super::Width;
 use kernel::prelude::*;
@@ -42,11 +42,11 @@ pub(super) const fn shift(offset: u16) -> u32 {
 /// # Invariants
 ///
 /// Holds one dword for each four bytes of configuration space.
-pub(super) struct Shadow {
+pub(super) struct VirtConfig {
     dwords: KVec<u32>,
 }
 
-impl Shadow {
+impl VirtConfig {
     /// A copy of `size` bytes, all zero. `ENOMEM` if there is no memory.
     pub(super) fn new(size: u16) -> Result<Self> {
         // INVARIANT: `size / 4` dwords.
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn registers_are_little_endian() -> Result {
-        let mut shadow = Shadow::new(256)?;
+        let mut shadow = VirtConfig::new(256)?;
 
         shadow.set(0x10, Width::Dword, 0x4433_2211);
         assert_eq!(shadow.get(0x11, Width::Byte), 0x22);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn update_keeps_the_other_bits() -> Result {
-        let mut shadow = Shadow::new(256)?;
+        let mut shadow = VirtConfig::new(256)?;
 
         shadow.set(0x10, Width::Dword, 0xffff_ffff);
         shadow.update(0x12, Width::Word, 0x0ff0, 0x1230);
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn nothing_is_beyond_the_end() -> Result {
-        let mut shadow = Shadow::new(256)?;
+        let mut shadow = VirtConfig::new(256)?;
 
         shadow.set(256, Width::Dword, 1);
         assert_eq!(shadow.get(256, Width::Dword), 0);

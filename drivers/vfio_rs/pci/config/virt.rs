@@ -6,7 +6,7 @@
 //! and reports what is left to do as [`Effects`]. Stands for `vfio_{pm,vpd,exp,af,msi}_config_*()`.
 
 use super::{
-    access::Piece,
+    access::ConfigPiece,
     regs::{
         af,
         exp,
@@ -57,7 +57,7 @@ pub(crate) enum Vpd {
 
 impl ConfigSpace {
     /// A register of the capability `piece` belongs to, as the copy has it.
-    fn copy(&self, piece: &Piece, offset: u16) -> u16 {
+    fn copy(&self, piece: &ConfigPiece, offset: u16) -> u16 {
         self.shadow.word(piece.cap.start.saturating_add(offset))
     }
 }
@@ -66,7 +66,7 @@ impl ConfigSpace {
 pub(super) fn write_pm(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
-    piece: &Piece,
+    piece: &ConfigPiece,
     value: u32,
 ) -> Result<Effects> {
     space.write_bits(hw, piece, value)?;
@@ -86,7 +86,7 @@ pub(super) fn write_pm(
 pub(super) fn write_vpd(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
-    piece: &Piece,
+    piece: &ConfigPiece,
     value: u32,
 ) -> Result<Effects> {
     space.write_bits(hw, piece, value)?;
@@ -134,7 +134,7 @@ pub(super) fn vpd_done(space: &mut ConfigSpace, request: Vpd, data: u32) {
 pub(super) fn write_msi(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
-    piece: &Piece,
+    piece: &ConfigPiece,
     value: u32,
 ) -> Result<Effects> {
     space.write_bits(hw, piece, value)?;
@@ -158,7 +158,7 @@ pub(super) fn write_msi(
 pub(super) fn write_exp(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
-    piece: &Piece,
+    piece: &ConfigPiece,
     value: u32,
 ) -> Result<Effects> {
     let before = space.copy(piece, exp::DEVCTL);
@@ -188,7 +188,7 @@ pub(super) fn write_exp(
 pub(super) fn write_af(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
-    piece: &Piece,
+    piece: &ConfigPiece,
     value: u32,
 ) -> Result<Effects> {
     space.write_bits(hw, piece, value)?;

@@ -4,8 +4,8 @@
 //!
 //! Each capability that is shown claims its bytes and gets its virtual bits copied; each that is
 //! hidden is taken out of the user's chain by pointing past it. A malformed chain ends at the last
-//! good capability, for us and for the user, and is reported as a [`Fault`]. Gaps become read-only
-//! then, as they may hold capabilities that were never seen.
+//! good capability, for us and for the user, and is reported as a [`ChainFault`]. Gaps become
+//! read-only then, as they may hold capabilities that were never seen.
 //!
 //! This file has the standard chain and what both share, `walk_ext.rs` the extended chain. Stands
 //! for `vfio_config_init()` and `vfio_cap_init()`. C goes on after a conflict, and trusts lengths
@@ -14,13 +14,13 @@
 use super::{
     caps::{
         self,
-        Found,
+        CapStop,
+        FoundCap,
         Probe,
-        Shown,
-        Stop, //
+        Shown, //
     },
     header,
-    hidden::Extent,
+    hidden::HiddenExtent,
     layout::{
         widest,
         Cap,
@@ -32,14 +32,14 @@ use super::{
         pm,
         *, //
     },
-    shadow::Shadow,
+    shadow::VirtConfig,
+    ChainFault,
     ConfigSpace,
     Facts,
-    Fault,
     FaultKind,
     Findings,
     Hardware,
-    Msi,
+    MsiSetup,
     Width, //
 };
 use kernel::prelude::*;
@@ -53,7 +53,7 @@ pub(super) fn build(hw: &impl Hardware, facts: &Facts) -> Result<ConfigSpace> {
         hw,
         size: facts.size,
         no_msix: facts.no_msix,
-        shadow: Shadow::new(facts.size)?,
+        shadow: VirtConfig::new(facts.size)?,
         // As many as most functions have.
         caps: KVec::with_capacity(8, GFP_KERNEL)?,
         hidden: KVec::new(),
@@ -89,7 +89,7 @@ pub(super) fn build(hw: &impl Hardware, facts: &Facts) -> Result<ConfigSpace> {
         bars,
         private,
         intx_disabled: false,
-        msi: Msi::default(),
+        msi: MsiSetup::default(),
         findings,
     })
 }
@@ -128,10 +128,10 @@ pub(super) struct Walker<'a, H> {
     /// MSI-X is hidden.
     no_msix: bool,
     /// The copy that is being made.
-    pub(super) shadow: Shadow,
+    pub(super) shadow: VirtConfig,
     caps: KVec<Cap>,
     /// What hidden ones own: from where on, and how much.
-    pub(super) hidden: KVec<(u16, Extent)>,
+    pub(super) hidden: KVec<(u16, HiddenExtent)>,
     /// Where capabilities started, shown or hidden.
     pub(super) seen: Marks,
     /// Bytes that are owned.
@@ -161,17 +161,17 @@ impl<H: Hardware> Walker<'_, H> {
         start: u16,
         (length, perm): Shown,
         limit: u16,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), CapStop> {
         let end = start.saturating_add(length);
         if end > limit {
-            return Err(Stop::Fault(FaultKind::OutOfRange));
+            return Err(CapStop::Fault(FaultKind::OutOfRange));
         }
         let mut free = true;
         for at in (start..end).step_by(4) {
             free &= self.claimed.add(at);
         }
         if !free {
-            return Err(Stop::Fault(FaultKind::Overlap));
+            return Err(CapStop::Fault(FaultKind::Overlap));
         }
         Ok(self.show(Cap { start, end, perm })?)
     }
@@ -181,8 +181,8 @@ impl<H: Hardware> Walker<'_, H> {
     fn private(&mut self, at: u16) -> Result<Option<u32>> {
         match self.claim(at, (4, &perm::PRIVATE), self.size) {
             Ok(()) => Ok(Some(self.shadow.get(at, Width::Dword))),
-            Err(Stop::Fault(_)) => Ok(None),
-            Err(Stop::Failed(error)) => Err(error),
+            Err(CapStop::Fault(_)) => Ok(None),
+            Err(CapStop::Failed(error)) => Err(error),
         }
     }
 
@@ -201,7 +201,7 @@ impl<H: Hardware> Walker<'_, H> {
     }
 
     /// Walks the standard capabilities.
-    fn standard_chain(&mut self) -> Result<Option<Fault>> {
+    fn standard_chain(&mut self) -> Result<Option<ChainFault>> {
         if self.shadow.word(STATUS) & STATUS_CAP_LIST == 0 {
             return Ok(None);
         }
@@ -220,12 +220,12 @@ impl<H: Hardware> Walker<'_, H> {
                     self.shadow.set(link, Width::Byte, next.into());
                     at = next;
                 }
-                Err(Stop::Fault(kind)) => {
+                Err(CapStop::Fault(kind)) => {
                     self.shadow.set(link, Width::Byte, 0);
-                    fault = Some(Fault { kind, at });
+                    fault = Some(ChainFault { kind, at });
                     break;
                 }
-                Err(Stop::Failed(error)) => return Err(error),
+                Err(CapStop::Failed(error)) => return Err(error),
             }
         }
         if link == CAPABILITY_LIST {
@@ -236,8 +236,8 @@ impl<H: Hardware> Walker<'_, H> {
     }
 
     /// Looks at one standard capability. Returns the next one's offset and whether it is shown.
-    fn standard_cap(&mut self, at: u16) -> Result<(u16, bool), Stop> {
-        self.follow(at, STD_HEADER_SIZE).map_err(Stop::Fault)?;
+    fn standard_cap(&mut self, at: u16) -> Result<(u16, bool), CapStop> {
+        self.follow(at, STD_HEADER_SIZE).map_err(CapStop::Fault)?;
         let limit = self.size.min(CFG_SPACE_SIZE);
         let probe = Probe {
             hw: self.hw,
@@ -247,12 +247,12 @@ impl<H: Hardware> Walker<'_, H> {
         let header = probe.word(0)?;
         let (id, next) = (header & 0xff, header >> 8);
         let shown = match caps::find(id, &probe)? {
-            Found::Shown((length, _)) if self.no_msix && id == caps::MSIX => {
-                self.hide(at, Extent::Bytes(length))?;
+            FoundCap::Shown((length, _)) if self.no_msix && id == caps::MSIX => {
+                self.hide(at, HiddenExtent::Bytes(length))?;
                 return Ok((next, false));
             }
-            Found::Shown(shown) => shown,
-            Found::Hidden(extent) => {
+            FoundCap::Shown(shown) => shown,
+            FoundCap::Hidden(extent) => {
                 self.hide(at, extent)?;
                 return Ok((next, false));
             }

@@ -7,16 +7,16 @@
 
 use super::{
     caps::{
-        Found,
-        Probe,
-        Stop, //
+        CapStop,
+        FoundCap,
+        Probe, //
     },
     ext,
     layout::Cap,
     perm,
     regs::*,
     walk::Walker,
-    Fault,
+    ChainFault,
     Hardware,
     Width, //
 };
@@ -27,7 +27,7 @@ impl<H: Hardware> Walker<'_, H> {
     ///
     /// The first one has a fixed place. If it is to be hidden its header stays, without an id, to
     /// point to the others.
-    pub(super) fn extended_chain(&mut self) -> Result<Option<Fault>> {
+    pub(super) fn extended_chain(&mut self) -> Result<Option<ChainFault>> {
         let mut at = CFG_SPACE_SIZE;
         if self.hw.read(at, Width::Dword)? == 0 {
             return Ok(None);
@@ -53,15 +53,15 @@ impl<H: Hardware> Walker<'_, H> {
                     link = Some(at);
                     at = next;
                 }
-                (Err(Stop::Fault(kind)), link) => {
+                (Err(CapStop::Fault(kind)), link) => {
                     match link {
                         Some(link) => self.set_extended_next(link, 0),
                         None => self.anchor(0)?,
                     }
-                    fault = Some(Fault { kind, at });
+                    fault = Some(ChainFault { kind, at });
                     break;
                 }
-                (Err(Stop::Failed(error)), _) => return Err(error),
+                (Err(CapStop::Failed(error)), _) => return Err(error),
             }
         }
         if !found {
@@ -72,8 +72,8 @@ impl<H: Hardware> Walker<'_, H> {
     }
 
     /// Looks at one extended capability. Returns the next one's offset and whether it is shown.
-    fn extended_cap(&mut self, at: u16) -> Result<(u16, bool), Stop> {
-        self.follow(at, CFG_SPACE_SIZE).map_err(Stop::Fault)?;
+    fn extended_cap(&mut self, at: u16) -> Result<(u16, bool), CapStop> {
+        self.follow(at, CFG_SPACE_SIZE).map_err(CapStop::Fault)?;
         let probe = Probe {
             hw: self.hw,
             start: at,
@@ -83,8 +83,8 @@ impl<H: Hardware> Walker<'_, H> {
         let next = ((header & EXT_CAP_NEXT) >> 20) as u16;
         let id = header as u16;
         let shown = match ext::find(id, &probe)? {
-            Found::Shown(shown) => shown,
-            Found::Hidden(extent) => {
+            FoundCap::Shown(shown) => shown,
+            FoundCap::Hidden(extent) => {
                 self.hide(at, extent)?;
                 return Ok((next, false));
             }

@@ -17,28 +17,28 @@ use vfio_kernel::{
 use super::super::{
     region_io::width_at,
     specific::{
-        Kind,
+        RegionType,
         SpecificRegion, //
     },
 };
 
 /// A bridge that drivers of the graphics look at.
 #[derive(Clone, Copy)]
-pub(super) struct Role {
+pub(super) struct BridgeRole {
     slot: u8,
     class: u32,
     subtype: u32,
 }
 
 /// The host bridge, which says how much memory the graphics has.
-pub(super) const HOST: Role = Role {
+pub(super) const HOST: BridgeRole = BridgeRole {
     slot: 0x00,
     class: 0x060000,
     subtype: uapi::VFIO_REGION_SUBTYPE_INTEL_IGD_HOST_CFG,
 };
 
 /// The LPC bridge, by which drivers know the chipset.
-pub(super) const LPC: Role = Role {
+pub(super) const LPC: BridgeRole = BridgeRole {
     slot: 0x1f,
     class: 0x060100,
     subtype: uapi::VFIO_REGION_SUBTYPE_INTEL_IGD_LPC_CFG,
@@ -48,7 +48,7 @@ pub(super) const LPC: Role = Role {
 /// as the PCI core says.
 pub(super) struct BridgeConfig {
     pci: PciDevice,
-    role: Role,
+    role: BridgeRole,
 }
 
 impl BridgeConfig {
@@ -57,7 +57,7 @@ impl BridgeConfig {
     /// # Errors
     ///
     /// `ENODEV` if nothing is there, `EINVAL` if it is something else.
-    pub(super) fn find(role: Role) -> Result<Self> {
+    pub(super) fn find(role: BridgeRole) -> Result<Self> {
         let pci = PciDevice::find(0, 0, role.slot, 0).ok_or(ENODEV)?;
         if pci.vendor() != super::INTEL || pci.class() != role.class {
             return Err(EINVAL);
@@ -67,7 +67,7 @@ impl BridgeConfig {
 }
 
 impl SpecificRegion for BridgeConfig {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> RegionType {
         super::kind(self.role.subtype)
     }
 

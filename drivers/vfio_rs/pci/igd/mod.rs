@@ -30,12 +30,12 @@ use vfio_kernel::{
 use self::{
     bridge::BridgeConfig,
     opregion::{
-        Memory,
-        OpRegion, //
+        OpRegion,
+        OpRegionMemory, //
     },
 };
 use super::specific::{
-    Kind,
+    RegionType,
     SpecificRegion,
     SpecificRegions, //
 };
@@ -85,14 +85,14 @@ fn add_all(regions: &mut SpecificRegions, asls: u32) -> Result {
 }
 
 /// What users know a region by.
-fn kind(subtype: u32) -> Kind {
-    Kind {
+fn kind(subtype: u32) -> RegionType {
+    RegionType {
         ty: uapi::VFIO_REGION_TYPE_PCI_VENDOR_TYPE | u32::from(INTEL),
         subtype,
     }
 }
 
-impl Memory for FirmwareMemory {
+impl OpRegionMemory for FirmwareMemory {
     fn map(at: u64, len: usize) -> Result<Self> {
         Self::new(at, len)
     }
@@ -103,7 +103,7 @@ impl Memory for FirmwareMemory {
 }
 
 impl SpecificRegion for OpRegion<FirmwareMemory> {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> RegionType {
         kind(uapi::VFIO_REGION_SUBTYPE_INTEL_IGD_OPREGION)
     }
 

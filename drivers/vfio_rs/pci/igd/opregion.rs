@@ -7,8 +7,8 @@
 //! from the OpRegion. Neither means anything in a guest, so users get both in one piece, as version
 //! 2.1 allows: the VBT right behind the OpRegion, and the fields that say so changed on the way.
 //!
-//! Pure: memory is behind [`Memory`]. Field names are those of Intel's "IGD OpRegion/Software SCI
-//! Specification", 0.5 and later. Stands for the OpRegion's part of
+//! Pure: memory is behind [`OpRegionMemory`]. Field names are those of Intel's "IGD
+//! OpRegion/Software SCI Specification", 0.5 and later. Stands for the OpRegion's part of
 //! drivers/vfio/pci/vfio_pci_igd.c.
 
 use kernel::prelude::*;
@@ -36,7 +36,7 @@ const V2_1: u16 = 0x0201;
 const VBT_MAX: u32 = 1 << 20;
 
 /// Memory that firmware keeps, and may change at any time.
-pub(crate) trait Memory: Sized {
+pub(crate) trait OpRegionMemory: Sized {
     /// `len` bytes at the physical address `at`. `EINVAL` if they are not all kept by firmware,
     /// `ENOMEM`.
     fn map(at: u64, len: usize) -> Result<Self>;
@@ -55,7 +55,7 @@ pub(crate) struct OpRegion<M> {
     vbt: Option<(M, usize)>,
 }
 
-impl<M: Memory> OpRegion<M> {
+impl<M: OpRegionMemory> OpRegion<M> {
     /// The OpRegion at physical address `at`.
     ///
     /// # Errors
@@ -115,18 +115,18 @@ impl<M: Memory> OpRegion<M> {
     }
 }
 
-fn bytes_at<M: Memory, const N: usize>(memory: &M, at: usize) -> Result<[u8; N]> {
+fn bytes_at<M: OpRegionMemory, const N: usize>(memory: &M, at: usize) -> Result<[u8; N]> {
     let mut bytes = [0; N];
     memory.read(at, &mut bytes)?;
     Ok(bytes)
 }
 
-fn version<M: Memory>(base: &M) -> Result<u16> {
+fn version<M: OpRegionMemory>(base: &M) -> Result<u16> {
     Ok(u16::from_le_bytes(bytes_at(base, VERSION)?))
 }
 
 /// Physical address and size of a VBT that is not in the OpRegion, which is at `at`.
-fn vbt_place<M: Memory>(base: &M, at: u64) -> Result<Option<(u64, usize)>> {
+fn vbt_place<M: OpRegionMemory>(base: &M, at: u64) -> Result<Option<(u64, usize)>> {
     let version = version(base)?;
     if version < V2_0 {
         return Ok(None);
@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    impl Memory for Firmware {
+    impl OpRegionMemory for Firmware {
         fn map(at: u64, len: usize) -> Result<Self> {
             Ok(Self { at, len })
         }

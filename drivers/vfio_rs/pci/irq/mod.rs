@@ -23,7 +23,7 @@ use vfio_kernel::{
     uapi,
 };
 
-use self::msi::Msi;
+use self::msi::MsiIrqs;
 pub(super) use self::signal::Signals;
 use super::Open;
 use crate::uapi::irq_set::{
@@ -35,7 +35,7 @@ use crate::uapi::irq_set::{
 pub(super) enum Irqs {
     Off,
     Intx(Intx),
-    Msi(Msi),
+    Msi(MsiIrqs),
 }
 
 impl Open {

@@ -17,7 +17,7 @@ use super::{
 use crate::{core::MsiUser, pci::open::msix_table};
 
 /// Vectors that are on, and the backend's word that devices reach what they write to.
-pub(in crate::pci) struct Msi {
+pub(in crate::pci) struct MsiIrqs {
     vectors: MsiVectors,
     user: MsiUser,
 }
@@ -90,7 +90,7 @@ impl Open {
         if kind == MsiKind::Msi {
             self.config.lock().msi_enabled(count.try_into()?);
         }
-        *irqs = Irqs::Msi(Msi { vectors, user });
+        *irqs = Irqs::Msi(MsiIrqs { vectors, user });
         Ok(0)
     }
 
@@ -108,8 +108,8 @@ impl Open {
     }
 
     /// Switches all vectors off.
-    pub(super) fn disable_msi(&self, msi: Msi) {
-        let Msi { vectors, user } = msi;
+    pub(super) fn disable_msi(&self, msi: MsiIrqs) {
+        let MsiIrqs { vectors, user } = msi;
         self.free_vectors(vectors);
         drop(user);
         self.config.lock().msi_disabled();

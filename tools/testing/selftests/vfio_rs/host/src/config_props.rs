@@ -12,7 +12,7 @@
 use crate::{
     config::{
         mock::Mock,
-        Bar,
+        BarFacts,
         BarSpace,
         ConfigSpace,
         Facts,
@@ -235,7 +235,7 @@ proptest! {
             BarSpace::Memory32 => order.clamp(4, 31),
             BarSpace::Memory64 => order.max(4),
         };
-        let bar = Bar { size: 1 << order, space, prefetch };
+        let bar = BarFacts { size: 1 << order, space, prefetch };
         let mock = Mock::new(256).unwrap();
         let facts = Facts { bars: [None, Some(bar), None, None, None, None], ..mock.facts() };
         let mut user = mock.open_as(&facts).unwrap();

@@ -18,12 +18,12 @@ use crate::{
                 Change,
                 Compared,
                 Extent,
-                Found,
+                FoundExtent,
                 Pages,
                 Unit, //
             },
             format::{
-                Access,
+                EntryAccess,
                 Format,
                 Meaning,
                 Reason,
@@ -36,10 +36,10 @@ use crate::{
             },
             walk::{
                 walk,
-                Fault,
                 Leaf,
                 Root,
-                Visitor, //
+                Visitor,
+                WalkFault, //
             },
         },
         IovaRange,
@@ -76,7 +76,7 @@ struct Guest {
     missing: Vec<bool>,
     budget: usize,
     leaves: Vec<Leaf>,
-    faults: Vec<Fault>,
+    faults: Vec<WalkFault>,
 }
 
 impl Visitor for Guest {
@@ -101,7 +101,7 @@ impl Visitor for Guest {
         Ok(())
     }
 
-    fn fault(&mut self, fault: Fault) -> Result {
+    fn fault(&mut self, fault: WalkFault) -> Result {
         self.faults.push(fault);
         Ok(())
     }
@@ -145,7 +145,7 @@ impl Guest {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Translated {
     Nothing,
-    Page(u64, Access, u16),
+    Page(u64, EntryAccess, u16),
     Fault(Reason, u16),
 }
 
@@ -228,7 +228,7 @@ proptest! {
     ) {
         let (a, b) = (a & format.last, b & format.last);
         let range = IovaRange::from_last(a.min(b) & !(PAGE - 1), a.max(b) | (PAGE - 1)).unwrap();
-        let root = Root { gpa: 0, gpa_bits: 40, access: Access { read, write: write || !read } };
+        let root = Root { gpa: 0, gpa_bits: 40, access: EntryAccess { read, write: write || !read } };
         let done = walk(format, root, range, &mut guest);
         prop_assert!(done == Ok(()) || (done == Err(ENOMEM) && guest.budget == 0));
         // In order, apart, and each with an address in the range.
@@ -442,14 +442,14 @@ proptest! {
                         &target[(part.start() / PAGE) as usize..][..diff::npages(part)]
                     );
                 }
-                let found = if same && skip { Found::Same } else { Found::New(frames) };
+                let found = if same && skip { FoundExtent::Same } else { FoundExtent::New(frames) };
                 items.push((part, found));
             }
             // Each of its allocations fails once.
             let nth = |nth| {
                 let items = items.iter().map(|(part, found)| (*part, match found {
-                    Found::Same => Found::Same,
-                    Found::New(frames) => Found::New(frames.clone()),
+                    FoundExtent::Same => FoundExtent::Same,
+                    FoundExtent::New(frames) => FoundExtent::New(frames.clone()),
                 }));
                 (nth, items.collect::<Vec<_>>())
             };

@@ -11,8 +11,8 @@
 
 use crate::{
     opregion::{
-        Memory,
-        OpRegion, //
+        OpRegion,
+        OpRegionMemory, //
     },
     settings, //
 };
@@ -43,7 +43,7 @@ std::thread_local! {
 /// A part of a piece of memory.
 struct Part(Vec<u8>);
 
-impl Memory for Part {
+impl OpRegionMemory for Part {
     fn map(at: u64, len: usize) -> Result<Self> {
         MEMORY.with_borrow(|memory| {
             let (start, piece) = memory.range(..=at).next_back().ok_or(ENOMEM)?;
