@@ -29,7 +29,10 @@ use super::{
     Drivers,
     Group, //
 };
-use crate::backend::Fence;
+use crate::{
+    backend::Fence,
+    parts, //
+};
 
 /// See the module's documentation.
 #[pin_data]
@@ -37,7 +40,8 @@ pub(crate) struct Registry {
     // Before the class, whose nodes they have.
     #[pin]
     entries: Mutex<KVec<NodeEntry>>,
-    class: NodeClass,
+    /// None where the kernel has no nodes of groups.
+    class: Option<NodeClass>,
     drivers: Arc<Drivers>,
     /// The operations of a node that is opened.
     node_ops: NodeOps<Arc<Group>>,
@@ -47,7 +51,7 @@ struct NodeEntry {
     group: Arc<Group>,
     /// How many of the group's devices are bound.
     devices: Count,
-    node: NodeRegistration<Arc<Group>>,
+    node: Option<NodeRegistration<Arc<Group>>>,
 }
 
 impl Registry {
@@ -58,7 +62,10 @@ impl Registry {
     ///
     /// `EEXIST` if there is such a class; `ENOMEM`.
     pub(crate) fn new(drivers: Arc<Drivers>, node_ops: NodeOps<Arc<Group>>) -> Result<Arc<Self>> {
-        let class = NodeClass::register(c_str!("vfio"), c_str!("vfio"))?;
+        let class = match parts::GROUP {
+            true => Some(NodeClass::register(c_str!("vfio"), c_str!("vfio"))?),
+            false => None,
+        };
         Arc::pin_init(
             pin_init!(Self {
                 entries <- new_mutex!(KVec::new(), "Registry::entries"),
@@ -131,13 +138,16 @@ impl Registry {
             Fence::Missing => "noiommu-",
         };
         entries.reserve(1, GFP_KERNEL)?;
-        let node = CharNode::register(
-            &self.class,
-            Some((id.try_into()?, self.node_ops)),
-            None,
-            fmt!("{prefix}{id}"),
-            group.clone(),
-        )?;
+        let node = match &self.class {
+            Some(class) => Some(CharNode::register(
+                class,
+                Some((id.try_into()?, self.node_ops)),
+                None,
+                fmt!("{prefix}{id}"),
+                group.clone(),
+            )?),
+            None => None,
+        };
         let entry = NodeEntry {
             group: group.clone(),
             devices: Count::ONE,

@@ -51,6 +51,7 @@ mod files;
 #[path = "../iommu_group/mod.rs"]
 mod iommu_group;
 mod iova;
+mod parts;
 mod pci;
 mod uapi;
 
@@ -69,8 +70,8 @@ struct VfioRs {
     _vf_watch: BusWatch<pci::PhysFns>,
     _watch: BusWatch<Watch>,
     _container_node: Option<MiscNode>,
-    _debugfs: DebugFs,
-    _debug_files: DebugFiles,
+    _debugfs: Option<DebugFs>,
+    _debug_files: Option<DebugFiles>,
     _owed: Owed,
 }
 
@@ -79,13 +80,19 @@ impl kernel::Module for VfioRs {
         let owed = Owed::start()?;
         iommu::init();
         kvm::serve(&files::KVM_FILES);
-        let container_node = container_node()?;
+        let container_node = match parts::CONTAINER || iommufd::HAS_CONTAINER {
+            true => container_node()?,
+            false => None,
+        };
         let drivers = Drivers::new()?;
         let registry = Registry::new(drivers.clone(), files::group::FILE_OPS.node_ops())?;
         let watch = Watch::new(drivers, registry.clone())?;
         let physfns = pci::PhysFns::new()?;
         let vf_watch = BusWatch::new(physfns.clone())?;
-        let debug_files = DebugFiles::new(&registry)?;
+        let debug_files = match parts::DEBUGFS {
+            true => Some(DebugFiles::new(&registry)?),
+            false => None,
+        };
         let shared = pci::Shared::new(registry, physfns, files::PCI_NODE_OPS)?;
         let driver = Offer::new::<pci::Bound>(pci::DRIVER, shared)?;
         Ok(Self {
@@ -93,7 +100,7 @@ impl kernel::Module for VfioRs {
             _vf_watch: vf_watch,
             _watch: watch,
             _container_node: container_node,
-            _debugfs: DebugFs::create(),
+            _debugfs: parts::DEBUGFS.then(DebugFs::create),
             _debug_files: debug_files,
             _owed: owed,
         })

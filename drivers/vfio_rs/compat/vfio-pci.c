@@ -29,7 +29,7 @@ MODULE_PARM_DESC(ids,
 module_param_named(nointxmask, vfio_rs_nointxmask, bool, 0644);
 MODULE_PARM_DESC(nointxmask,
 		 "Do not use the interrupt disable bit of PCI 2.3 to mask INTx");
-#if IS_ENABLED(CONFIG_VGA_ARB) && IS_ENABLED(CONFIG_X86)
+#if defined(VFIO_RS_PCI_VGA) && IS_ENABLED(CONFIG_VGA_ARB) && IS_ENABLED(CONFIG_X86)
 module_param_named(disable_vga, vfio_rs_disable_vga, bool, 0444);
 MODULE_PARM_DESC(disable_vga, "Do not give access to legacy VGA ranges");
 #endif

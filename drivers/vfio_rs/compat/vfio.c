@@ -12,11 +12,13 @@
 #include "vfio_driver.h"
 #include "vfio_helpers.h"
 
-/* Naming it also pulls vfio_rs.ko in. */
+#ifdef VFIO_RS_NOIOMMU
 module_param_named(enable_unsafe_noiommu_mode, vfio_rs_enable_unsafe_noiommu_mode, bool, 0644);
 MODULE_PARM_DESC(enable_unsafe_noiommu_mode,
 		 "Enable UNSAFE, no-IOMMU mode: no isolation of devices, no translation of DMA, no protection of the kernel; needs RAWIO permission and taints the kernel. (default: false)");
+#endif
 
+/* Naming it also pulls vfio_rs.ko in. */
 module_param_cb(cdev_groups, &vfio_rs_cdev_groups_ops, NULL, 0644);
 MODULE_PARM_DESC(cdev_groups,
 		 "Devices with a node in /dev/vfio/devices: all, or those that are alone in their group, singleton (default: all)");

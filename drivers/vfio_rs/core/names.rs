@@ -28,7 +28,10 @@ use vfio_kernel::{
     iommufd,
 };
 
-use crate::backend::Fence;
+use crate::{
+    backend::Fence,
+    parts, //
+};
 
 /// The names of all devices; their nodes carry `N`.
 #[pin_data]
@@ -82,7 +85,7 @@ impl<N: Send + Sync + 'static> DeviceNames<N> {
     }
 
     /// Names a device, whose DMA goes through `fence`, by the lowest number that is free, and makes
-    /// its node if it is to have one and the kernel has iommufd. That carries `data`.
+    /// its node if it is to have one and the kernel has iommufd and such nodes. That carries `data`.
     ///
     /// # Errors
     ///
@@ -96,8 +99,8 @@ impl<N: Send + Sync + 'static> DeviceNames<N> {
     ) -> Result<DeviceName<N>> {
         let number = self.number()?;
         let (prefix, has_node) = match fence {
-            Fence::Iommu => ("", iommufd::PRESENT),
-            Fence::Missing if iommufd::SERVES_NO_IOMMU => ("noiommu-", true),
+            Fence::Iommu => ("", parts::DEVICE_CDEV && iommufd::PRESENT),
+            Fence::Missing if iommufd::SERVES_NO_IOMMU => ("noiommu-", parts::DEVICE_CDEV),
             Fence::Missing => ("", false),
         };
         let node = match has_node && node == OwnNode::Wanted {

@@ -12,6 +12,7 @@ use vfio_kernel::{
 };
 
 use super::denylist;
+use crate::parts;
 
 /// Lets a device pass that is to be bound; `group` is what the IOMMU core has put it into.
 ///
@@ -37,6 +38,13 @@ pub(super) fn check(pci: &PciDevice, group: Option<&iommu::IommuGroup>) -> Resul
             dev_warn!(
                 pci.device(),
                 "Cannot bind: its IOMMU cannot keep DMA coherent with the CPU's caches\n"
+            );
+            Err(EINVAL)
+        }
+        None if !parts::NOIOMMU => {
+            dev_warn!(
+                pci.device(),
+                "Cannot bind: no IOMMU group, as no IOMMU is on for it, and this kernel was built without VFIO_NOIOMMU\n"
             );
             Err(EINVAL)
         }

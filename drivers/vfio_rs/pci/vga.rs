@@ -28,6 +28,7 @@ use super::{
     region_io::width_at,
     Open, //
 };
+use crate::parts;
 
 /// Bytes of the region: up to the end of the last range.
 pub(super) const SIZE: u64 = 0xc0000;
@@ -38,7 +39,7 @@ const PIECE: usize = 256;
 impl Open {
     /// Whether the device's user may reach the legacy ranges.
     pub(super) fn has_vga(&self) -> bool {
-        !self.device.params.disable_vga && self.pci().has_vga()
+        parts::PCI_VGA && !self.device.params.disable_vga && self.pci().has_vga()
     }
 
     /// Reads from the VGA region.

@@ -39,6 +39,7 @@ use super::specific::{
     SpecificRegion,
     SpecificRegions, //
 };
+use crate::parts;
 
 /// Intel's vendor id.
 const INTEL: u16 = 0x8086;
@@ -49,9 +50,9 @@ const DISPLAY: u32 = 0x03;
 /// The register with the OpRegion's address.
 pub(super) const ASLS: u16 = 0xfc;
 
-/// Whether it is a display of Intel's.
+/// Whether it is a display of Intel's, and those have regions of their own here.
 pub(super) fn is_intel_display(pci: &PciDevice) -> bool {
-    pci.vendor() == INTEL && pci.class() >> 16 == DISPLAY
+    parts::PCI_IGD && pci.vendor() == INTEL && pci.class() >> 16 == DISPLAY
 }
 
 /// Whether a device is where the processor's own graphics is.
