@@ -34,6 +34,9 @@ use super::{
 const SHOWN: usize = 512;
 const SHOWN_DEVICES: usize = 64;
 
+/// They tell of all users, so root alone reads them.
+const ROOT: u16 = 0o400;
+
 /// The files, until dropped.
 pub(crate) struct DebugFiles {
     _groups: ShowFile<GroupsFile>,
@@ -51,8 +54,8 @@ impl DebugFiles {
         let groups = Arc::new(GroupsFile(registry.clone()), GFP_KERNEL)?;
         let mappings = Arc::new(MappingsFile(registry.clone()), GFP_KERNEL)?;
         Ok(Self {
-            _groups: ShowFile::new(&folder, c"groups", groups),
-            _mappings: ShowFile::new(&folder, c"mappings", mappings),
+            _groups: ShowFile::new(&folder, c"groups", ROOT, groups),
+            _mappings: ShowFile::new(&folder, c"mappings", ROOT, mappings),
         })
     }
 }

@@ -30,7 +30,6 @@ use kernel::{
 use vfio_kernel::{
     chardev::MiscNode,
     iommu, iommufd, kvm,
-    memtype::DebugFs,
     owed::Owed,
     pci::{
         BusWatch,
@@ -70,7 +69,6 @@ struct VfioRs {
     _vf_watch: BusWatch<pci::PhysFns>,
     _watch: BusWatch<Watch>,
     _container_node: Option<MiscNode>,
-    _debugfs: Option<DebugFs>,
     _debug_files: Option<DebugFiles>,
     _owed: Owed,
 }
@@ -100,7 +98,6 @@ impl kernel::Module for VfioRs {
             _vf_watch: vf_watch,
             _watch: watch,
             _container_node: container_node,
-            _debugfs: parts::DEBUGFS.then(DebugFs::create),
             _debug_files: debug_files,
             _owed: owed,
         })

@@ -82,8 +82,9 @@ int vfio_rs_iommu_sync_map(struct iommu_domain *domain, unsigned long iova, size
 bool vfio_rs_enforce_cache_coherency(struct iommu_domain *domain);
 
 struct dentry *vfio_rs_debugfs_dir(const char *name);
-struct dentry *vfio_rs_debugfs_file(const char *name, struct dentry *parent, void *data,
-				    const struct file_operations *fops);
+struct dentry *vfio_rs_debugfs_subdir(const char *name, struct dentry *parent);
+struct dentry *vfio_rs_debugfs_file(const char *name, umode_t mode, struct dentry *parent,
+				    void *data, const struct file_operations *fops);
 void vfio_rs_debugfs_remove(struct dentry *dentry);
 
 void vfio_rs_show_syspath(struct seq_file *seq, const struct device *dev);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Definitions for vfio_mmap.h. */
-#include <linux/debugfs.h>
 #include <linux/io.h>
 #include <linux/mman.h>
 #include <linux/sched/mm.h>
@@ -130,7 +129,6 @@ void vfio_rs_free_wc(u64 start, u64 size)
 }
 
 static u32 wc_downgraded;
-static struct dentry *debugfs;
 
 /*
  * Counts a page of a write-combining map that was just put in and is something
@@ -167,13 +165,7 @@ void vfio_rs_check_wc(struct vm_fault *vmf, unsigned int order)
 #endif
 }
 
-void vfio_rs_debugfs_init(void)
+u32 vfio_rs_wc_downgraded(void)
 {
-	debugfs = debugfs_create_dir("vfio", NULL);
-	debugfs_create_u32("wc_downgraded", 0444, debugfs, &wc_downgraded);
-}
-
-void vfio_rs_debugfs_exit(void)
-{
-	debugfs_remove_recursive(debugfs);
+	return READ_ONCE(wc_downgraded);
 }

@@ -22,7 +22,6 @@ bool vfio_rs_write_combining_works(void);
 int vfio_rs_reserve_wc(u64 start, u64 size);
 void vfio_rs_free_wc(u64 start, u64 size);
 void vfio_rs_check_wc(struct vm_fault *vmf, unsigned int order);
-void vfio_rs_debugfs_init(void);
-void vfio_rs_debugfs_exit(void);
+u32 vfio_rs_wc_downgraded(void);
 
 #endif /* _VFIO_RS_MMAP_H */

@@ -25,8 +25,12 @@ pub trait Show: Send + Sync + 'static {
     fn show(&self, out: &SeqFile);
 }
 
-/// A folder below `/sys/kernel/debug`; goes with its last file.
-pub struct Folder(*mut bindings::dentry);
+/// A folder of debugfs; goes with the last of its files and folders.
+pub struct Folder {
+    dentry: *mut bindings::dentry,
+    // Outlives the dentry.
+    _parent: Option<Arc<Folder>>,
+}
 
 // SAFETY: debugfs locks itself.
 unsafe impl Send for Folder {}
@@ -34,7 +38,8 @@ unsafe impl Send for Folder {}
 unsafe impl Sync for Folder {}
 
 impl Folder {
-    /// Makes it. Without debugfs, or if the name is taken, there is none, nor any file in it.
+    /// Makes one in `/sys/kernel/debug`. Without debugfs, or if the name is taken, there is none,
+    /// nor anything in it. May sleep.
     ///
     /// # Errors
     ///
@@ -42,18 +47,41 @@ impl Folder {
     pub fn new(name: &CStr) -> Result<Arc<Self>> {
         // SAFETY: The name is copied. Errors are dentries that all other calls accept.
         let dentry = unsafe { ours::vfio_rs_debugfs_dir(name.as_char_ptr()) };
-        Ok(Arc::new(Self(dentry), GFP_KERNEL)?)
+        Self {
+            dentry,
+            _parent: None,
+        }
+        .shared()
+    }
+
+    /// As [`new`](Self::new), in another folder.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn within(parent: &Arc<Self>, name: &CStr) -> Result<Arc<Self>> {
+        // SAFETY: As above; the parent is a folder, or an error, which is passed on.
+        let dentry = unsafe { ours::vfio_rs_debugfs_subdir(name.as_char_ptr(), parent.dentry) };
+        Self {
+            dentry,
+            _parent: Some(parent.clone()),
+        }
+        .shared()
+    }
+
+    fn shared(self) -> Result<Arc<Self>> {
+        Ok(Arc::new(self, GFP_KERNEL)?)
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // SAFETY: Made by `new`; its files hold a reference, so there are none.
-        unsafe { ours::vfio_rs_debugfs_remove(self.0) }
+        // SAFETY: Made by `new` or `within`; what is in it holds a reference, so it is empty.
+        unsafe { ours::vfio_rs_debugfs_remove(self.dentry) }
     }
 }
 
-/// A file that root can read. Dropping it waits for who is reading.
+/// A file. Dropping it waits for who is reading.
 pub struct ShowFile<T> {
     dentry: *mut bindings::dentry,
     // Outlive the dentry.
@@ -67,13 +95,15 @@ unsafe impl<T: Show> Send for ShowFile<T> {}
 unsafe impl<T: Show> Sync for ShowFile<T> {}
 
 impl<T: Show> ShowFile<T> {
-    /// Makes the file `name` of `folder`, which shows `data`.
-    pub fn new(folder: &Arc<Folder>, name: &CStr, data: Arc<T>) -> ShowFile<T> {
+    /// Makes the file `name` of `folder`, which shows `data`, for those to whom `mode` gives it;
+    /// only the bits for reading count.
+    pub fn new(folder: &Arc<Folder>, name: &CStr, mode: u16, data: Arc<T>) -> ShowFile<T> {
         // SAFETY: The data lives until after the dentry is removed, and the operations are for it.
         let dentry = unsafe {
             ours::vfio_rs_debugfs_file(
                 name.as_char_ptr(),
-                folder.0,
+                mode & 0o444,
+                folder.dentry,
                 core::ptr::from_ref::<T>(&data).cast_mut().cast(),
                 Table::<T>::OPS,
             )

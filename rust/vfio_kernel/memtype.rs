@@ -46,22 +46,8 @@ impl Drop for WriteCombining {
     }
 }
 
-/// The folder `vfio` in debugfs, until dropped. Its file `wc_downgraded` counts pages of
-/// write-combining maps that came out as something else.
-pub struct DebugFs(());
-
-impl DebugFs {
-    /// Makes the folder, if the kernel has debugfs. To be done once.
-    pub fn create() -> Self {
-        // SAFETY: The module makes one.
-        unsafe { bindings::vfio_rs_debugfs_init() };
-        Self(())
-    }
-}
-
-impl Drop for DebugFs {
-    fn drop(&mut self) {
-        // SAFETY: Made by `create`.
-        unsafe { bindings::vfio_rs_debugfs_exit() };
-    }
+/// How many pages of write-combining maps came out as something else since the module was loaded.
+pub fn wc_downgraded() -> u32 {
+    // SAFETY: A question.
+    unsafe { bindings::vfio_rs_wc_downgraded() }
 }

@@ -21,6 +21,7 @@ use vfio_kernel::{
 };
 
 use super::{
+    debug::DebugDevice,
     dev_set::{
         SetMember,
         SetUser, //
@@ -47,6 +48,7 @@ use crate::{
 pub(crate) struct Bound {
     vfs: VirtualFns,
     _listed: ListedDevice,
+    _debug: Option<DebugDevice>,
     _name: DeviceName<Arc<Device>>,
     _use: Use,
     _member: SetMember,
@@ -113,10 +115,13 @@ impl Driver for Bound {
         };
         let (dev, fence) = (device.dev(), node.group().fence());
         let name = shared.names.name(dev, fence, own_node, device.clone())?;
+        // Nothing depends on it.
+        let debug = shared.debug.as_ref().map(|debug| debug.add(&device));
         let listed = node.group().list_device(device.clone())?;
         Ok(Self {
             vfs: VirtualFns(device),
             _listed: listed,
+            _debug: debug.and_then(Result::ok),
             _name: name,
             _use: unused,
             _member: member,

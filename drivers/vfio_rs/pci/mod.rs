@@ -8,6 +8,7 @@
 //! | `device.rs`   | a device, and who has it open                               |
 //! | `refusal.rs`  | devices that are not bound, and why                         |
 //! | `shared.rs`   | what all devices share                                      |
+//! | `debug.rs`    | the folder `vfio` of debugfs                                |
 //! | `denylist.rs` | those that are known to be dangerous                        |
 //! | `sriov.rs`    | physical and virtual functions, and their token             |
 //! | `name.rs`     | how users name a device; pure                               |
@@ -43,6 +44,7 @@ mod bound;
 mod command;
 mod config;
 mod config_io;
+mod debug;
 mod denylist;
 mod dev_set;
 mod device;

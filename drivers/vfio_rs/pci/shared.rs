@@ -21,6 +21,7 @@ use vfio_kernel::{
 };
 
 use super::{
+    debug::DebugRoot,
     dev_set::DevSets,
     sriov::PhysFns,
     Device, //
@@ -31,6 +32,7 @@ use crate::{
         NodeUser,
         Registry, //
     },
+    parts, //
 };
 
 /// What all devices share.
@@ -41,6 +43,8 @@ pub(crate) struct Shared {
     pub(super) physfns: Arc<PhysFns>,
     /// For work on behalf of users.
     pub(super) queue: Arc<WorkQueue>,
+    /// None where the kernel was built without.
+    pub(super) debug: Option<DebugRoot>,
 }
 
 impl Shared {
@@ -60,6 +64,10 @@ impl Shared {
             sets: DevSets::new()?,
             physfns,
             queue: WorkQueue::new(c"vfio_rs")?,
+            debug: match parts::DEBUGFS {
+                true => Some(DebugRoot::new()?),
+                false => None,
+            },
         };
         Ok(Arc::new(shared, GFP_KERNEL)?)
     }

@@ -8,7 +8,7 @@ use vfio_client::sysfs::{PciDevice, VFIO_PCI};
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::modules::{Set, VfioPci, modprobe, parameter};
 use vfio_rs_selftests::setup::EDU;
-use vfio_rs_selftests::{Outcome, ensure, same, suite};
+use vfio_rs_selftests::{Context, Outcome, ensure, same, skip, suite};
 
 const DRIVER: &str = "/sys/bus/pci/drivers/vfio-pci";
 
@@ -83,6 +83,31 @@ fn written_in_sysfs() -> Outcome {
         !Path::new("/sys/module/vfio_pci/parameters/ids").exists(),
         "ids is for the command line only"
     );
+    Ok(())
+}
+
+/// What a device was bound with stays, whatever is written, and debugfs shows it.
+fn latched_when_bound() -> Outcome {
+    let pci = free_edu()?;
+    let folder = Path::new("/sys/kernel/debug/vfio").join(&pci.address);
+    if !Path::new("/sys/kernel/debug/vfio").exists() {
+        skip!("a kernel without CONFIG_VFIO_DEBUGFS");
+    }
+    for (on, off) in [
+        ("nointxmask", "disable_idle_d3"),
+        ("disable_idle_d3", "nointxmask"),
+    ] {
+        let set = Set::new("vfio_pci", on, "1")?;
+        pci.bind_vfio()?;
+        let other = Set::new("vfio_pci", off, "1")?;
+        drop(set);
+        let read = |name| fs::read_to_string(folder.join("pci").join(name)).context(name);
+        same(on, read(on)?.as_str(), "Y\n")?;
+        same(off, read(off)?.as_str(), "N\n")?;
+        drop(other);
+        pci.release()?;
+        ensure!(!folder.exists(), "{} stays", folder.display());
+    }
     Ok(())
 }
 
@@ -206,6 +231,7 @@ suite!(
     defaults,
     given_at_load,
     written_in_sysfs,
+    latched_when_bound,
     ids_bind_without_an_override,
     ids_are_forgotten_with_the_module,
     ids_in_all_forms,
