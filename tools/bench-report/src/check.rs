@@ -12,34 +12,49 @@ const SLACK: f64 = 1.05;
 /// What a row may be worse in any case: a tick of the clock more in a mapping of 65,536 pages.
 const TICK: f64 = 0.05;
 
+/// The rows that are compared for devices with an iommufd, as the rest is the same there: what
+/// opens them, and with it what closes them.
+pub(crate) const OPEN: &str = "open";
+const OF_IOMMUFD: [&str; 2] = [OPEN, "close"];
+
 /// Prints a TAP line for each row that both have; tells whether all are well.
-pub(crate) fn compare(kept: &Record, now: &Measured) -> bool {
-    let gated =
-        |name: &str| name != THREADS && !MEMORY.contains(&name) && !OF_SCALING.contains(&name);
-    let rows: Vec<_> = ROWS
-        .iter()
-        .filter(|row| gated(row.name))
-        .filter_map(|row| Some((row, kept.value(Stack::Ours, row.name)?)))
-        .collect();
+pub(crate) fn compare(kept: &Record, now: &[(Stack, Measured)]) -> bool {
+    let gated = |stack, name: &str| match stack {
+        Stack::OursIommufd => OF_IOMMUFD.contains(&name),
+        _ => name != THREADS && !MEMORY.contains(&name) && !OF_SCALING.contains(&name),
+    };
+    let mut rows = Vec::new();
+    for (stack, measured) in now {
+        let known = ROWS.iter().filter(|row| gated(*stack, row.name));
+        rows.extend(known.filter_map(|row| {
+            let before = kept.value(*stack, row.name)?;
+            Some((*stack, measured, row, before))
+        }));
+    }
     println!("TAP version 14\n1..{}", rows.len());
     let mut good = true;
-    for (number, (row, before)) in (1..).zip(rows) {
-        let line = match now.rows.get(row.name) {
+    for (number, (stack, measured, row, before)) in (1..).zip(rows) {
+        let name = match stack {
+            Stack::Ours => row.name.to_owned(),
+            other => format!("{}: {}", other.name(), row.name),
+        };
+        let line = match measured.rows.get(row.name) {
             Some(value) if *value <= before * SLACK + TICK => {
-                println!("# {}: {value:.2}, kept {before:.2}", row.name);
-                format!("ok {number} {}", row.name)
+                println!("# {name}: {value:.2}, kept {before:.2}");
+                format!("ok {number} {name}")
             }
             Some(value) => {
                 println!(
-                    "# {} ({}): {value:.2}, more than 5 % above {before:.2}",
-                    row.name, row.title
+                    "# {name} ({}): {value:.2}, more than 5 % above {before:.2}",
+                    row.title
                 );
-                format!("not ok {number} {}", row.name)
+                format!("not ok {number} {name}")
             }
             None => {
-                let why = now.absent.get(row.name).map_or("not measured", |why| why);
-                println!("# {}: {why}", row.name);
-                format!("not ok {number} {}", row.name)
+                let absent = &measured.absent;
+                let why = absent.get(row.name).map_or("not measured", |why| why);
+                println!("# {name}: {why}");
+                format!("not ok {number} {name}")
             }
         };
         good &= line.starts_with("ok");

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use vfio_rs_bench::Point;
 
 use crate::record::Record;
-use crate::stack::{STACKS, Stack};
+use crate::stack::{DRAWN, Stack};
 
 const SIZE: (u32, u32) = (860, 460);
 
@@ -18,6 +18,7 @@ fn color(stack: Stack) -> RGBColor {
         Stack::IommufdCompat => RGBColor(0xe0, 0x9f, 0x3e),
         Stack::Iommufd => RGBColor(0x33, 0x5c, 0xb8),
         Stack::Ours => RGBColor(0xc1, 0x27, 0x2d),
+        Stack::OursIommufd => RGBColor(0x2a, 0x9d, 0x8f),
     }
 }
 
@@ -27,6 +28,7 @@ fn title(stack: Stack) -> &'static str {
         Stack::IommufdCompat => "iommufd, by type1's ioctls",
         Stack::Iommufd => "iommufd",
         Stack::Ours => "vfio-rs type1",
+        Stack::OursIommufd => "vfio-rs, iommufd",
     }
 }
 
@@ -35,7 +37,7 @@ fn title(stack: Stack) -> &'static str {
 /// # Errors
 /// If there is nothing to draw or the file cannot be written.
 pub(crate) fn draw(record: &Record, path: &Path) -> Result<()> {
-    let curves: Vec<(Stack, &[Point])> = STACKS
+    let curves: Vec<(Stack, &[Point])> = DRAWN
         .into_iter()
         .filter_map(|stack| Some((stack, &record.stacks.get(stack.name())?.scaling[..])))
         .collect();

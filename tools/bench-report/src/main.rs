@@ -23,7 +23,7 @@ use clap::Parser;
 
 use crate::profile::Profiler;
 use crate::record::Record;
-use crate::stack::{Machines, STACKS, Stack};
+use crate::stack::{DRAWN, Machines, STACKS, Stack};
 
 /// Mappings at the end of the scaling curve.
 const MANY: u64 = 1_000_000;
@@ -39,8 +39,8 @@ struct Args {
     /// Mappings at the end of the scaling curve.
     #[arg(long, default_value_t = MANY)]
     mappings: u64,
-    /// Measure these stacks only (comma-separated: c, iommufd-compat, iommufd, ours) and keep the
-    /// rest.
+    /// Measure these stacks only (comma-separated: c, iommufd-compat, iommufd, ours, ours-iommufd)
+    /// and keep the rest.
     #[arg(long, value_name = "STACK", value_delimiter = ',')]
     only: Vec<String>,
     /// Do not measure threads, which needs an idle computer: keep the figures.
@@ -82,7 +82,14 @@ fn main() -> Result<ExitCode> {
     let json = args.top.join("Documentation/bench.json");
     if args.check {
         let kept = Record::read(&json)?;
-        let good = check::compare(&kept, &machines.count(Stack::Ours, 0)?);
+        let now = [
+            (Stack::Ours, machines.count(Stack::Ours, 0)?),
+            (
+                Stack::OursIommufd,
+                machines.count_rows(Stack::OursIommufd, check::OPEN)?,
+            ),
+        ];
+        let good = check::compare(&kept, &now);
         return Ok(if good {
             ExitCode::SUCCESS
         } else {
@@ -129,6 +136,10 @@ fn measure(args: &Args, machines: &Machines<'_>, record: &mut Record) -> Result<
     let work = || {
         while let Some(stack) = queue.lock().ok().and_then(|mut queue| queue.pop()) {
             eprintln!("{}: counting", stack.name());
+            let mappings = match DRAWN.contains(&stack) {
+                true => mappings,
+                false => 0,
+            };
             let measured = machines.count(stack, mappings);
             if let Ok(mut done) = done.lock() {
                 done.push((stack, measured));

@@ -19,10 +19,22 @@ pub(crate) enum Stack {
     Iommufd,
     /// This project's type1v2.
     Ours,
+    /// This project's devices with Linux's iommufd, by its own ioctls.
+    OursIommufd,
 }
 
 /// All of them, in the order of the table.
-pub(crate) const STACKS: [Stack; 4] = [Stack::C, Stack::IommufdCompat, Stack::Iommufd, Stack::Ours];
+pub(crate) const STACKS: [Stack; 5] = [
+    Stack::C,
+    Stack::IommufdCompat,
+    Stack::Iommufd,
+    Stack::Ours,
+    Stack::OursIommufd,
+];
+
+/// Those that have a scaling curve of their own: iommufd's address spaces do not depend on whose
+/// the devices are.
+pub(crate) const DRAWN: [Stack; 4] = [Stack::C, Stack::IommufdCompat, Stack::Iommufd, Stack::Ours];
 
 /// How often a machine whose processors run side by side is started: QEMU may lose one of its
 /// timers.
@@ -36,13 +48,14 @@ impl Stack {
             Self::IommufdCompat => "iommufd-compat",
             Self::Iommufd => "iommufd",
             Self::Ours => "ours",
+            Self::OursIommufd => "ours-iommufd",
         }
     }
 
     fn modules(self) -> &'static str {
         match self {
-            Self::Ours => "rust",
-            _ => "c",
+            Self::Ours | Self::OursIommufd => "rust",
+            Self::C | Self::IommufdCompat | Self::Iommufd => "c",
         }
     }
 
@@ -50,7 +63,7 @@ impl Stack {
         match self {
             Self::C | Self::Ours => "type1",
             Self::IommufdCompat => "iommufd-compat",
-            Self::Iommufd => "iommufd",
+            Self::Iommufd | Self::OursIommufd => "iommufd",
         }
     }
 }
@@ -75,6 +88,18 @@ impl Machines<'_> {
             stack,
             &["--icount", "--timeout", "1800"],
             &["--mappings", &mappings],
+        )
+    }
+
+    /// Counts instructions of the rows whose names contain `filter`.
+    ///
+    /// # Errors
+    /// If the machine or the program fails.
+    pub(crate) fn count_rows(&self, stack: Stack, filter: &str) -> Result<Measured> {
+        self.run(
+            stack,
+            &["--icount", "--timeout", "600"],
+            &["--filter", filter],
         )
     }
 

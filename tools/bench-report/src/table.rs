@@ -5,12 +5,20 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::record::Record;
 use crate::rows::{ROWS, Row, THREADS, Target};
-use crate::stack::{STACKS, Stack};
+use crate::stack::{DRAWN, STACKS, Stack};
 
 /// The results against the targets.
 pub(crate) fn rows(record: &Record) -> Table {
     let mut table = new([
-        "", "C", "compat", "iommufd", "ours", "ours / C", "target", "",
+        "",
+        "C",
+        "compat",
+        "iommufd",
+        "ours",
+        "ours, iommufd",
+        "ours / C",
+        "target",
+        "",
     ]);
     for row in ROWS {
         let c = record.value(Stack::C, row.name);
@@ -47,7 +55,7 @@ pub(crate) fn scaling(record: &Record) -> Table {
             number(found.map(|p| p.map))
         };
         let mut cells = vec![point.mappings.to_string()];
-        cells.extend(STACKS.map(at));
+        cells.extend(DRAWN.map(at));
         table.add_row(cells);
     }
     table
