@@ -92,6 +92,7 @@ pub const IOMMU_IOAS_MAP: u32 = 15237;
 pub const IOMMU_IOAS_MAP_FILE: u32 = 15247;
 pub const IOMMU_IOAS_UNMAP: u32 = 15238;
 pub const IOMMU_VFIO_IOAS: u32 = 15240;
+pub const IOMMU_HWPT_ALLOC: u32 = 15241;
 pub const KVM_MEM_READONLY: u32 = 2;
 pub const KVM_CREATE_VM: u32 = 44545;
 pub const KVM_IRQFD_FLAG_DEASSIGN: u32 = 1;
@@ -407,6 +408,21 @@ pub struct iommu_vfio_ioas {
     pub ioas_id: __u32,
     pub op: __u16,
     pub __reserved: __u16,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct iommu_hwpt_alloc {
+    pub size: __u32,
+    pub flags: __u32,
+    pub dev_id: __u32,
+    pub pt_id: __u32,
+    pub out_hwpt_id: __u32,
+    pub __reserved: __u32,
+    pub data_type: __u32,
+    pub data_len: __u32,
+    pub data_uptr: __u64,
+    pub fault_id: __u32,
+    pub __reserved2: __u32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]

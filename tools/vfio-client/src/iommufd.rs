@@ -49,6 +49,22 @@ impl Iommufd {
         Ok(alloc.out_ioas_id)
     }
 
+    /// IOMMU_HWPT_ALLOC: the number of a new page table that shows `ioas` to the device `dev`, by
+    /// its number. It stays until it is [destroyed](Self::destroy), whoever is attached to what.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn alloc_hwpt(&self, dev: u32, ioas: u32) -> io::Result<u32> {
+        let mut alloc = iommu_hwpt_alloc {
+            size: argsz::<iommu_hwpt_alloc>(),
+            dev_id: dev,
+            pt_id: ioas,
+            ..Default::default()
+        };
+        sys::with_struct(self, IOMMU_HWPT_ALLOC, &mut alloc)?;
+        Ok(alloc.out_hwpt_id)
+    }
+
     /// IOMMU_VFIO_IOAS: the number of the address space that ioctls of containers mean.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ plain!(
     bindings: iommu_destroy,
     iommu_ioas_alloc,
     iommu_ioas_map,
+    iommu_hwpt_alloc,
     iommu_ioas_map_file,
     iommu_ioas_unmap,
     iommu_vfio_ioas,

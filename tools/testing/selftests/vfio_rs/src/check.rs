@@ -3,11 +3,12 @@
 
 use std::fmt::{self, Debug, Display};
 use std::io;
-use std::thread::ScopedJoinHandle;
+use std::thread::{ScopedJoinHandle, sleep};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::Outcome;
+use crate::{Outcome, Result};
 
 /// The error that a skipped test returns: its reason.
 #[derive(Debug)]
@@ -36,6 +37,19 @@ pub fn errno<T: Debug>(what: &str, result: io::Result<T>, want: Errno) -> Outcom
     }
 }
 
+/// Waits until `done` says so, at most for `patience`.
+///
+/// # Errors
+/// If it does not, or what it failed with.
+pub fn until(what: &str, patience: Duration, done: impl Fn() -> Result<bool>) -> Outcome {
+    let end = Instant::now() + patience;
+    while !done()? {
+        anyhow::ensure!(Instant::now() < end, "{what}: not after {patience:?}");
+        sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 /// Both values must be equal.
 ///
 /// # Errors
@@ -49,7 +63,7 @@ pub fn same<T: PartialEq + Debug>(what: &str, got: T, want: T) -> Outcome {
 ///
 /// # Errors
 /// If it has panicked.
-pub fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> anyhow::Result<T> {
+pub fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> Result<T> {
     let result = thread.join();
     result.map_err(|_| anyhow::anyhow!("a thread has panicked, see above"))
 }

@@ -37,7 +37,7 @@ pub mod sriov;
 pub mod translation;
 
 pub use anyhow::{Context, Result, bail, ensure};
-pub use check::{errno, joined, same};
+pub use check::{errno, joined, same, until};
 
 /// What a test returns.
 pub type Outcome = Result<()>;

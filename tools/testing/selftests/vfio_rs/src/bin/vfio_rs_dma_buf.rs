@@ -8,12 +8,14 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use vfio_client::config::COMMAND_MEMORY;
+use vfio_client::edu::{BUFFER_SIZE, Edu};
 use vfio_client::iommufd::Ioas;
 use vfio_client::uapi::*;
 use vfio_client::{Device, sys};
 use vfio_rs_selftests::modules::modprobe;
-use vfio_rs_selftests::setup::{IOVA, IVSHMEM, Opened, PAGE};
-use vfio_rs_selftests::{Outcome, Result, errno, same, skip, suite};
+use vfio_rs_selftests::node;
+use vfio_rs_selftests::setup::{EDU, IOVA, IVSHMEM, Opened, PAGE};
+use vfio_rs_selftests::{Outcome, Result, ensure, errno, same, skip, suite};
 
 const GET: u32 = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
 /// The BAR with memory.
@@ -250,6 +252,46 @@ fn revoked() -> Outcome {
     Ok(())
 }
 
+/// Another device reaches the memory, as long as it is on.
+fn reached_by_another_device() -> Outcome {
+    let opened = open()?;
+    let edu = node::attach(&EDU)?;
+    let engine = Edu::new(&edu.device)?;
+    let config = opened.device.config()?;
+    let region = opened.device.region(BAR)?;
+    let bar = opened.device.mmap(&region, 0, 4 * PAGE as usize)?;
+    let source = edu.map_new(IOVA + 64 * PAGE, 1)?;
+    let import = |iova: u64| -> Outcome {
+        let file = Export::of(&[(0, 4 * PAGE)]).call(&opened.device)?;
+        edu.ioas.map_file(&file, 0, iova, 4 * PAGE)?;
+        Ok(())
+    };
+    let write = |iova: u64, byte: u8| -> Outcome {
+        source.put(0, &[byte; BUFFER_SIZE]);
+        engine.fetch(IOVA + 64 * PAGE, BUFFER_SIZE)?;
+        engine.store(iova, BUFFER_SIZE)?;
+        Ok(())
+    };
+    let at = PAGE as usize;
+    let word = |byte: u8| u32::from_ne_bytes([byte; 4]);
+    import(IOVA)?;
+    write(IOVA + PAGE, 0x5a)?;
+    same("written by the device", bar.read32(at), word(0x5a))?;
+    // And read by it.
+    engine.fetch(IOVA + PAGE, BUFFER_SIZE)?;
+    engine.store(IOVA + 64 * PAGE, BUFFER_SIZE)?;
+    ensure!(source.is_filled(0, BUFFER_SIZE, 0x5a), "read by the device");
+    config.update_command(COMMAND_MEMORY, 0)?;
+    write(IOVA + PAGE, 0x33)?;
+    config.update_command(0, COMMAND_MEMORY)?;
+    same("with memory off", bar.read32(at), word(0x5a))?;
+    write(IOVA + PAGE, 0x44)?;
+    same("what was taken away stays so", bar.read32(at), word(0x5a))?;
+    import(IOVA + 16 * PAGE)?;
+    write(IOVA + 17 * PAGE, 0x66)?;
+    same("imported again", bar.read32(at), word(0x66))
+}
+
 fn outlives_the_device() -> Outcome {
     let opened = open()?;
     let ioas = importer()?;
@@ -322,6 +364,7 @@ suite!(
     sizes,
     imported,
     revoked,
+    reached_by_another_device,
     outlives_the_device,
     kept_by_a_path,
     many,

@@ -13,12 +13,14 @@ use vfio_client::iommufd::{self, Iommufd};
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf, sys};
 use vfio_rs_selftests::kmsg::Kmsg;
-use vfio_rs_selftests::modules::Set;
+use vfio_rs_selftests::modules::{Set, TestModule, parameter};
 use vfio_rs_selftests::node::{self, ByNode};
+use vfio_rs_selftests::reset::{bridged, raw_reset};
 use vfio_rs_selftests::setup::{
-    E1000E, EDU, Freed, IGB, IOVA, PAGE, is_rust_stack, read_trimmed, shared_group,
+    E1000E, EDU, Freed, IGB, IOVA, PAGE, PATIENCE, is_rust_stack, read_trimmed, shared_group,
+    slowness,
 };
-use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite, until};
 
 /// Has edu take what is at [`IOVA`], and put it to the page behind.
 fn carry(edu: &Edu<'_>, buf: &DmaBuf) -> Result<bool> {
@@ -135,6 +137,98 @@ fn hot_reset_info(device: &Device) -> io::Result<(u32, Vec<u32>)> {
     };
     let count = word(2) as usize;
     Ok((word(1), (0..count).map(|at| word(3 + 2 * at)).collect()))
+}
+
+/// `VFIO_PCI_DEVID_OWNED`: the id of a device that is the context's and not bound.
+const OWNED: u32 = 0;
+
+/// A context owns all devices of its groups, and those of them that it has bound have numbers.
+fn hot_reset_of_several() -> Outcome {
+    node::prepare()?;
+    let devices = bridged()?;
+    let [first, second, ..] = &devices[..] else {
+        skip!("needs two devices of a bus");
+    };
+    first.bind_vfio()?;
+    second.bind_vfio()?;
+    let iommufd = Iommufd::open()?;
+    let (a, b) = (Device::open_node(first)?, Device::open_node(second)?);
+    let own = a.bind_iommufd(&iommufd)?;
+    let told = |what: &str, want: &[u32]| -> Outcome {
+        let (flags, mut ids) = hot_reset_info(&a)?;
+        let owned = VFIO_PCI_HOT_RESET_FLAG_DEV_ID | VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED;
+        same(what, flags, owned)?;
+        ids.sort_unstable();
+        // The bus has no more functions, but the bridge's group may have more members.
+        ids.retain(|id| *id != OWNED || want.contains(&OWNED));
+        ids.dedup();
+        same(what, ids.as_slice(), want)
+    };
+    told("one bound", &[OWNED, own])?;
+    raw_reset(&a, 12, 0, 0, &[]).context("one bound")?;
+    let other = b.bind_iommufd(&iommufd)?;
+    let mut both = [own, other];
+    both.sort_unstable();
+    told("both bound", &both)?;
+    for device in [&a, &b] {
+        raw_reset(device, 12, 0, 0, &[]).context("both bound")?;
+        a.info()?;
+        b.info()?;
+    }
+    // Not by showing what is no group.
+    errno(
+        "a device for a group",
+        raw_reset(&a, 16, 0, 1, &[b.as_raw_fd()]),
+        Errno::EINVAL,
+    )?;
+    drop(b);
+    told("one closed", &[OWNED, own])?;
+    raw_reset(&a, 12, 0, 0, &[]).context("one closed")?;
+    Ok(())
+}
+
+/// Address spaces are exchanged: at no moment is the device attached to anything else.
+fn replaces_leave_no_gap() -> Outcome {
+    const ROUNDS: u32 = 100;
+    let (bound, device) = node::open(&EDU)?;
+    let iommufd = Iommufd::open()?;
+    let dev = device.bind_iommufd(&iommufd)?;
+    let bufs = [PAGE as usize; 2].map(DmaBuf::new);
+    let mut tables = Vec::new();
+    for buf in &bufs {
+        let buf = buf.as_ref().map_err(|e| anyhow::anyhow!("memory: {e}"))?;
+        let ioas = iommufd.alloc_ioas()?;
+        iommufd.map(ioas, buf.addr(), IOVA, PAGE)?;
+        tables.push(iommufd.alloc_hwpt(dev, ioas)?);
+    }
+    device.attach_pt(tables[0])?;
+    let arguments = [
+        format!("device={}", bound.pci.address),
+        format!("iova={IOVA}"),
+    ];
+    let arguments = arguments.each_ref().map(String::as_str);
+    let watch = TestModule::load("vfio_rs_domain", &arguments)?;
+    let count = |name| -> Result<u64> { Ok(parameter("vfio_rs_domain", name)?.parse()?) };
+    // Looks that began after this was called have ended when it returns.
+    let looked = || -> Outcome {
+        let seen = count("looks")?;
+        until("it looks", PATIENCE * slowness(), || {
+            Ok(count("looks")? > seen + 1)
+        })
+    };
+    for round in 1..=ROUNDS {
+        device.attach_pt(tables[round as usize % 2])?;
+        if round % 10 == 0 {
+            looked()?;
+        }
+    }
+    same("gaps", count("gaps")?, 0)?;
+    // And it would have seen one.
+    device.detach_pt()?;
+    looked()?;
+    ensure!(count("gaps")? > 0, "no gap while detached");
+    drop(watch);
+    Ok(())
 }
 
 /// Without groups to show, the context says what its user may reset.
@@ -312,6 +406,8 @@ suite!(
     maps_keep_it_open,
     two_contexts_for_a_group,
     hot_reset,
+    hot_reset_of_several,
+    replaces_leave_no_gap,
     group_with_iommufd,
     memory_that_goes,
     nodes_of_singletons,

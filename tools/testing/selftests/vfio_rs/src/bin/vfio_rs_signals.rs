@@ -21,7 +21,7 @@ use vfio_rs_selftests::race::race_while;
 use vfio_rs_selftests::setup::{
     Bound, EDU, GLANCE, IGB, Opened, PATIENCE, is_rust_stack, open_edu, slowness,
 };
-use vfio_rs_selftests::{Outcome, Result, ensure, skip, suite};
+use vfio_rs_selftests::{Outcome, Result, ensure, skip, suite, until};
 
 /// Register of edu that raises the interrupt.
 const RAISE: u64 = 0x60;
@@ -35,15 +35,6 @@ fn run_on(cpu: usize) -> Outcome {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
-}
-
-fn until(what: &str, patience: Duration, done: impl Fn() -> Result<bool>) -> Outcome {
-    let end = Instant::now() + patience;
-    while !done()? {
-        ensure!(Instant::now() < end, "{what}: not after {patience:?}");
-        sleep(Duration::from_millis(5));
-    }
-    Ok(())
 }
 
 /// An edu whose interrupt signals an eventfd that has the kernel raise the interrupt, as soon as it
