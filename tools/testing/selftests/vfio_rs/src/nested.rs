@@ -75,6 +75,17 @@ impl Guest {
         })
     }
 
+    /// Has the table's window end where the container's devices cannot address more.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn fit(&mut self, container: &Container) -> Outcome {
+        let ranges = container.iommu_info()?.iova_ranges;
+        let last = ranges.last().context("nothing is translated")?.end();
+        self.last = self.last.min(*last);
+        Ok(())
+    }
+
     /// Has the machine know the group.
     ///
     /// # Errors
@@ -171,9 +182,7 @@ impl Nested {
         let mut guest = Guest::new()?;
         let bound = EDU.bind()?;
         let (container, group) = bound.attach(VFIO_KVM_IOMMU)?;
-        let ranges = container.iommu_info()?.iova_ranges;
-        let last = ranges.last().context("nothing is translated")?.end();
-        guest.last = guest.last.min(*last);
+        guest.fit(&container)?;
         guest.take(&group)?;
         let device = group.device(&bound.pci.address).context("GET_DEVICE_FD")?;
         Ok(Self {

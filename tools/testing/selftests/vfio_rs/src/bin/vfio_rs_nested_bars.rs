@@ -167,7 +167,7 @@ fn by_slots() -> Outcome {
 }
 
 suite!(
-    iommus: Vtd, debug: Lifetimes;
+    iommus: All, debug: Lifetimes;
     by_a_table,
     by_slots,
 );

@@ -487,7 +487,7 @@ fn several_callers() -> Outcome {
 }
 
 suite!(
-    iommus: Vtd, debug: Lifetimes;
+    iommus: All, debug: Lifetimes;
     chosen_explicitly,
     structs,
     several_ranges,
