@@ -49,8 +49,10 @@ impl Absent {
     fn with(pages: u64, absent: u64) -> Result<Self> {
         let buf = DmaBuf::new((pages * PAGE) as usize)?;
         let page = buf.addr() + absent * PAGE;
+        // Without O_NONBLOCK poll(2) says that it cannot tell, at once.
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         // SAFETY: takes flags and returns a new descriptor.
-        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) })?;
+        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })?;
         // SAFETY: the descriptor is new.
         let fd = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) };
         let absent = Self { buf, page, fd };
@@ -81,6 +83,8 @@ impl Absent {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         let time = PollTimeout::try_from(PATIENCE * slowness())?;
         ensure!(poll(&mut fds, time)? == 1, "nobody wants the page");
+        let events = fds[0].revents();
+        ensure!(events == Some(PollFlags::POLLIN), "{events:?}");
         Ok(())
     }
 
