@@ -202,10 +202,11 @@ impl<M> MixedMapping<M> {
     ///
     /// As [`Replay::add`].
     pub fn replay(&self, replay: &Replay<'_>) -> Result {
-        self.memory
-            .as_slice()
-            .iter()
-            .try_for_each(|io| replay.add(io))
+        self.memory.as_slice().iter().try_for_each(|io| {
+            // There may be one for each page.
+            sched::pause()?;
+            replay.add(io)
+        })
     }
 
     /// Maps the rest in domains that came since.

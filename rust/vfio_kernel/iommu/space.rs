@@ -403,7 +403,8 @@ impl Replay<'_> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a mapping of another space, or what the IOMMU driver says.
+    /// `EINVAL` for a mapping of another space, `EINTR` if the task is being killed, or what the
+    /// IOMMU driver says.
     pub fn add(&self, mapping: &IoMapping) -> Result {
         if !Arc::ptr_eq(self.space, mapping.space()) {
             return Err(EINVAL);

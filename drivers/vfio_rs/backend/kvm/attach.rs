@@ -6,10 +6,13 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use vfio_kernel::iommu::{
-    DmaOwner,
-    IommuGroup,
-    Sharing, //
+use vfio_kernel::{
+    iommu::{
+        DmaOwner,
+        IommuGroup,
+        Sharing, //
+    },
+    sched, //
 };
 
 use super::{
@@ -39,8 +42,8 @@ impl Shadow {
     /// [`Refused::Busy`] while somebody is at work; `EXDEV` if the group belongs to another machine
     /// than the bindings, or needs a domain of its own and must not; `EINVAL` if something is
     /// mapped that its IOMMU cannot translate or reserves, or if nothing could be mapped any more;
-    /// `EPERM` if its interrupts are not isolated and nobody opted in to that; what the IOMMU
-    /// driver says.
+    /// `EPERM` if its interrupts are not isolated and nobody opted in to that; `EINTR` if the task
+    /// is being killed; what the IOMMU driver says.
     pub(super) fn attach(
         &self,
         owner: Arc<DmaOwner>,
@@ -82,7 +85,13 @@ impl Shadow {
                 }
                 limits::check_isolated(isolated)
             },
-            |replay| map.iter().try_for_each(|(_, entry)| entry.replay(&replay)),
+            |replay| {
+                map.iter().try_for_each(|(_, entry)| {
+                    // There are as many as the guest has entries.
+                    sched::pause()?;
+                    entry.replay(&replay)
+                })
+            },
         )?;
         // On failure the group is detached again.
         for (_, entry) in record.map.iter() {

@@ -6,10 +6,13 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use vfio_kernel::iommu::{
-    DmaOwner,
-    IommuGroup,
-    Sharing, //
+use vfio_kernel::{
+    iommu::{
+        DmaOwner,
+        IommuGroup,
+        Sharing, //
+    },
+    sched, //
 };
 
 use super::{
@@ -45,7 +48,7 @@ impl Type1 {
     /// address; `EINVAL` if something is mapped that the group's IOMMU cannot translate or
     /// reserves, or if nothing could be mapped any more; `EPERM` if interrupts of the group are not
     /// isolated and nobody opted in to that; `EXDEV` if it needs a domain of its own and must not;
-    /// what the IOMMU driver says.
+    /// `EINTR` if the task is being killed; what the IOMMU driver says.
     pub(in crate::backend) fn attach(
         &self,
         owner: Arc<DmaOwner>,
@@ -86,6 +89,8 @@ impl Type1 {
             },
             |replay| {
                 for (_, entry) in maps.ranges.iter() {
+                    // There are as many as the user made.
+                    sched::pause()?;
                     if let MapEntry::Pages(io) = entry {
                         replay.add(io)?;
                     } else if let Some(mixed) = entry.as_mixed() {

@@ -16,8 +16,7 @@ use vfio_kernel::{
     iommu::{
         IoMapping,
         Prot,
-        RangeSlot,
-        Unmapped, //
+        RangeSlot, //
     },
     lockdep::Held,
     locked_vm::{
@@ -34,7 +33,10 @@ use super::{
         Guard,
         MapContent, //
     },
-    mixed::More,
+    mixed::{
+        More,
+        NotFilled, //
+    },
     Type1,
 };
 use crate::{
@@ -76,7 +78,8 @@ impl Type1 {
         self.settle(&held, filled)
     }
 
-    /// Ends the work on a busy range: it holds what it was filled with, or is free.
+    /// Ends the work on a busy range: it holds what it was filled with or what is left of that, or
+    /// is free.
     ///
     /// # Errors
     ///
@@ -85,7 +88,7 @@ impl Type1 {
     pub(in crate::backend) fn settle(
         &self,
         _held: &Held<'_>,
-        filled: Result<MapContent, Unmapped>,
+        filled: Result<MapContent, NotFilled>,
     ) -> Result {
         let mut maps = self.maps.lock();
         let result = match filled {
@@ -93,10 +96,14 @@ impl Type1 {
                 maps.ranges.put(content);
                 Ok(())
             }
-            Err((err, claim)) => {
+            Err(NotFilled::Empty((err, claim))) => {
                 maps.ranges.end(claim);
                 maps.avail = maps.avail.saturating_add(1);
                 Err(err)
+            }
+            Err(NotFilled::Rest(rest)) => {
+                maps.ranges.put(MapContent::Mixed(rest));
+                Err(EINTR)
             }
         };
         self.wake(&maps);
@@ -174,10 +181,10 @@ impl Type1 {
         prot: Prot,
         tenant: Arc<Tenant>,
         check: impl Fn(&PinnedPages) -> Result,
-    ) -> Result<MapContent, Unmapped> {
+    ) -> Result<MapContent, NotFilled> {
         let size = claim.range().size().map(usize::try_from);
         let (Ok(vaddr), Some(Ok(size))) = (usize::try_from(vaddr), size) else {
-            return Err((EOVERFLOW, claim));
+            return Err(NotFilled::Empty((EOVERFLOW, claim)));
         };
         let npages = size >> PAGE_SHIFT;
         let claim = match npages >= LOOK_FIRST {
@@ -199,8 +206,11 @@ impl Type1 {
         };
         match pinned {
             Ok((locked, pages)) => match check(&pages) {
-                Ok(()) => IoMapping::new(claim, locked, pages, prot).map(MapContent::Pages),
-                Err(err) => Err((err, claim)),
+                Ok(()) => match IoMapping::new(claim, locked, pages, prot) {
+                    Ok(io) => Ok(MapContent::Pages(io)),
+                    Err(unmapped) => Err(NotFilled::Empty(unmapped)),
+                },
+                Err(err) => Err(NotFilled::Empty((err, claim))),
             },
             Err(why) => self.fill_mixed(claim, vaddr, size, prot, &check, (why, over_limit)),
         }

@@ -74,6 +74,42 @@ pub(in crate::backend) struct More {
 
 type Mixed = MixedMapping<More>;
 
+/// Why a range was not filled.
+pub(in crate::backend) enum NotFilled {
+    /// An error, with the claim to the range, in which there is nothing.
+    Empty(Unmapped),
+    /// The task is being killed. This is left of what was mapped before it failed; who unmaps the
+    /// range, or closes the container, ends it.
+    Rest(KBox<Mixed>),
+}
+
+impl NotFilled {
+    /// Takes away what is in `mixed`, because of `err`.
+    pub(in crate::backend) fn after(err: Error, mut mixed: KBox<Mixed>) -> Self {
+        while mixed.shorten() {
+            if sched::pause().is_err() {
+                return Self::Rest(mixed);
+            }
+        }
+        Self::Empty((err, MixedMapping::end(mixed)))
+    }
+
+    /// The error.
+    pub(in crate::backend) fn errno(&self) -> Error {
+        match self {
+            Self::Empty((err, _)) => *err,
+            Self::Rest(_) => EINTR,
+        }
+    }
+}
+
+impl From<Unmapped> for NotFilled {
+    #[inline]
+    fn from(unmapped: Unmapped) -> Self {
+        Self::Empty(unmapped)
+    }
+}
+
 /// Memory of devices that was found and not mapped yet.
 struct FoundMemory {
     bars: Few<BarPieces>,
@@ -127,7 +163,8 @@ impl Type1 {
     /// # Errors
     ///
     /// `why`, with which pinning all of it failed, if no device is there either, with a log line if
-    /// it was the limit of locked memory; else as for pinned memory. With the claim.
+    /// it was the limit of locked memory; else as for pinned memory. `EINTR` if the task is being
+    /// killed.
     #[cold]
     pub(super) fn fill_mixed(
         &self,
@@ -137,12 +174,12 @@ impl Type1 {
         prot: Prot,
         check: &dyn Fn(&PinnedPages) -> Result,
         (why, over_limit): (Error, bool),
-    ) -> Result<MapContent, Unmapped> {
+    ) -> Result<MapContent, NotFilled> {
         let Some(memory) = user_area::memory_beside_devices(vaddr, size) else {
             if over_limit {
                 locked_vm::warn(size >> PAGE_SHIFT);
             }
-            return Err((why, claim));
+            return Err(NotFilled::Empty((why, claim)));
         };
         self.mixed(claim, More::new(false), |mixed| {
             let mut locked = self.charge(memory >> PAGE_SHIFT)?;
@@ -175,7 +212,7 @@ impl Type1 {
                     mixed.more.parts.add(&self.parts)?;
                 }
                 done = done.saturating_add(len);
-                sched::cond_resched();
+                sched::pause()?;
             }
             map_found(mixed, found, prot)
         })
@@ -190,7 +227,7 @@ impl Type1 {
         vaddr: usize,
         size: usize,
         prot: Prot,
-    ) -> ControlFlow<Result<MapContent, Unmapped>, IovaClaim> {
+    ) -> ControlFlow<Result<MapContent, NotFilled>, IovaClaim> {
         // What is wrong with anything else will be found.
         let part = match (self.area_at)(vaddr, size, prot.writable()) {
             Ok(UserArea::Own(part)) if part.len() == size => part,
@@ -204,18 +241,19 @@ impl Type1 {
         }))
     }
 
-    /// Makes a mapping of what `fill` puts into it; if that fails, of nothing.
+    /// Makes a mapping of what `fill` puts into it. If that fails there is none, or what is left of
+    /// it.
     #[inline]
     fn mixed(
         &self,
         claim: IovaClaim,
         more: More,
         fill: impl FnOnce(&mut Mixed) -> Result,
-    ) -> Result<MapContent, Unmapped> {
+    ) -> Result<MapContent, NotFilled> {
         let mut mixed = MixedMapping::new(&self.space, claim, more)?;
         match fill(&mut mixed) {
             Ok(()) => Ok(MapContent::Mixed(mixed)),
-            Err(err) => Err((err, MixedMapping::end(mixed))),
+            Err(err) => Err(NotFilled::after(err, mixed)),
         }
     }
 
@@ -244,7 +282,7 @@ impl Type1 {
         claim: IovaClaim,
         page: Arc<SharedPage>,
         prot: Prot,
-    ) -> Result<MapContent, Unmapped> {
+    ) -> Result<MapContent, NotFilled> {
         self.mixed(claim, More::new(true), |mixed| {
             let place = mixed.part(PAGE_SIZE)?;
             mixed

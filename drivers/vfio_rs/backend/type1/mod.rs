@@ -37,7 +37,11 @@ mod turn;
 mod unmap;
 mod vaddr;
 
-pub(super) use self::maps::MapContent;
+pub(super) use self::{
+    maps::MapContent,
+    mixed::NotFilled,
+    unmap::give_up, //
+};
 
 use kernel::{
     new_mutex,

@@ -28,7 +28,10 @@ use super::{
         MapEntry,
         Maps, //
     },
-    mixed::More,
+    mixed::{
+        More,
+        NotFilled, //
+    },
     turn::Turn,
     Type1,
     Version, //
@@ -315,4 +318,16 @@ fn empty(mut content: MapContent, stop: Stop) -> Result<IovaClaim, (Error, MapCo
         }
     }
     Ok(content.end())
+}
+
+/// Takes away what a range was filled with, because of `err`. The range keeps what is left if the
+/// task is being killed meanwhile.
+pub(in crate::backend) fn give_up(
+    content: MapContent,
+    err: Error,
+) -> Result<MapContent, NotFilled> {
+    match empty(content, Stop::WhenKilled) {
+        Ok(claim) => Err(NotFilled::Empty((err, claim))),
+        Err((_, content)) => Ok(content),
+    }
 }

@@ -20,10 +20,7 @@ use kernel::{
 };
 use vfio_kernel::{
     argsz::UserArg,
-    iommu::{
-        Prot,
-        Unmapped, //
-    },
+    iommu::Prot,
     lockdep::Held,
     locked_vm::Tenant,
     pin::PinnedPages,
@@ -41,7 +38,11 @@ use super::{
 };
 use crate::{
     backend::{
-        type1::MapContent,
+        type1::{
+            self,
+            MapContent,
+            NotFilled, //
+        },
         Refused, //
     },
     iova::{
@@ -76,7 +77,7 @@ struct Reserved {
 enum TakenWindows {
     One(IovaClaim),
     /// Each with its claim, or what it was filled with.
-    Several(KVVec<Option<Result<MapContent, Unmapped>>>),
+    Several(KVVec<Option<Result<MapContent, NotFilled>>>),
 }
 
 /// What is mapped in window `index`, of which it has the first `bytes`, and the window.
@@ -169,7 +170,7 @@ impl Pamu {
                 .and_then(|(range, window)| self.space.reserve(held, ticket, range, window, vaddr))
                 .and_then(|(claim, tenant)| {
                     // There is room.
-                    all.push(Some(Err((ECANCELED, claim))), user_sized::gfp())?;
+                    all.push(Some(Err((ECANCELED, claim).into())), user_sized::gfp())?;
                     Ok(tenant)
                 });
             if reserved.is_err() {
@@ -187,27 +188,28 @@ impl Pamu {
         }
     }
 
-    /// Fills several windows that are busy, or none.
+    /// Fills several windows that are busy, or none; if the task is being killed meanwhile, maybe
+    /// some, in part.
     fn fill_windows(
         &self,
         held: &Held<'_>,
-        mut all: KVVec<Option<Result<MapContent, Unmapped>>>,
+        mut all: KVVec<Option<Result<MapContent, NotFilled>>>,
         memory: UserMemory,
         tenant: Arc<Tenant>,
     ) -> Result {
         let mut result = Ok(());
         let mut vaddr = memory.vaddr;
         for window in &mut all {
-            if let Some(Err((_, claim))) = window.take() {
+            if let Some(Err(NotFilled::Empty((_, claim)))) = window.take() {
                 let bytes = claim.range().size().unwrap_or(0);
                 let part = UserMemory { vaddr, ..memory };
                 let filled = match result {
                     Ok(()) => self.fill(claim, part, tenant.clone()),
-                    Err(err) => Err((err, claim)),
+                    Err(err) => Err((err, claim).into()),
                 };
                 result = filled
                     .as_ref()
-                    .map_or_else(|(err, _)| Err(*err), |_| Ok(()));
+                    .map_or_else(|refused| Err(refused.errno()), |_| Ok(()));
                 *window = Some(filled);
                 vaddr = vaddr.wrapping_add(bytes);
             }
@@ -216,7 +218,7 @@ impl Pamu {
         for filled in all.into_iter().flatten() {
             let filled = filled.and_then(|content| match result {
                 Ok(()) => Ok(content),
-                Err(err) => Err((err, content.end())),
+                Err(err) => type1::give_up(content, err),
             });
             let _ = self.space.settle(held, filled);
         }
@@ -229,13 +231,13 @@ impl Pamu {
         claim: IovaClaim,
         memory: UserMemory,
         tenant: Arc<Tenant>,
-    ) -> Result<MapContent, Unmapped> {
+    ) -> Result<MapContent, NotFilled> {
         let UserMemory { vaddr, prot, .. } = memory;
         let filled = self.space.fill(claim, vaddr, prot, tenant, |pages| {
             self.check_pages(pages, memory)
         })?;
         match filled {
-            MapContent::Mixed(_) if self.strict => Err((EINVAL, filled.end())),
+            MapContent::Mixed(mixed) if self.strict => Err(NotFilled::after(EINVAL, mixed)),
             filled => Ok(filled),
         }
     }

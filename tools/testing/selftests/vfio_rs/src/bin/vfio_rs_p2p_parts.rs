@@ -11,11 +11,13 @@ use fastrand::Rng;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::WaitStatus;
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::region::Region;
 use vfio_client::setting::Setting;
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf, Group, counters};
+use vfio_rs_selftests::absent::Absent;
 use vfio_rs_selftests::kmsg::Kmsg;
 use vfio_rs_selftests::process::{self, Latch};
 use vfio_rs_selftests::setup::{
@@ -233,6 +235,45 @@ fn killed_while_unmapping() -> Outcome {
     bail!("no unmap was stopped in the middle")
 }
 
+/// A kill ends a map that fails, too: what it has to take away again is left to whoever unmaps the
+/// range. The last page does not come, so the kill is there when that begins.
+fn killed_while_giving_up() -> Outcome {
+    let count = if slowness() > 1 { 200 } else { 1000 };
+    let page = PAGE as usize;
+    let (opened, bar) = open()?;
+    let container = &opened.container;
+    let avail = container.iommu_info()?.dma_avail;
+    let absent = Absent::behind(2 * count)?;
+    for at in 0..count as usize {
+        let place = (2 * at + 1) * page;
+        opened.device.mmap_over(&bar, 0, page, &absent.buf, place)?;
+    }
+    let size = absent.buf.len() as u64;
+    let map = || container.map_buf(&absent.buf, IOVA).is_ok();
+    let status = process::twin(&map, |pid| {
+        absent.wait_wanted()?;
+        Ok(kill(pid, Signal::SIGKILL)?)
+    })?;
+    let dead = matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _));
+    ensure!(dead, "{status:?}");
+    let (left, memory) = (counters::locked_kib()?, count * PAGE / 1024);
+    println!("# {left} of {memory} KiB left");
+    if is_rust_stack() {
+        ensure!(0 < left && left < memory, "{left} of {memory} KiB left");
+        let less = avail.map(|avail| avail - 1);
+        same("mappings left", container.iommu_info()?.dma_avail, less)?;
+        same("the rest", container.unmap(IOVA, size)?, size)?;
+    } else {
+        same("the rest", container.unmap(IOVA, size)?, 0)?;
+    }
+    same("locked KiB", counters::locked_kib()?, 0)?;
+    same("mappings left", container.iommu_info()?.dma_avail, avail)?;
+    // And the same place can be used again.
+    absent.let_come()?;
+    container.map_buf(&absent.buf, IOVA)?;
+    same("unmapped", container.unmap(IOVA, size)?, size)
+}
+
 /// Puts the current thread on a CPU; if it is `urgent`, before all others there.
 fn place(cpu: usize, urgent: bool) -> Result<()> {
     // SAFETY: a set of CPUs, and parameters without pointers.
@@ -357,5 +398,6 @@ suite!(
     many_areas,
     killed,
     killed_while_unmapping,
+    killed_while_giving_up,
     closed_while_it_is_being_mapped,
 );
