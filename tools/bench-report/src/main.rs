@@ -33,7 +33,7 @@ const MANY: u64 = 1_000_000;
 #[command(name = "scripts/bench")]
 struct Args {
     /// Measure ours alone, quickly, and fail if a row is worse than the committed one by more than
-    /// 5 %.
+    /// 1 %.
     #[arg(long)]
     check: bool,
     /// Mappings at the end of the scaling curve.

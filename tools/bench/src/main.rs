@@ -63,6 +63,7 @@ fn main() -> Result<()> {
     } else {
         rows::device::all(&mut sheet, clock, args.interface, &devices)?;
         rows::dma::all(&mut sheet, clock, args.interface, &devices)?;
+        rows::many::all(&mut sheet, clock, args.interface, &devices)?;
         rows::scaling::all(&mut sheet, clock, args.interface, &devices, args.mappings)?;
     }
     let measured: Measured = sheet.into();

@@ -96,6 +96,14 @@ impl Space {
         Ok(Container::open()?.check_extension(VFIO_PAMU_IOMMU)? != 0)
     }
 
+    /// The container, if it is one.
+    pub(crate) fn container(&self) -> Option<&Container> {
+        match &self.kind {
+            Kind::Container(container) => Some(container),
+            Kind::Ioas(_) => None,
+        }
+    }
+
     /// Maps `size` bytes at `vaddr` for reading and writing.
     ///
     /// # Errors

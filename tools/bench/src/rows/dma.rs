@@ -28,6 +28,10 @@ const ROUNDS: u32 = 1000;
 const BAR: u64 = 16 << 20;
 /// Its index.
 const BAR_INDEX: u32 = 2;
+/// Bytes of edu's BAR.
+const SMALL_BAR: u64 = 1 << 20;
+/// Its index.
+const SMALL_BAR_INDEX: u32 = 0;
 
 /// All rows.
 ///
@@ -58,10 +62,16 @@ pub(crate) fn all(
         per_page(clock, &spaces.space, buf.addr(), ROUNDS_LARGE)
     });
     spaces.measure(sheet, clock, "huge", TRIES, || memory::huge(LARGE))?;
-    spaces.each(sheet, "page", |space| single_page(clock, space));
+    spaces.each(sheet, "page", |space| single_page(clock, space, IOVA));
     drop(spaces);
     sheet.measure(["map_bar", "unmap_bar"], || {
-        own_bar(clock, interface, devices)
+        own_bar(clock, interface, devices, Touched::No)
+    });
+    sheet.measure(["map_bar_touched", "unmap_bar_touched"], || {
+        own_bar(clock, interface, devices, Touched::All)
+    });
+    sheet.measure(["map_bar_small", "unmap_bar_small"], || {
+        small_bar(clock, interface, devices)
     });
     Ok(())
 }
@@ -124,14 +134,14 @@ fn best(tries: impl Iterator<Item = Result<[f64; 2]>>) -> Result<[f64; 2]> {
     Ok(least)
 }
 
-/// Maps and unmaps one page, on average.
-fn single_page(clock: Clock, space: &Space) -> Result<[f64; 2]> {
+/// Maps and unmaps one page at `iova`, on average.
+pub(crate) fn single_page(clock: Clock, space: &Space, iova: u64) -> Result<[f64; 2]> {
     let buf = DmaBuf::new(PAGE)?;
     buf.set(0, 1);
     let mut sums = [0.0; 2];
     for round in 0..=ROUNDS {
-        let ((), map) = clock.time(|| space.map(buf.addr(), IOVA, PAGE as u64))?;
-        let ((), unmap) = clock.time(|| space.unmap(IOVA, PAGE as u64))?;
+        let ((), map) = clock.time(|| space.map(buf.addr(), iova, PAGE as u64))?;
+        let ((), unmap) = clock.time(|| space.unmap(iova, PAGE as u64))?;
         // The first one makes page tables.
         if round > 0 {
             sums[0] += map;
@@ -141,21 +151,61 @@ fn single_page(clock: Clock, space: &Space) -> Result<[f64; 2]> {
     Ok(sums.map(|sum| sum / f64::from(ROUNDS)))
 }
 
+/// Whether the program has accessed its own map of a BAR before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Touched {
+    /// Not at all: the worst case of C, which has each page faulted in.
+    No,
+    /// All of it, the best case of C.
+    All,
+}
+
 /// Maps a BAR of the device that is in the address space, as peers would reach it, and unmaps it.
-fn own_bar(clock: Clock, interface: Interface, devices: &Devices) -> Result<[f64; 2]> {
+fn own_bar(
+    clock: Clock,
+    interface: Interface,
+    devices: &Devices,
+    touched: Touched,
+) -> Result<[f64; 2]> {
     let pci = devices
         .testdev
         .as_ref()
         .context("no pci-testdev with a large BAR")?;
-    let space = Space::open(interface, pci)?;
-    let region = space.device.region(BAR_INDEX)?;
-    ensure!(region.size == BAR, "the BAR has {} bytes", region.size);
+    bar(
+        clock,
+        &Space::open(interface, pci)?,
+        BAR_INDEX,
+        BAR,
+        touched,
+    )
+}
+
+/// The same of one that is small, and has been accessed.
+fn small_bar(clock: Clock, interface: Interface, devices: &Devices) -> Result<[f64; 2]> {
+    let space = Space::open(interface, &devices.edu)?;
+    bar(clock, &space, SMALL_BAR_INDEX, SMALL_BAR, Touched::All)
+}
+
+fn bar(clock: Clock, space: &Space, index: u32, size: u64, touched: Touched) -> Result<[f64; 2]> {
+    let region = space.device.region(index)?;
+    ensure!(region.size == size, "the BAR has {} bytes", region.size);
     let config = space.device.config()?;
     config.update_command(0, vfio_client::config::COMMAND_MEMORY)?;
+    // At a multiple of the BAR's size, so that large entries of page tables can show it.
+    let place = DmaBuf::new(2 * size as usize)?;
+    let at = (place.addr().next_multiple_of(size) - place.addr()) as usize;
     best((0..TRIES).map(|_| {
-        let bar = space.device.mmap(&region, 0, BAR as usize)?;
-        let ((), map) = clock.time(|| space.map(bar.addr(), IOVA, BAR))?;
-        let ((), unmap) = clock.time(|| space.unmap(IOVA, BAR))?;
+        space
+            .device
+            .mmap_over(&region, 0, size as usize, &place, at)?;
+        if touched == Touched::All {
+            for page in (at..at + size as usize).step_by(PAGE) {
+                std::hint::black_box(place.get(page));
+            }
+        }
+        let vaddr = place.addr() + at as u64;
+        let ((), map) = clock.time(|| space.map(vaddr, IOVA, size))?;
+        let ((), unmap) = clock.time(|| space.unmap(IOVA, size))?;
         Ok([map, unmap])
     }))
 }
