@@ -63,6 +63,9 @@ pub(crate) struct BarDma {
     session: Atomic<u64>,
     /// Shut while it is open whether the device's memory will answer. Changes with `maps` held.
     decided: Arc<Gate>,
+    /// Whether all is mapped, as the device's memory answers. Changes with `maps` held, and
+    /// `Open::memory` for writing.
+    restored: Atomic<bool>,
     #[pin]
     maps: Mutex<BarMaps>,
     /// What drivers of other devices may map.
@@ -130,6 +133,7 @@ impl BarDma {
                 name,
                 session: Atomic::new(0),
                 decided,
+                restored: Atomic::new(false),
                 maps <- new_mutex!(maps, "BarDma::maps"),
                 exports <- new_mutex!(Exports::new(), "BarDma::exports"),
             }),
@@ -147,11 +151,12 @@ impl BarDma {
         BarPart { session, memory }
     }
 
-    /// Cuts all devices off. [`restore`](Self::restore), [`stay`](Self::stay) or
-    /// [`close`](Self::close) must follow. May sleep.
+    /// Cuts all devices off. [`decide`](Self::decide) or [`close`](Self::close) must follow. May
+    /// sleep.
     pub(crate) fn revoke(&self) {
         let mut maps = self.maps.lock();
         maps.answers = false;
+        self.restored.store(false, Relaxed);
         self.decided.shut();
         for map in maps.all.iter() {
             map.switch_off();
@@ -162,26 +167,42 @@ impl BarDma {
         }
     }
 
-    /// Lets devices in, again maybe. May sleep.
-    pub(crate) fn restore(&self) {
+    /// Whoever may have changed whether the device's memory answers is done, and it does or not:
+    /// lets devices in, or leaves them as they are, cut off if it was revoked. Costs nothing if
+    /// nothing has changed. `Open::memory` is held for writing, as where it is revoked. May sleep.
+    #[inline]
+    pub(crate) fn decide(&self, answers: bool) {
+        match (self.decided.is_shut(), answers) {
+            (false, false) => {}
+            (false, true) if self.restored.load(Relaxed) => {}
+            (_, true) => self.restore(),
+            (true, false) => self.stay(),
+        }
+    }
+
+    fn restore(&self) {
         let name = &*self.name;
         let mut maps = self.maps.lock();
         maps.answers = true;
         self.decided.open();
+        let mut all = true;
         for map in maps.all.iter() {
-            // The next time that memory is switched on tries again.
-            if map.switch_on(Stop::Never).is_err() && log::may_log(log::Subject::Devices) {
-                pr_warn!("{name}: BAR is not mapped for other devices again\n");
+            if map.switch_on(Stop::Never).is_err() {
+                all = false;
+                if log::may_log(log::Subject::Devices) {
+                    pr_warn!("{name}: BAR is not mapped for other devices again\n");
+                }
             }
         }
+        // If not all, the next one tries again.
+        self.restored.store(all, Relaxed);
         drop(maps);
         for export in self.exports.lock().all.iter() {
             export.restore();
         }
     }
 
-    /// Leaves all devices as they are: the memory does not answer, if it was revoked before.
-    pub(crate) fn stay(&self) {
+    fn stay(&self) {
         let _maps = self.maps.lock();
         self.decided.open();
     }

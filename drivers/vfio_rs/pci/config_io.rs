@@ -6,6 +6,10 @@
 //! for shorter works. That is waited for with no lock held, as a reset waits for accesses that are
 //! under way: see `reset_gate.rs`.
 //!
+//! Most writes only store bits, in the copy or in the device, and change nothing of whether the
+//! device's memory answers. They take `Open::memory` for reading, which keeps resets and changes of
+//! the power state away. Those that may ask for more take it for writing.
+//!
 //! Locks: `Open::config`, then `Open::memory`.
 
 use kernel::{
@@ -30,6 +34,7 @@ use vfio_kernel::{
 use super::{
     config::{
         ConfigSpace,
+        Cut,
         Effects,
         Hardware,
         PowerState,
@@ -41,8 +46,9 @@ use super::{
         COMMAND_MASTER, //
     },
     power::{
-        MemoryGuard,
-        MemoryState, //
+        AwakeAccess,
+        MemoryGuard, //
+        MemoryState,
     },
     Device,
     Open, //
@@ -174,49 +180,131 @@ impl Open {
     /// # Errors
     ///
     /// As for [`config_read`](Self::config_read).
+    #[inline]
     pub(super) fn config_write(&self, offset: u64, mut reader: UserSliceReader) -> Result<usize> {
-        let _awake = self.awake()?;
+        let len = reader.len();
+        let mut small = [0; SMALL];
+        let Some(data) = small.get_mut(..len) else {
+            return self.config_write_long(offset, reader);
+        };
+        let access = self.access()?;
+        self.check_config_range(offset, len)?;
+        reader.read_slice(data)?;
+        self.write_config(access, offset, data)?;
+        Ok(len)
+    }
+
+    #[cold]
+    fn config_write_long(&self, offset: u64, mut reader: UserSliceReader) -> Result<usize> {
+        let access = AwakeAccess::kept(self.awake()?);
         let len = reader.len();
         self.check_config_range(offset, len)?;
         let mut data = KVec::from_elem(0, len, GFP_KERNEL)?;
         reader.read_slice(&mut data)?;
-
-        let (mut config, mut memory) = self.lock_config()?;
-        let mut done = 0usize;
-        while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
-            let at = offset.checked_add(done as u64).ok_or(EFAULT)?;
-            let hw = self.real_config(memory.no_dma);
-            let written = config.write(&hw, at, rest)?;
-            let effects = written.effects;
-            self.perform(&mut memory, &effects);
-            if let Some(vpd) = effects.vpd {
-                // May take an eighth of a second, which other accesses are not to wait for, and
-                // waits while accesses are blocked.
-                drop(memory);
-                drop(config);
-                let data = self.access_vpd(vpd);
-                (config, memory) = self.lock_config()?;
-                if let Ok(data) = data {
-                    config.vpd_done(vpd, data);
-                }
-            }
-            memory.enabled = config.memory_enabled();
-            done = done.checked_add(written.len.max(1)).ok_or(EFAULT)?;
-        }
+        self.write_config(access, offset, &data)?;
         Ok(len)
     }
 
-    /// Takes [`config`](Self::config) and [`memory`](Self::memory), while the device takes accesses
-    /// to its configuration space.
+    #[inline(always)]
+    fn write_config(&self, mut access: AwakeAccess, offset: u64, data: &[u8]) -> Result {
+        let done = self.write_piece(&mut access, offset, data)?;
+        match data.get(done..) {
+            None | Some([]) => Ok(()),
+            Some(rest) => {
+                let offset = offset.checked_add(done as u64).ok_or(EFAULT)?;
+                self.write_rest(access, offset, rest)
+            }
+        }
+    }
+
+    /// Writes what is more than one piece: the device is kept awake from one to the next.
+    #[cold]
+    fn write_rest(&self, mut access: AwakeAccess, offset: u64, data: &[u8]) -> Result {
+        if !access.is_kept() {
+            access = AwakeAccess::kept(self.awake()?);
+        }
+        let mut done = 0usize;
+        while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+            let at = offset.checked_add(done as u64).ok_or(EFAULT)?;
+            let len = self.write_piece(&mut access, at, rest)?;
+            done = done.checked_add(len.max(1)).ok_or(EFAULT)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the first piece of `data`, and does what it asks for; returns its length.
+    #[inline(always)]
+    fn write_piece(&self, access: &mut AwakeAccess, at: u64, data: &[u8]) -> Result<usize> {
+        loop {
+            self.pci().wait_config();
+            let mut config = self.config.lock();
+            let cut = config.cut(at, data)?;
+            if cut.only_stores() {
+                let memory = self.memory.read();
+                if !self.gate.is_shut() && access.holds(&memory) {
+                    let hw = self.real_config(memory.no_dma);
+                    config.put(&hw, &cut)?;
+                    return Ok(cut.len());
+                }
+            } else {
+                let memory = self.lock_memory();
+                if !self.gate.is_shut() && access.holds(&memory) {
+                    return self.put_alone(config, memory, &cut);
+                }
+            }
+            drop(config);
+            self.wait_to_write(access)?;
+        }
+    }
+
+    /// Waits until the device is not being reset and is awake, which is kept so. Holds no lock.
     ///
     /// # Errors
     ///
-    /// `EINTR` if the task is killed while it waits for a reset.
-    fn lock_config(&self) -> Result<(ConfigGuard<'_>, MemoryGuard<'_>)> {
-        self.settled_killable(|| {
-            self.pci().wait_config();
-            (self.config.lock(), self.lock_memory())
-        })
+    /// `EINTR` if the task is killed meanwhile; `EIO` if the device does not wake up.
+    #[cold]
+    fn wait_to_write(&self, access: &mut AwakeAccess) -> Result {
+        self.gate.wait_killable()?;
+        if !access.is_kept() {
+            // Its user lets it sleep since this access began, which is therefore one that wakes it
+            // up.
+            *access = AwakeAccess::kept(self.awake()?);
+        }
+        Ok(())
+    }
+
+    /// Writes a piece that may do more than to store bits.
+    #[inline]
+    fn put_alone(
+        &self,
+        mut config: ConfigGuard<'_>,
+        mut memory: MemoryGuard<'_>,
+        cut: &Cut,
+    ) -> Result<usize> {
+        let hw = self.real_config(memory.no_dma);
+        let effects = config.put(&hw, cut)?;
+        if effects != Effects::default() {
+            self.perform(&mut memory, &effects);
+        }
+        memory.enabled = config.memory_enabled();
+        if let Some(vpd) = effects.vpd {
+            drop((config, memory));
+            self.settle_vpd(vpd)?;
+        }
+        Ok(cut.len())
+    }
+
+    /// Does the access to the vital product data that a write asked for. It may take an eighth of a
+    /// second, which other accesses are not to wait for, and waits while accesses are blocked: so
+    /// no lock is held meanwhile.
+    #[cold]
+    fn settle_vpd(&self, vpd: Vpd) -> Result {
+        let _awake = self.awake()?;
+        let data = self.access_vpd(vpd);
+        if let Ok(data) = data {
+            self.config.lock().vpd_done(vpd, data);
+        }
+        Ok(())
     }
 
     fn check_config_range(&self, offset: u64, len: usize) -> Result {
@@ -229,6 +317,7 @@ impl Open {
 
     /// Does what a write asks for beyond storing bits, but for VPD. `memory` is held for writing. A
     /// failure is the device's, and the user finds out as on real hardware.
+    #[cold]
     fn perform(&self, memory: &mut MemoryState, effects: &Effects) {
         let pci = self.pci();
         if effects.bars_restored && log::may_log(log::Subject::Devices) {

@@ -77,7 +77,13 @@ impl AwakeAccess {
         Self(Some(awake))
     }
 
+    /// Whether it is for all that is done as long as this lives.
+    pub(super) fn is_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether that is still so.
+    #[inline(always)]
     pub(super) fn holds(&self, memory: &MemoryState) -> bool {
         self.0.is_some() || memory.low_power.is_none()
     }
@@ -109,11 +115,8 @@ impl Drop for MemoryGuard<'_> {
             // The device is being reset, and this one has to wait: who resets it comes here again.
             return;
         }
-        let device = &self.open.device;
-        match self.open.maps(&self.memory) {
-            true => device.bar_dma().restore(),
-            false => device.bar_dma().stay(),
-        }
+        let answers = self.open.maps(&self.memory);
+        self.open.device.bar_dma().decide(answers);
     }
 }
 
@@ -174,8 +177,8 @@ impl Open {
     /// As [`awake`](Self::awake), but for nothing where the user does not let the device sleep.
     /// They may from then on, so the access has to ask [`AwakeAccess::holds`] with `memory` locked.
     /// If it does not, the access is one that begins just now, and wakes the device up; so this is
-    /// for those that are one access to the device. Any other keeps it awake from its first to its
-    /// last.
+    /// for those that are one access to the device, or one piece of a write to the configuration
+    /// space. Any other keeps it awake from its first to its last.
     ///
     /// # Errors
     ///

@@ -19,10 +19,10 @@ use super::{
     shadow::extract,
     virt,
     ConfigSpace,
+    Cut,
     Effects,
     Hardware,
-    Width,
-    Written, //
+    Width, //
 };
 use kernel::prelude::*;
 
@@ -61,6 +61,7 @@ impl ConfigPiece {
 
 impl ConfigSpace {
     /// The first piece of an access to `len` bytes at `offset`.
+    #[inline(always)]
     fn piece(&self, offset: u16, len: usize) -> ConfigPiece {
         let cap = self.layout.owner(offset);
         let len = u16::try_from(len).unwrap_or(u16::MAX);
@@ -94,20 +95,28 @@ impl ConfigSpace {
     }
 
     /// Writes what is writable of a piece: private bits to the copy, the others to the device.
+    #[inline]
     pub(super) fn write_bits(
         &mut self,
         hw: &impl Hardware,
         piece: &ConfigPiece,
         value: u32,
     ) -> Result {
+        match self.write_private(piece, value) {
+            0 => Ok(()),
+            mask => write_masked(hw, piece.offset, piece.width, mask, value),
+        }
+    }
+
+    /// Writes what is writable of a piece and private, and returns which bits of the device's own
+    /// are writable.
+    #[inline(always)]
+    pub(super) fn write_private(&mut self, piece: &ConfigPiece, value: u32) -> u32 {
         let Bits { virt, write } = piece.bits();
 
         self.shadow
             .update(piece.offset, piece.width, write & virt, value);
-        match write & !virt {
-            0 => Ok(()),
-            mask => write_masked(hw, piece.offset, piece.width, mask, value),
-        }
+        write & !virt
     }
 }
 
@@ -157,37 +166,56 @@ pub(super) fn read(space: &ConfigSpace, hw: &impl Hardware, offset: u64, buf: &m
     Ok(())
 }
 
-/// See [`ConfigSpace::write`].
-pub(super) fn write(
-    space: &mut ConfigSpace,
-    hw: &impl Hardware,
-    offset: u64,
-    data: &[u8],
-) -> Result<Written> {
-    if data.is_empty() {
-        return Ok(Written::default());
-    }
+/// See [`ConfigSpace::cut`].
+#[inline(always)]
+pub(super) fn cut(space: &ConfigSpace, offset: u64, data: &[u8]) -> Result<Cut> {
     let offset = space.check(offset, data.len())?;
     let piece = space.piece(offset, data.len());
-    let len = usize::from(piece.width.bytes());
-    let mut bytes = [0; 4];
-    for (to, from) in bytes.iter_mut().zip(data.iter().take(len)) {
-        *to = *from;
-    }
-    let value = u32::from_le_bytes(bytes);
-    let effects = match piece.cap.perm.special {
-        Special::None => {
-            space.write_bits(hw, &piece, value)?;
-            Effects::default()
-        }
-        Special::Header => header::write(space, hw, &piece, value)?,
-        Special::Pm => virt::write_pm(space, hw, &piece, value)?,
-        Special::Vpd => virt::write_vpd(space, hw, &piece, value)?,
-        Special::Msi => virt::write_msi(space, hw, &piece, value)?,
-        Special::Exp => virt::write_exp(space, hw, &piece, value)?,
-        Special::Af => virt::write_af(space, hw, &piece, value)?,
+    let value = match (piece.width, data) {
+        (Width::Dword, &[a, b, c, d, ..]) => u32::from_le_bytes([a, b, c, d]),
+        (Width::Word, &[a, b, ..]) => u16::from_le_bytes([a, b]).into(),
+        (Width::Byte, &[a, ..]) => a.into(),
+        _ => return Err(EFAULT),
     };
-    Ok(Written { len, effects })
+    Ok(Cut { piece, value })
+}
+
+impl Cut {
+    /// Bytes: 1, 2 or 4.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.piece.width.bytes())
+    }
+
+    /// Whether writing it does no more than to store bits, in the copy or in the device: it has no
+    /// [`Effects`], revokes nothing, and changes nothing of whether memory answers.
+    #[inline]
+    pub(crate) fn only_stores(&self) -> bool {
+        match self.piece.cap.perm.special {
+            Special::None => true,
+            Special::Header => !header::is_command(&self.piece),
+            Special::Pm | Special::Vpd | Special::Msi | Special::Exp | Special::Af => false,
+        }
+    }
+}
+
+/// See [`ConfigSpace::put`].
+#[inline(always)]
+pub(super) fn put(space: &mut ConfigSpace, hw: &impl Hardware, cut: &Cut) -> Result<Effects> {
+    let Cut { piece, value } = cut;
+    let value = *value;
+    match piece.cap.perm.special {
+        Special::None => {
+            space.write_bits(hw, piece, value)?;
+            Ok(Effects::default())
+        }
+        Special::Header => header::write(space, hw, piece, value),
+        Special::Pm => virt::write_pm(space, hw, piece, value),
+        Special::Vpd => virt::write_vpd(space, hw, piece, value),
+        Special::Msi => virt::write_msi(space, hw, piece, value),
+        Special::Exp => virt::write_exp(space, hw, piece, value),
+        Special::Af => virt::write_af(space, hw, piece, value),
+    }
 }
 
 #[cfg(any(test, CONFIG_VFIO_RS_KUNIT_TEST))]
@@ -199,25 +227,27 @@ mod tests {
     #[test]
     fn ranges_must_be_inside() -> Result {
         let mock = Mock::new(256)?;
-        let mut space = mock.open()?.space;
+        let space = mock.open()?.space;
         let mut buf = [0; 8];
 
         assert_eq!(space.read(&mock, 248, &mut buf), Ok(()));
         assert_eq!(space.read(&mock, 249, &mut buf), Err(EFAULT));
         assert_eq!(space.read(&mock, 256, &mut buf), Err(EFAULT));
         assert_eq!(space.read(&mock, u64::MAX, &mut buf), Err(EFAULT));
-        assert_eq!(space.write(&mock, 253, &buf), Err(EFAULT));
-        assert_eq!(space.write(&mock, u64::MAX, &buf), Err(EFAULT));
+        assert!(space.cut(248, &buf).is_ok());
+        for offset in [249, 253, 256, u64::MAX] {
+            assert!(space.cut(offset, &buf).is_err_and(|err| err == EFAULT));
+        }
         Ok(())
     }
 
     #[test]
     fn nothing_may_be_accessed_anywhere() -> Result {
         let mock = Mock::new(256)?;
-        let mut space = mock.open()?.space;
+        let space = mock.open()?.space;
 
         assert_eq!(space.read(&mock, u64::MAX, &mut []), Ok(()));
-        assert_eq!(space.write(&mock, 4096, &[]), Ok(Written::default()));
+        assert!(space.cut(0, &[]).is_err());
         Ok(())
     }
 
@@ -236,10 +266,10 @@ mod tests {
     #[test]
     fn writes_take_one_aligned_piece() -> Result {
         let mock = Mock::new(256)?;
-        let mut space = mock.open()?.space;
+        let space = mock.open()?.space;
 
         for (offset, expected) in [(0x80, 4), (0x81, 1), (0x82, 2), (0x83, 1)] {
-            assert_eq!(space.write(&mock, offset, &[0; 9])?.len, expected);
+            assert_eq!(space.cut(offset, &[0; 9])?.len(), expected);
         }
         Ok(())
     }
@@ -248,10 +278,31 @@ mod tests {
     fn pieces_end_with_the_capability() -> Result {
         // Advanced Features has 6 bytes.
         let mock = Mock::with_caps(256, &[(0x13, 0x40)])?;
-        let mut space = mock.open()?.space;
+        let space = mock.open()?.space;
 
-        assert_eq!(space.write(&mock, 0x44, &[0; 4])?.len, 2);
-        assert_eq!(space.write(&mock, 0x46, &[0; 4])?.len, 2);
+        assert_eq!(space.cut(0x44, &[0; 4])?.len(), 2);
+        assert_eq!(space.cut(0x46, &[0; 4])?.len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn most_writes_only_store() -> Result {
+        // Power management, MSI, PCI Express; the header's COMMAND and STATUS.
+        let mock = Mock::with_caps(256, &[(0x01, 0x40), (0x05, 0x50), (0x10, 0x70)])?;
+        let mut user = mock.open()?;
+        let others = [0x04..0x08, 0x40..0x48, 0x50..0x5a, 0x70..0xa4];
+
+        for offset in 0..256u16 {
+            let cut = user.space.cut(offset.into(), &[0xff])?;
+            let only_stores = !others.iter().any(|range| range.contains(&offset));
+            assert_eq!(cut.only_stores(), only_stores, "{offset:#x}");
+            if only_stores {
+                let enabled = user.space.memory_enabled();
+                assert_eq!(user.space.put(&mock, &cut)?, Effects::default());
+                assert_eq!(user.space.memory_enabled(), enabled);
+                assert_eq!(mock.revoked.get(), 0);
+            }
+        }
         Ok(())
     }
 

@@ -5,14 +5,20 @@
 //!
 //! The user's BARs are private: they hold what the user wrote, cut to the size of the real ones,
 //! so that the usual sizing by writing ones works. The device's BARs stay as the host set them.
-//! Stands for `vfio_basic_config_{read,write}()` and `vfio_bar_{fixup,restore}()`.
+//! Stands for `vfio_basic_config_{read,write}()` and `vfio_bar_restore()`.
 
 use super::{
     access::ConfigPiece,
+    bars::{
+        bar_number,
+        bar_registers,
+        size_bar,
+        BarRegister,
+        BARS,
+        BARS_AND_ROM, //
+    },
     regs::header::*,
     shadow::VirtConfig,
-    BarFacts,
-    BarSpace,
     ConfigSpace,
     Effects,
     Facts,
@@ -23,17 +29,16 @@ use super::{
 };
 use kernel::prelude::*;
 
-/// Offsets of the BAR registers.
-const BARS: [u16; 6] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24];
-/// The same and the expansion ROM.
-const BARS_AND_ROM: [u16; 7] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, ROM_ADDRESS];
-
-/// Adapts the freshly filled copy of the header to what is known of the function. Returns the
-/// device's BAR and ROM registers for a later restore.
-pub(super) fn init(shadow: &mut VirtConfig, facts: &Facts, findings: &mut Findings) -> [u32; 7] {
-    let mut bars = [0; 7];
+/// Adapts the freshly filled copy of the header to what is known of the function.
+pub(super) fn init(
+    shadow: &mut VirtConfig,
+    facts: &Facts,
+    findings: &mut Findings,
+) -> [BarRegister; 7] {
+    let mut bars = bar_registers(facts);
     for (bar, offset) in bars.iter_mut().zip(BARS_AND_ROM) {
-        *bar = shadow.get(offset, Width::Dword);
+        bar.real = shadow.get(offset, Width::Dword);
+        size_bar(shadow, offset, bar);
     }
     if facts.is_virtfn {
         shadow.set(VENDOR_ID, Width::Word, facts.vendor.into());
@@ -49,7 +54,6 @@ pub(super) fn init(shadow: &mut VirtConfig, facts: &Facts, findings: &mut Findin
         let on = u32::from(COMMAND_MEMORY);
         shadow.update(COMMAND, Width::Word, on, on);
     }
-    size_bars(shadow, facts);
     bars
 }
 
@@ -61,46 +65,6 @@ pub(super) fn always_on(space: &ConfigSpace, piece: &ConfigPiece) -> u32 {
         u32::from(space.shadow.word(COMMAND) & COMMAND_MEMORY)
     } else {
         0
-    }
-}
-
-/// Cuts the private BARs to size, as hardware does with what is written to it.
-fn size_bars(shadow: &mut VirtConfig, facts: &Facts) {
-    let mut upper_half = None;
-    for (offset, bar) in BARS.into_iter().zip(facts.bars) {
-        let (mask, flags) = match (upper_half.take(), bar) {
-            (Some(mask), _) => (mask, 0),
-            (None, Some(bar)) => {
-                let mask = size_mask(bar.size);
-                if bar.space == BarSpace::Memory64 {
-                    upper_half = Some((mask >> 32) as u32);
-                }
-                (mask as u32, bar_flags(&bar))
-            }
-            (None, None) => (0, 0),
-        };
-        let value = shadow.get(offset, Width::Dword) & mask | flags;
-        shadow.set(offset, Width::Dword, value);
-    }
-    let mask = match facts.rom_size.checked_next_power_of_two() {
-        Some(size) if facts.rom_size != 0 => size_mask(size) as u32 | ROM_ENABLE,
-        _ => 0,
-    };
-    shadow.update(ROM_ADDRESS, Width::Dword, !mask, 0);
-}
-
-/// Address bits that a BAR of `size` bytes has.
-fn size_mask(size: u64) -> u64 {
-    !size.wrapping_sub(1)
-}
-
-/// The bits of a BAR that say what it is.
-fn bar_flags(bar: &BarFacts) -> u32 {
-    let prefetch = if bar.prefetch { BAR_PREFETCH } else { 0 };
-    match bar.space {
-        BarSpace::Io => BAR_IO,
-        BarSpace::Memory32 => prefetch,
-        BarSpace::Memory64 => BAR_MEM_64 | prefetch,
     }
 }
 
@@ -116,18 +80,55 @@ impl ConfigSpace {
     }
 }
 
+/// Whether a piece is in the dword of COMMAND.
+#[inline]
+pub(super) fn is_command(piece: &ConfigPiece) -> bool {
+    piece.offset & !3 == COMMAND
+}
+
 /// Writes a piece of the header.
+#[inline(always)]
 pub(super) fn write(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
     piece: &ConfigPiece,
     value: u32,
 ) -> Result<Effects> {
-    let mut effects = Effects::default();
-    if piece.offset == COMMAND {
-        effects.bars_restored = prepare_command(space, hw, value as u16)?;
+    if is_command(piece) {
+        return write_command(space, hw, piece, value);
     }
     space.write_bits(hw, piece, value)?;
+    if let Some(number) = bar_number(piece.offset) {
+        if let Some(bar) = space.bars.get(number) {
+            size_bar(&mut space.shadow, piece.offset & !3, bar);
+        }
+    }
+    Ok(Effects::default())
+}
+
+/// Writes a piece of the dword of COMMAND.
+fn write_command(
+    space: &mut ConfigSpace,
+    hw: &impl Hardware,
+    piece: &ConfigPiece,
+    value: u32,
+) -> Result<Effects> {
+    let mut effects = Effects::default();
+    let mut known = None;
+    if piece.offset == COMMAND {
+        let real = prepare_command(space, hw, value as u16)?;
+        effects.bars_restored = real.is_none() && !space.facts.is_virtfn;
+        known = real;
+    }
+    match (known, piece.width) {
+        // Both halves are written, and the bits that are not were read just now.
+        (Some(real), Width::Word | Width::Dword) => {
+            let mask = space.write_private(piece, value) & Width::Word.mask();
+            let kept = u32::from(real) & !mask;
+            hw.write(COMMAND, Width::Word, kept | (value & mask))?;
+        }
+        _ => space.write_bits(hw, piece, value)?,
+    }
     if piece.offset == COMMAND {
         // Kept for the comparison next time; these bits are not virtual.
         let decode = u32::from(COMMAND_MEMORY | COMMAND_IO);
@@ -140,18 +141,16 @@ pub(super) fn write(
             effects.intx_disable = Some(disabled);
         }
     }
-    if BARS_AND_ROM.contains(&(piece.offset & !3)) {
-        size_bars(&mut space.shadow, &space.facts);
-    }
     Ok(effects)
 }
 
 /// What comes before a write to COMMAND: no mapping may outlive memory decoding, and no decoding
-/// may be switched on while the BARs have lost their addresses. Returns whether they had.
+/// may be switched on while the BARs have lost their addresses. Returns what the device has in the
+/// register; or `None` if the BARs had lost them, and have them again.
 ///
 /// A bit that the user believes set and the device has not, or a BAR that changed, means that the
 /// device was reset by a register of its own.
-fn prepare_command(space: &ConfigSpace, hw: &impl Hardware, new: u16) -> Result<bool> {
+fn prepare_command(space: &ConfigSpace, hw: &impl Hardware, new: u16) -> Result<Option<u16>> {
     let real = hw.read(COMMAND, Width::Word)? as u16;
     let known = space.shadow.word(COMMAND);
     if new & COMMAND_MEMORY == 0 {
@@ -161,11 +160,11 @@ fn prepare_command(space: &ConfigSpace, hw: &impl Hardware, new: u16) -> Result<
     if space.facts.no_command_memory {
         lost &= !COMMAND_MEMORY;
     }
-    let restore = lost != 0 || needs_bar_restore(space, hw);
-    if restore {
+    if lost != 0 || needs_bar_restore(space, hw) {
         restore_bars(space, hw);
+        return Ok(None);
     }
-    Ok(restore && !space.facts.is_virtfn)
+    Ok(Some(real))
 }
 
 /// Whether the device's BARs differ from what they were at open: it was reset behind our back. A
@@ -173,8 +172,8 @@ fn prepare_command(space: &ConfigSpace, hw: &impl Hardware, new: u16) -> Result<
 fn needs_bar_restore(space: &ConfigSpace, hw: &impl Hardware) -> bool {
     BARS.into_iter()
         .zip(space.bars)
-        .filter(|&(_, bar)| bar != 0)
-        .any(|(offset, bar)| !matches!(hw.read(offset, Width::Dword), Ok(real) if real == bar))
+        .filter(|(_, bar)| bar.real != 0)
+        .any(|(offset, bar)| !matches!(hw.read(offset, Width::Dword), Ok(real) if real == bar.real))
 }
 
 /// Writes back the device's BARs as they were at open, and keeps a broken INTx line disabled. Does
@@ -184,7 +183,7 @@ fn restore_bars(space: &ConfigSpace, hw: &impl Hardware) {
         return;
     }
     for (offset, bar) in BARS_AND_ROM.into_iter().zip(space.bars) {
-        let _ = hw.write(offset, Width::Dword, bar);
+        let _ = hw.write(offset, Width::Dword, bar.real);
     }
     if space.facts.intx == IntxLine::Broken {
         if let Ok(command) = hw.read(COMMAND, Width::Word) {
@@ -197,7 +196,11 @@ fn restore_bars(space: &ConfigSpace, hw: &impl Hardware) {
 #[cfg(any(test, CONFIG_VFIO_RS_KUNIT_TEST))]
 #[cfg_attr(not(test), kernel::prelude::kunit_tests(vfio_rs_config_header))]
 mod tests {
-    use super::super::mock::Mock;
+    use super::super::{
+        mock::Mock,
+        BarFacts,
+        BarSpace, //
+    };
     use super::*;
 
     /// A device with addresses in its BARs and decoding on.

@@ -62,7 +62,16 @@ impl Layout {
     }
 
     /// The owner of the byte at `offset`. In a gap the dword stands for the capability.
+    #[inline]
     pub(super) fn owner(&self, offset: u16) -> Cap {
+        match self.caps.first() {
+            // The header, mostly.
+            Some(first) if (first.start..first.end).contains(&offset) => *first,
+            _ => self.owner_behind(offset),
+        }
+    }
+
+    fn owner_behind(&self, offset: u16) -> Cap {
         let after = self.caps.partition_point(|cap| cap.start <= offset);
         let before = after.checked_sub(1).and_then(|index| self.caps.get(index));
         match before {

@@ -213,10 +213,10 @@ impl User<'_> {
         let len = usize::from(width.bytes());
         let bytes = value.to_le_bytes();
         let data = bytes.get(..len).ok_or(EINVAL)?;
-        let written = self.space.write(self.hw, offset.into(), data)?;
-        if written.len != len {
+        let cut = self.space.cut(offset.into(), data)?;
+        if cut.len() != len {
             return Err(EINVAL);
         }
-        Ok(written.effects)
+        self.space.put(self.hw, &cut)
     }
 }

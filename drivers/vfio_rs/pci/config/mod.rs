@@ -22,7 +22,8 @@
 //! | `walk*.rs`  | both chain walks, done once at open                              |
 //! | `shadow.rs` | the private copy                                                 |
 //! | `access.rs` | how an access is cut into pieces, and what each piece may do     |
-//! | `header.rs` | BAR sizing, COMMAND, recovery from a reset nobody told us of     |
+//! | `bars.rs`   | what BAR registers can hold                                      |
+//! | `header.rs` | COMMAND, recovery from a reset nobody told us of                 |
 //! | `quirks.rs` | devices that are not as they say                                 |
 //! | `virt.rs`   | PM, VPD, MSI, PCI Express and AF registers with consequences     |
 //!
@@ -34,16 +35,18 @@
 //! ```text
 //! let mut done = 0;
 //! while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
-//!     let written = config.write(&hw, offset + done, rest)?;
-//!     perform(written.effects)?;
-//!     done += written.len;
+//!     let cut = config.cut(offset + done, rest)?;
+//!     perform(config.put(&hw, &cut)?)?;
+//!     done += cut.len();
 //! }
 //! ```
 //!
 //! The caller serialises all calls. It also keeps BAR accesses and faults on BAR mappings out
-//! (C's `memory_lock`, held for writing) while it writes and performs the effects.
+//! (C's `memory_lock`, held for writing) while it writes and performs the effects, but for writes
+//! that only store bits, [`Cut::only_stores`].
 
 mod access;
+mod bars;
 mod caps;
 mod ext;
 mod header;
@@ -63,6 +66,8 @@ pub(crate) mod mock;
 use kernel::prelude::*;
 
 use self::{
+    access::ConfigPiece,
+    bars::BarRegister,
     layout::Layout,
     shadow::VirtConfig, //
 };
@@ -241,13 +246,10 @@ pub(crate) struct Effects {
     pub(crate) vpd: Option<Vpd>,
 }
 
-/// Outcome of [`ConfigSpace::write`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Written {
-    /// Bytes taken: 1, 2 or 4; 0 if there were none.
-    pub(crate) len: usize,
-    /// What is left to do.
-    pub(crate) effects: Effects,
+/// The first piece of a write: 1, 2 or 4 aligned bytes of one capability, or of none.
+pub(crate) struct Cut {
+    piece: ConfigPiece,
+    value: u32,
 }
 
 /// A function's configuration space as its user sees it.
@@ -257,8 +259,8 @@ pub(crate) struct ConfigSpace {
     shadow: VirtConfig,
     /// Which capability owns which bytes.
     layout: Layout,
-    /// BAR 0-5 and ROM registers as they were at open.
-    bars: [u32; 7],
+    /// BAR 0-5 and ROM registers.
+    bars: [BarRegister; 7],
     /// See [`ConfigSpace::private`].
     private: Option<u32>,
     /// INTx Disable as last reported to the caller.
@@ -307,21 +309,25 @@ impl ConfigSpace {
         access::read(self, hw, offset, buf)
     }
 
-    /// Writes the first piece of `data` at `offset`: at most 4 bytes of one capability. See the
-    /// module's text for the loop around it.
-    ///
-    /// Bits that are not writable are dropped silently.
+    /// Cuts the first piece off `data`, which is to be written at `offset`: at most 4 bytes of one
+    /// capability. See the module's text for the loop around it.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if `data` does not fit at `offset`; what [`Hardware`]'s functions return.
-    pub(crate) fn write(
-        &mut self,
-        hw: &impl Hardware,
-        offset: u64,
-        data: &[u8],
-    ) -> Result<Written> {
-        access::write(self, hw, offset, data)
+    /// `EFAULT` if `data` does not fit at `offset`, or there is none.
+    #[inline(always)]
+    pub(crate) fn cut(&self, offset: u64, data: &[u8]) -> Result<Cut> {
+        access::cut(self, offset, data)
+    }
+
+    /// Writes a piece. Bits that are not writable are dropped silently.
+    ///
+    /// # Errors
+    ///
+    /// What [`Hardware`]'s functions return.
+    #[inline(always)]
+    pub(crate) fn put(&mut self, hw: &impl Hardware, cut: &Cut) -> Result<Effects> {
+        access::put(self, hw, cut)
     }
 
     /// Whether COMMAND, as the user sees it, has memory decoding on. BAR accesses and faults are

@@ -63,6 +63,7 @@ impl ConfigSpace {
 }
 
 /// Power Management: the state is not stored but asked for.
+#[inline(never)]
 pub(super) fn write_pm(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
@@ -83,6 +84,7 @@ pub(super) fn write_pm(
 }
 
 /// VPD: the byte with the flag starts the access.
+#[inline(never)]
 pub(super) fn write_vpd(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
@@ -131,6 +133,7 @@ pub(super) fn vpd_done(space: &mut ConfigSpace, request: Vpd, data: u32) {
 ///
 /// The number of vectors the function can have is shown as the device reports it. C has code that
 /// would lower it to the number set up, but that changes another register's copy, to no effect.
+#[inline(never)]
 pub(super) fn write_msi(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
@@ -155,6 +158,7 @@ pub(super) fn write_msi(
 }
 
 /// PCI Express: function level reset and maximum read request size.
+#[inline(never)]
 pub(super) fn write_exp(
     space: &mut ConfigSpace,
     hw: &impl Hardware,
@@ -185,6 +189,7 @@ pub(super) fn write_exp(
 }
 
 /// Advanced Features: function level reset.
+#[inline(never)]
 pub(super) fn write_af(
     space: &mut ConfigSpace,
     hw: &impl Hardware,

@@ -68,12 +68,13 @@ fn write_all(space: &mut ConfigSpace, mock: &Mock, write: &Write) -> Result<Vec<
     let mut done = 0;
     while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
         let at = u64::from(*offset) + done as u64;
-        let written = space.write(&Strict(mock), at, rest)?;
-        if let Some(vpd) = written.effects.vpd {
+        let cut = space.cut(at, rest)?;
+        let effects = space.put(&Strict(mock), &cut)?;
+        if let Some(vpd) = effects.vpd {
             space.vpd_done(vpd, 0x1234_5678);
         }
-        pieces.push(written.len);
-        done += written.len;
+        pieces.push(cut.len());
+        done += cut.len();
     }
     Ok(pieces)
 }

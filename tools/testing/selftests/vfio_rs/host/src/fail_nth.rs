@@ -47,7 +47,8 @@ fn using_a_device_needs_no_memory() -> Result {
     let (result, failed) = fail::nth(1, || -> Result {
         space.read(&mock, 0, &mut buf)?;
         for offset in 0..253 {
-            space.write(&mock, offset, &[0xff; 4])?;
+            let cut = space.cut(offset, &[0xff; 4])?;
+            space.put(&mock, &cut)?;
         }
         Ok(())
     });
