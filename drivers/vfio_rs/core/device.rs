@@ -72,6 +72,9 @@ pub(crate) trait OpenDevice: Mmap + Sized {
     /// Keeps the device awake.
     type Awake;
 
+    /// Says that the device was awake when an access began.
+    type Access;
+
     /// `VFIO_DEVICE_FLAGS_*` of its kind.
     const FLAGS: u32;
 
@@ -99,6 +102,14 @@ pub(crate) trait OpenDevice: Mmap + Sized {
     /// `EIO` if it does not wake up.
     fn awake(&self) -> Result<Self::Awake>;
 
+    /// Wakes the device up if its user lets it sleep, for an access that does not reach it, or
+    /// looks itself whether it is awake. Costs less than [`awake`](Self::awake).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn accessed(&self) -> Result<Self::Access>;
+
     /// `VFIO_DEVICE_GET_INFO`.
     ///
     /// # Errors
@@ -110,7 +121,8 @@ pub(crate) trait OpenDevice: Mmap + Sized {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no region of that number; `ENOMEM`.
+    /// `EINVAL` if there is no region of that number; `EIO` if it has to be woken up for that and
+    /// does not; `ENOMEM`.
     fn region(&self, index: u32, caps: &mut CapChain) -> Result<RegionInfo>;
 
     /// `VFIO_DEVICE_GET_IRQ_INFO`; `index` is less than [`IRQS`](Self::IRQS).
@@ -124,7 +136,7 @@ pub(crate) trait OpenDevice: Mmap + Sized {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the device has no reset, `EAGAIN` if it is locked.
+    /// `EINVAL` if the device has no reset, `EIO` if it does not wake up, `EAGAIN` if it is locked.
     fn reset(&self) -> Result;
 
     /// What `VFIO_DEVICE_FEATURE` knows, in any order.

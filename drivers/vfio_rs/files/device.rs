@@ -268,12 +268,19 @@ impl<O: HasFile> FileOps for DeviceFile<O> {
         if cmd == nr::BIND_IOMMUFD {
             return iommufd::bind(&this, arg).map(|()| 0);
         }
+        // These wake up a device that sleeps, but do not reach it, or keep it awake themselves.
+        if let nr::GET_INFO | nr::GET_REGION_INFO | nr::GET_IRQ_INFO | nr::RESET = cmd {
+            let _access = open.accessed()?;
+            return match cmd {
+                nr::GET_INFO => get_info(&**open, arg),
+                nr::GET_REGION_INFO => get_region_info(&**open, arg),
+                nr::GET_IRQ_INFO => get_irq_info(&**open, arg),
+                _ => open.reset(),
+            }
+            .map(|()| 0);
+        }
         let _awake = open.awake()?;
         match cmd {
-            nr::GET_INFO => get_info(&**open, arg).map(|()| 0),
-            nr::GET_REGION_INFO => get_region_info(&**open, arg).map(|()| 0),
-            nr::GET_IRQ_INFO => get_irq_info(&**open, arg).map(|()| 0),
-            nr::RESET => open.reset().map(|()| 0),
             nr::FEATURE => feature(&**open, arg),
             nr::ATTACH_IOMMUFD_PT => iommufd::attach(&this, arg).map(|()| 0),
             nr::DETACH_IOMMUFD_PT => iommufd::detach(&this, arg).map(|()| 0),

@@ -75,6 +75,7 @@ pub(crate) use self::{
     name::Uuid,
     offsets::Region,
     open::Open,
+    power::AwakeAccess,
     reset::{
         Dependent,
         DevId,

@@ -314,9 +314,10 @@ impl Open {
         ];
         let physfn = self.pci().physfn();
         let pci = physfn.as_ref().unwrap_or(self.pci());
+        let completed = pci.completed_atomics();
         SIZES
             .into_iter()
-            .filter(|(bytes, _)| pci.completes_atomics(*bytes))
+            .filter(|(bytes, _)| completed & bytes != 0)
             .fold(0, |flags, (_, flag)| flags | flag)
     }
 

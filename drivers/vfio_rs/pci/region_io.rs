@@ -2,7 +2,8 @@
 
 //! Reads and writes of regions: user data is cut into accesses that the device sees one by one.
 //!
-//! Lock: `Open::memory`, for reading, around each access to memory and not around user memory.
+//! Lock: `Open::memory`, for reading, around each access to memory, or a few, and not around user
+//! memory.
 //!
 //! Stands for vfio_pci_rw() of drivers/vfio/pci/vfio_pci_core.c and most of vfio_pci_rdwr.c.
 
@@ -23,6 +24,8 @@ use vfio_kernel::{
     },
     sched, //
 };
+
+use zerocopy::IntoBytes;
 
 use super::{
     offsets::Region,
@@ -165,8 +168,10 @@ struct Window<'a> {
     widest: IoWidth,
 }
 
-/// Pieces between two looks at whether the user is being killed: about a millisecond.
-const PAUSE: u32 = 256;
+/// Accesses between two looks at whether the user is being killed: about a millisecond.
+const PAUSE: usize = 256;
+/// Bytes that are accessed at most while the lock is held once, 8 at a time.
+const RUN: usize = 64;
 /// Hidden bytes that are one piece.
 const HIDDEN: u64 = 4096;
 
@@ -218,9 +223,9 @@ impl Window<'_> {
                 sched::pause()?;
                 left = PAUSE;
             }
-            left = left.wrapping_sub(1);
             let at = offset.wrapping_add(done as u64);
             let (kind, size) = self.piece_at(at, len.wrapping_sub(done) as u64);
+            left = left.saturating_sub(kind.accesses());
             f(RegionPiece {
                 window: self,
                 access,
@@ -242,6 +247,10 @@ impl Window<'_> {
             return (PieceKind::Hidden(len as usize), len as usize);
         }
         let width = width_at(at, left, self.widest);
+        if width == IoWidth::W8 && left >= 16 {
+            let len = left.min(RUN as u64) as usize & !7;
+            return (PieceKind::Run(len), len);
+        }
         (PieceKind::Io(width), width as usize)
     }
 
@@ -271,8 +280,20 @@ impl Window<'_> {
 enum PieceKind {
     /// One access to the device.
     Io(IoWidth),
+    /// Accesses of 8 bytes each, which are so many bytes together, up to [`RUN`].
+    Run(usize),
     /// So many bytes that are hidden.
     Hidden(usize),
+}
+
+impl PieceKind {
+    /// How many accesses it counts as.
+    fn accesses(self) -> usize {
+        match self {
+            Self::Run(len) => len / 8,
+            Self::Io(_) | Self::Hidden(_) => 1,
+        }
+    }
 }
 
 /// One piece of an access. User memory is touched without the lock that page faults take.
@@ -295,6 +316,7 @@ impl RegionPiece<'_> {
                 let bytes = value.to_le_bytes();
                 writer.write_slice(bytes.get(..width as usize).ok_or(EINVAL)?)
             }
+            PieceKind::Run(len) => self.read_run(len, writer),
             PieceKind::Hidden(len) => write_ones(writer, len),
         }
     }
@@ -310,8 +332,49 @@ impl RegionPiece<'_> {
                 self.window
                     .locked(self.access, || io.write(self.at, width, value))
             }
+            PieceKind::Run(len) => self.write_run(len, reader),
             PieceKind::Hidden(len) => reader.skip(len),
         }
+    }
+
+    /// Each place of a run.
+    fn places(&self, len: usize) -> impl Iterator<Item = u64> {
+        let at = self.at;
+        (0..len as u64 / 8).map(move |index| at.wrapping_add(index.wrapping_mul(8)))
+    }
+
+    #[cold]
+    fn read_run(&self, len: usize, writer: &mut UserSliceWriter) -> Result {
+        let io = self.window.io;
+        let mut words = [0u64; RUN / 8];
+        self.window.locked(self.access, || {
+            for (word, at) in words.iter_mut().zip(self.places(len)) {
+                *word = io.read(at, IoWidth::W8)?.to_le();
+            }
+            Ok(())
+        })?;
+        writer.write_slice(words.as_bytes().get(..len).ok_or(EINVAL)?)
+    }
+
+    #[cold]
+    fn write_run(&self, len: usize, reader: &mut UserSliceReader) -> Result {
+        let io = self.window.io;
+        let mut words = [0u64; RUN / 8];
+        let bytes = words.as_mut_bytes().get_mut(..len).ok_or(EINVAL)?;
+        if reader.read_slice(bytes).is_err() {
+            // What comes before the place that is not there is written.
+            for at in self.places(len) {
+                let kind = PieceKind::Io(IoWidth::W8);
+                RegionPiece { at, kind, ..*self }.write_from(reader)?;
+            }
+            return Ok(());
+        }
+        self.window.locked(self.access, || {
+            for (word, at) in words.iter().zip(self.places(len)) {
+                io.write(at, IoWidth::W8, u64::from_le(*word))?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -78,7 +78,8 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is that of VGA, or one of the device's own, and the device has none.
+    /// `EINVAL` if it is that of VGA, or one of the device's own, and the device has none; `EIO` if
+    /// it is that of the ROM, and the device does not wake up.
     pub(crate) fn region_info(&self, region: Region) -> Result<PciRegionInfo> {
         let read_write = uapi::VFIO_REGION_INFO_FLAG_READ | uapi::VFIO_REGION_INFO_FLAG_WRITE;
         let mut info = PciRegionInfo {
@@ -110,6 +111,7 @@ impl Open {
                 }
             }
             Region::Rom => {
+                let _awake = self.awake()?;
                 info.size = self.rom_size();
                 if info.size != 0 {
                     info.flags = uapi::VFIO_REGION_INFO_FLAG_READ;

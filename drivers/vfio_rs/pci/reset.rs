@@ -34,11 +34,13 @@ impl Open {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the function has no reset of its own, `EAGAIN` if it is locked.
+    /// `EINVAL` if the function has no reset of its own, `EIO` if it does not wake up, `EAGAIN` if
+    /// it is locked.
     pub(crate) fn reset(&self) -> Result {
         if !self.reset_works {
             return Err(EINVAL);
         }
+        let _awake = self.awake()?;
         let mut memory = self.write_memory();
         self.zap_bars();
         self.reset_locked(&mut memory)

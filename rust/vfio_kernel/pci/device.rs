@@ -171,23 +171,29 @@ impl PciDevice {
         field!(self, irq)
     }
 
-    /// Whether the device completes atomic operations of 4, 8 or 16 `bytes`, and all bridges up to
-    /// the root port can pass them on, which they then do.
-    pub fn completes_atomics(&self, bytes: u32) -> bool {
-        let bit = match bytes {
-            4 => bindings::PCI_EXP_DEVCAP2_ATOMIC_COMP32,
-            8 => bindings::PCI_EXP_DEVCAP2_ATOMIC_COMP64,
-            16 => bindings::PCI_EXP_DEVCAP2_ATOMIC_COMP128,
-            _ => return false,
-        };
+    /// The atomic operations that the device completes and all bridges up to the root port can pass
+    /// on, which they then do: of 4, 8 and 16 bytes, one bit each.
+    pub fn completed_atomics(&self) -> u32 {
+        const SIZES: [(u32, u32); 3] = [
+            (4, bindings::PCI_EXP_DEVCAP2_ATOMIC_COMP32),
+            (8, bindings::PCI_EXP_DEVCAP2_ATOMIC_COMP64),
+            (16, bindings::PCI_EXP_DEVCAP2_ATOMIC_COMP128),
+        ];
         let mut caps = 0;
         // SAFETY: The device is alive (type invariant of `PciDevice`), `caps` valid for writes; 0
         // if the device is not Express.
         unsafe {
             let at = bindings::PCI_EXP_DEVCAP2 as c_int;
             bindings::pcie_capability_read_dword(self.as_ptr(), at, &mut caps);
-            caps & bit != 0 && bindings::pci_enable_atomic_ops_to_root(self.as_ptr(), bit) == 0
         }
+        SIZES.into_iter().fold(0, |all, (bytes, bit)| {
+            // SAFETY: The device is alive (type invariant of `PciDevice`).
+            let passes = || unsafe { bindings::pci_enable_atomic_ops_to_root(self.as_ptr(), bit) };
+            match caps & bit != 0 && passes() == 0 {
+                true => all | bytes,
+                false => all,
+            }
+        })
     }
 }
 

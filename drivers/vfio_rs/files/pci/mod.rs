@@ -61,6 +61,7 @@ use crate::{
         GroupedDevice, //
     },
     pci::{
+        AwakeAccess,
         Device,
         Open,
         Region, //
@@ -107,6 +108,7 @@ impl GroupedDevice for Device {
 impl OpenDevice for Open {
     type Device = Device;
     type Awake = Awake;
+    type Access = AwakeAccess;
 
     const FLAGS: u32 = uapi::VFIO_DEVICE_FLAGS_PCI;
     const IRQS: u32 = uapi::VFIO_PCI_NUM_IRQS;
@@ -129,6 +131,11 @@ impl OpenDevice for Open {
 
     fn awake(&self) -> Result<Awake> {
         Open::awake(self)
+    }
+
+    #[inline]
+    fn accessed(&self) -> Result<AwakeAccess> {
+        Open::access(self)
     }
 
     fn info(&self, caps: &mut CapChain) -> Result<DeviceInfo> {
