@@ -209,6 +209,13 @@ impl<M> Ranges<M> {
         self.0.map().first_overlap(range)
     }
 
+    /// Calls `f` for ranges that are not leaving, from the first that has an address in `range` to
+    /// the last one, in order, as long as it returns `true`.
+    #[inline]
+    pub fn each_in(&mut self, range: IovaRange, mut f: impl FnMut(IovaRange) -> bool) {
+        self.0.each_in(range, |found, _| f(found));
+    }
+
     /// Whether `range` cuts some range in two: contains a part of it, but not all.
     #[inline]
     pub fn cuts(&self, range: IovaRange) -> bool {

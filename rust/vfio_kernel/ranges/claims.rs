@@ -142,6 +142,12 @@ impl<V: Value> RangeMap<V> {
         &self.map
     }
 
+    /// As [`Map::each_in`].
+    #[inline]
+    pub(crate) fn each_in(&mut self, range: IovaRange, f: impl FnMut(IovaRange, &V) -> bool) {
+        self.map.each_in(range, f);
+    }
+
     /// How many ranges are busy or leaving.
     #[inline]
     pub(crate) fn busy(&self) -> usize {

@@ -56,6 +56,22 @@ impl<T: Starts> Map<T> {
         place(last, value).filter(|found| found.overlaps(&range))
     }
 
+    /// Calls `f` for ranges, from the first that has an address in `range` to the last one, in
+    /// order, as long as it returns `true`.
+    #[inline]
+    pub fn each_in(&mut self, range: IovaRange, mut f: impl FnMut(IovaRange, &T) -> bool) {
+        // Only one that may change the tree goes on to the next.
+        let mut cursor = self.tree.cursor_lower_bound_mut(&range.start());
+        while let Some(at) = cursor {
+            let (&last, value) = at.current();
+            let found = place(last, value).filter(|found| found.overlaps(&range));
+            if !found.is_some_and(|found| f(found, value)) {
+                return;
+            }
+            cursor = at.move_next();
+        }
+    }
+
     /// Whether `range` cuts some range in two: contains a part of it, but not all.
     #[inline]
     pub fn cuts(&self, range: IovaRange) -> bool {

@@ -5,7 +5,8 @@
 //! Every mapped page counts as dirty, each time anew: all of it is pinned for devices that nobody
 //! watches. (C would say less only for groups that pin page by page, which are mediated devices.)
 //! So there is nothing to collect, and a bitmap is written straight to the user: of each mapping in
-//! the range the words that have a bit of it, and no others. No lock is held meanwhile.
+//! the range the words that have a bit of it, and no others. No lock is held meanwhile. Of small
+//! mappings the words are put together first, so that each is written once.
 
 use kernel::prelude::*;
 use vfio_kernel::{
@@ -13,7 +14,6 @@ use vfio_kernel::{
     sched,
     uapi, //
 };
-use zerocopy::IntoBytes;
 
 use super::{
     maps::Maps,
@@ -21,7 +21,10 @@ use super::{
     Version, //
 };
 use crate::iova::{
-    bits::BitRun,
+    bits::{
+        BitChunk,
+        BitRun, //
+    },
     IovaRange, //
 };
 
@@ -71,40 +74,84 @@ impl UserBitmap {
         self.pgsize == maps.granule()
     }
 
+    /// Which bits are those of `mapping`, in a bitmap whose first bit is for `base`.
+    #[inline]
+    fn run(&self, base: u64, mapping: IovaRange) -> BitRun {
+        let shift = self.pgsize.trailing_zeros();
+        let bit = |address: u64| address.wrapping_sub(base).wrapping_shr(shift);
+        let first = bit(mapping.start());
+        BitRun::new(
+            first,
+            bit(mapping.last()).wrapping_sub(first).wrapping_add(1),
+        )
+    }
+
+    /// Where a word of it is.
+    fn word(&self, number: u64) -> UserArg {
+        self.data.at(number.wrapping_mul(8) as usize)
+    }
+
     /// Sets the bits of `mapping`, in a bitmap whose first bit is for `base`. Holds no lock.
     ///
     /// # Errors
     ///
     /// `EFAULT` if the user's memory is not there.
     pub(super) fn set(&self, base: u64, mapping: IovaRange) -> Result {
-        let shift = self.pgsize.trailing_zeros();
-        let bit = |address: u64| address.wrapping_sub(base).wrapping_shr(shift);
-        let first = bit(mapping.start());
-        let count = bit(mapping.last()).wrapping_sub(first).wrapping_add(1);
-        let run = BitRun::new(first, count);
+        let run = self.run(base, mapping);
+        let (first, count) = (run.first_word(), run.words());
         // A word that begins before the mapping is added to, as it may have bits of others.
-        let at = run.first_word().wrapping_mul(8) as usize;
         let kept = match run.begins_a_word() {
             true => 0,
-            false => self.data.at(at).read_min::<u64>(8)?,
+            false => self.word(first).read_min::<u64>(8)?,
         };
-        let bytes = run.words().wrapping_mul(8) as usize;
-        let mut writer = self.data.slice(at, bytes).writer();
-        let mut chunk = [0u64; 64];
-        let mut done = 0u64;
-        while done < run.words() {
-            let mut len = 0usize;
-            for (index, word) in (done..run.words()).zip(chunk.iter_mut()) {
-                *word = run.word(index) | if index == 0 { kept } else { 0 };
-                len = len.wrapping_add(1);
-            }
-            writer.write_slice(chunk.get(..len).unwrap_or(&[]).as_bytes())?;
-            done = done.wrapping_add(len as u64);
+        self.word(first).write_prefix(&(run.word(0) | kept), 8)?;
+        // All but the last word are whole.
+        let mut done = 1u64;
+        while let Some(left) = count.checked_sub(done).filter(|left| *left > 1) {
+            let words = left.wrapping_sub(1).min(ONES.len() as u64);
+            let at = self.word(first.wrapping_add(done));
+            at.write_prefix(&ONES, words.wrapping_mul(8) as usize)?;
+            done = done.wrapping_add(words);
             sched::cond_resched();
+        }
+        if done < count {
+            let at = self.word(first.wrapping_add(done));
+            at.write_prefix(&run.word(done), 8)?;
         }
         Ok(())
     }
+
+    /// Sets the bits of a chunk, which is empty then. Holds no lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    fn set_chunk(&self, chunk: &mut BitChunk) -> Result {
+        chunk.take(|first, words| {
+            let len = words.len().wrapping_mul(8);
+            // As in `set`: a word is new if its first bit is a mapping's.
+            if words.iter().any(|word| word & 1 == 0) {
+                let kept = self.word(first).read_min::<[u64; BitChunk::WORDS]>(len)?;
+                for (word, kept) in words.iter_mut().zip(kept) {
+                    if *word & 1 == 0 {
+                        *word |= kept;
+                    }
+                }
+            }
+            let mut whole = [0; BitChunk::WORDS];
+            for (to, from) in whole.iter_mut().zip(words) {
+                *to = *from;
+            }
+            self.word(first).write_prefix(&whole, len)
+        })
+    }
 }
+
+/// What most of a large mapping's bits are.
+static ONES: [u64; 512] = [u64::MAX; 512];
+
+/// How many mappings are looked at while the lock is held once.
+const AT_ONCE: u32 = 512;
 
 impl Type1 {
     /// The ioctl.
@@ -173,19 +220,60 @@ impl Type1 {
         if maps.ranges.cuts(range) {
             return Err(EINVAL);
         }
-        let mut left = Some(range);
-        while let Some(found) = left.and_then(|left| maps.ranges.first_overlap(left)) {
-            left = range.above(&found);
-            // One that is cut was made meanwhile.
-            if !range.contains(&found) {
-                continue;
-            }
+        let mut chunk = BitChunk::new();
+        let mut next = Some(range);
+        while let Some(left) = next {
+            let large = collect(&mut maps, range, &bitmap, left, &mut next, &mut chunk);
             drop(maps);
-            bitmap.set(range.start(), found)?;
+            bitmap.set_chunk(&mut chunk)?;
+            if let Some(large) = large {
+                bitmap.set(range.start(), large)?;
+            }
+            sched::pause()?;
             maps = self.maps.lock();
         }
         Ok(())
     }
+}
+
+/// Adds the bits of mappings in `left` of `range` to `chunk`, from the first one on, as far as
+/// there is room. Says in `next` what is to be looked at then, and returns a mapping that is too
+/// large for any chunk and comes after these.
+fn collect(
+    maps: &mut Maps,
+    range: IovaRange,
+    bitmap: &UserBitmap,
+    left: IovaRange,
+    next: &mut Option<IovaRange>,
+    chunk: &mut BitChunk,
+) -> Option<IovaRange> {
+    let mut large = None;
+    let mut count = 0u32;
+    *next = None;
+    maps.ranges.each_in(left, |found| {
+        count = count.wrapping_add(1);
+        if count > AT_ONCE {
+            *next = IovaRange::from_last(found.start(), range.last());
+            return false;
+        }
+        // One that is cut was made meanwhile.
+        if !range.contains(&found) {
+            return true;
+        }
+        let run = bitmap.run(range.start(), found);
+        if chunk.add(&run) {
+            return true;
+        }
+        *next = match run.words() > BitChunk::WORDS as u64 {
+            true => {
+                large = Some(found);
+                range.above(&found)
+            }
+            false => IovaRange::from_last(found.start(), range.last()),
+        };
+        false
+    });
+    large
 }
 
 /// Whether a range has more pages than can be told of.

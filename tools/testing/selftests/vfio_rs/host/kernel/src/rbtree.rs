@@ -9,9 +9,12 @@ use crate::{
     },
     error::Result,
 };
-use std::collections::{
-    btree_map,
-    BTreeMap, //
+use std::{
+    collections::{
+        btree_map,
+        BTreeMap, //
+    },
+    ops::Bound,
 };
 
 /// An ordered map.
@@ -210,6 +213,21 @@ impl<K: Copy + Ord, V> OccupiedEntry<'_, K, V> {
 #[expect(clippy::missing_panics_doc, clippy::unwrap_used)]
 impl<K: Copy + Ord, V> CursorMut<'_, K, V> {
     /// The node.
+    #[must_use]
+    pub fn current(&self) -> (&K, &V) {
+        (&self.key, self.tree.0.get(&self.key).unwrap())
+    }
+
+    /// Goes to the node after it.
+    #[must_use]
+    pub fn move_next(self) -> Option<Self> {
+        let Self { key, tree } = self;
+        let behind = (Bound::Excluded(key), Bound::Unbounded);
+        let key = tree.0.range(behind).next().map(|(key, _)| *key)?;
+        Some(Self { key, tree })
+    }
+
+    /// The node.
     pub fn current_mut(&mut self) -> (&K, &mut V) {
         (&self.key, self.tree.0.get_mut(&self.key).unwrap())
     }
@@ -242,12 +260,5 @@ impl<'a, K: Ord, V> Cursor<'a, K, V> {
     #[must_use]
     pub fn peek_next(&self) -> Option<(&'a K, &'a V)> {
         self.rest.clone().next()
-    }
-
-    /// Goes to the node after it.
-    #[must_use]
-    pub fn move_next(mut self) -> Option<Self> {
-        self.current = self.rest.next()?;
-        Some(self)
     }
 }
