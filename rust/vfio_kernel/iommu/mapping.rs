@@ -374,17 +374,23 @@ impl Departures {
     pub fn leave(&mut self) -> Option<Left> {
         let first = self.all().first()?;
         let mut short = 0u32;
-        let ranges = self.all().iter();
-        first.tenant.space.unmap_each(
-            ranges.map(|mapping| (mapping.iova(), mapping.size())),
-            |number| short |= 1 << number,
-        );
+        first
+            .tenant
+            .space
+            .unmap_each(Spans(self.all()), |number| short |= 1 << number);
         let mut tenant = None;
+        let mut span = 0;
+        let mut end = first.iova();
         // INVARIANT: None is there from here on.
         for number in 0..replace(&mut self.len, 0) {
             // SAFETY: By the type invariant all were there, and each is taken once.
             let mut mapping = unsafe { self.mappings[number].assume_init_read() };
-            mapping.unpin(mapping.npages(), short & 1 << number == 0);
+            if mapping.iova() != end {
+                span += 1;
+            }
+            end = mapping.iova().wrapping_add(mapping.size() as u64);
+            // Of a span that was not all unmapped, nobody knows which mapping's it was.
+            mapping.unpin(mapping.npages(), short & 1 << span == 0);
             tenant = Some(mapping.into_tenant());
         }
         let tenant = tenant?;
@@ -397,6 +403,31 @@ impl Departures {
     fn all(&self) -> &[IoMapping] {
         // SAFETY: By the type invariant the first `len` are there.
         unsafe { core::slice::from_raw_parts(self.mappings.as_ptr().cast(), self.len) }
+    }
+}
+
+/// First address and bytes of mappings, those that continue each other together.
+#[derive(Clone)]
+struct Spans<'a>(&'a [IoMapping]);
+
+impl Iterator for Spans<'_> {
+    type Item = (u64, usize);
+
+    #[inline]
+    fn next(&mut self) -> Option<(u64, usize)> {
+        let (first, mut rest) = self.0.split_first()?;
+        let iova = first.iova();
+        let mut size = first.size();
+        while let Some((next, others)) = rest.split_first() {
+            if next.iova() != iova.wrapping_add(size as u64) {
+                break;
+            }
+            // All together are no more than a window.
+            size += next.size();
+            rest = others;
+        }
+        self.0 = rest;
+        Some((iova, size))
     }
 }
 
