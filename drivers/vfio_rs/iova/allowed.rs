@@ -92,6 +92,11 @@ impl Allowed {
         self.ranges.iter().any(|allowed| allowed.contains(range))
     }
 
+    /// Whether all that `other` allows may be mapped.
+    pub(crate) fn contains_all(&self, other: &Self) -> bool {
+        other.ranges.iter().all(|range| self.contains(range))
+    }
+
     /// The addresses as a sorted list, at least one range.
     pub(crate) fn ranges(&self) -> &[IovaRange] {
         &self.ranges
@@ -132,6 +137,18 @@ mod tests {
 
         assert!(is(&allowed, &[(0, u64::MAX)]));
         assert!(allowed.contains(&IovaRange::ALL));
+        Ok(())
+    }
+
+    #[test]
+    fn contains_all_of_another() -> Result {
+        let all = Allowed::new(IovaRange::ALL, &[])?;
+        let some = Allowed::new(range(0, 0xffff)?, &[range(0x1000, 0x1fff)?])?;
+        let more = Allowed::new(range(0, 0xffff)?, &[range(0x1000, 0x17ff)?])?;
+
+        assert!(all.contains_all(&all) && all.contains_all(&some));
+        assert!(more.contains_all(&some) && some.contains_all(&some));
+        assert!(!some.contains_all(&more) && !some.contains_all(&all));
         Ok(())
     }
 

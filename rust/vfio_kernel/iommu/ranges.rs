@@ -195,81 +195,96 @@ impl<M> From<Content<M>> for RangeEntry<M> {
 pub type RangeSlot<M> = Slot<RangeEntry<M>>;
 
 /// See the module's documentation.
-pub struct Ranges<M>(RangeMap<RangeEntry<M>>);
+pub struct Ranges<M> {
+    map: RangeMap<RangeEntry<M>>,
+    /// How many have [`Content::Mixed`].
+    mixed: usize,
+}
 
 impl<M> Ranges<M> {
     /// For the new `space`, and once.
     pub(super) fn new(space: SpaceId) -> Self {
-        Self(RangeMap::new(space))
+        Self {
+            map: RangeMap::new(space),
+            mixed: 0,
+        }
     }
 
     /// The first range that has an address in `range`, and is not leaving.
     #[inline]
     pub fn first_overlap(&self, range: IovaRange) -> Option<IovaRange> {
-        self.0.map().first_overlap(range)
+        self.map.map().first_overlap(range)
     }
 
     /// Calls `f` for ranges that are not leaving, from the first that has an address in `range` to
     /// the last one, in order, as long as it returns `true`.
     #[inline]
     pub fn each_in(&mut self, range: IovaRange, mut f: impl FnMut(IovaRange) -> bool) {
-        self.0.each_in(range, |found, _| f(found));
+        self.map.each_in(range, |found, _| f(found));
     }
 
     /// Whether `range` cuts some range in two: contains a part of it, but not all.
     #[inline]
     pub fn cuts(&self, range: IovaRange) -> bool {
-        self.0.map().cuts(range)
+        self.map.map().cuts(range)
     }
 
     /// What the range has that ends where `range` does.
     #[inline]
     pub fn get(&self, range: IovaRange) -> Option<&RangeEntry<M>> {
-        self.0.map().get(range)
+        self.map.map().get(range)
     }
 
     /// All ranges in order, but for those that are leaving.
     pub fn iter(&self) -> impl Iterator<Item = (IovaRange, &RangeEntry<M>)> {
-        self.0.map().iter()
+        self.map.map().iter()
+    }
+
+    /// Whether any range has something else than pinned pages.
+    #[inline]
+    pub fn has_mixed(&self) -> bool {
+        self.mixed != 0
     }
 
     /// How many ranges are busy or leaving.
     #[inline]
     pub fn busy(&self) -> usize {
-        self.0.busy()
+        self.map.busy()
     }
 
     /// Whether an address in `range` is in a range that is leaving, or may be.
     #[inline]
     pub fn is_leaving(&self, range: IovaRange) -> bool {
-        self.0.is_leaving(range)
+        self.map.is_leaving(range)
     }
 
     /// Whether an address in `range` is in a range that is busy or leaving, or may be.
     #[inline]
     pub fn is_busy(&self, range: IovaRange) -> bool {
-        self.0.is_busy(range)
+        self.map.is_busy(range)
     }
 
     /// `range`, to be taken, if no address in it is.
     #[inline(always)]
     pub fn free(&mut self, range: IovaRange) -> Option<FreeRange<'_, M>> {
-        self.0.free(range).map(FreeRange)
+        self.map.free(range).map(FreeRange)
     }
 
     /// Puts content where its claim is from, which is busy no more. Content of another space is
     /// dropped, and its range stays busy.
     #[inline(always)]
     pub fn put(&mut self, content: Content<M>) {
-        if self.0.put(content.into()).is_err() {
-            mismatch();
+        let mixed = matches!(content, Content::Mixed(_));
+        match self.map.put(content.into()) {
+            Ok(()) => self.mixed = self.mixed.wrapping_add(mixed.into()),
+            Err(_) => mismatch(),
         }
     }
 
     /// Frees the busy range that `claim` is from, if it is of this space.
     #[inline]
     pub fn end(&mut self, claim: IovaClaim) {
-        if !self.0.end(claim) {
+        if !self.map.end(claim) {
             mismatch();
         }
     }
@@ -278,15 +293,18 @@ impl<M> Ranges<M> {
     /// `None` if it is already.
     #[inline]
     pub fn take(&mut self, range: IovaRange) -> Option<Content<M>> {
-        match self.0.take(range)? {
+        match self.map.take(range)? {
             RangeEntry::Pages(io) => Some(Content::Pages(io)),
-            RangeEntry::Other(other) => other.mixed.map(Content::Mixed),
+            RangeEntry::Other(other) => {
+                self.mixed = self.mixed.wrapping_sub(1);
+                other.mixed.map(Content::Mixed)
+            }
         }
     }
 
     /// Marks the content of the range that ends where `range` does, or not.
     pub fn set_mark(&mut self, range: IovaRange, mark: bool) {
-        self.0.change(range, |entry| match entry {
+        self.map.change(range, |entry| match entry {
             RangeEntry::Pages(io) => io.set_mark(mark),
             RangeEntry::Other(other) => {
                 if let Some(mixed) = &mut other.mixed {
@@ -303,7 +321,12 @@ impl<M> Ranges<M> {
         range: IovaRange,
         leaves: impl FnOnce(&RangeEntry<M>) -> bool,
     ) -> Option<(LeavingRange<M>, Option<RangeSlot<M>>)> {
-        let (leaving, slot) = self.0.leave_exact(range, leaves)?;
+        let mut mixed = 0;
+        let (leaving, slot) = self.map.leave_exact(range, |entry| {
+            mixed = usize::from(matches!(entry, RangeEntry::Other(_)));
+            leaves(entry)
+        })?;
+        self.mixed = self.mixed.wrapping_sub(mixed);
         Some((LeavingRange(leaving), slot))
     }
 
@@ -320,7 +343,7 @@ impl<M> Ranges<M> {
         if departures.count() != 0 {
             return None;
         }
-        let (all, slot) = self.0.leave_while(range, |found, entry| {
+        let (all, slot) = self.map.leave_while(range, |found, entry| {
             match entry {
                 RangeEntry::Pages(io) if departures.has_room_for(io) && leaves(found, io) => (),
                 _ => return false,
@@ -337,7 +360,7 @@ impl<M> Ranges<M> {
     /// What had left is gone.
     #[inline(always)]
     pub fn left(&mut self, left: Left) {
-        self.0.left(left);
+        self.map.left(left);
     }
 }
 

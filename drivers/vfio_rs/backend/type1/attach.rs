@@ -77,12 +77,14 @@ impl Type1 {
                 let allowed = own.insert(allowed_for(geometry, &resv)?);
                 let outside =
                     |aperture| !translated(geometry).is_ok_and(|all| all.contains(&aperture));
-                if aperture.is_some_and(outside)
-                    || maps
-                        .ranges
-                        .iter()
-                        .any(|(range, _)| !allowed.contains(&around(range)))
-                {
+                // All that is mapped is where it was allowed; of windows more must be.
+                let allows_all = aperture.is_none()
+                    && maps
+                        .allowed
+                        .as_ref()
+                        .is_some_and(|so_far| allowed.contains_all(so_far));
+                let misfit = |(range, _)| !allowed.contains(&around(range));
+                if aperture.is_some_and(outside) || !allows_all && maps.ranges.iter().any(misfit) {
                     return Err(EINVAL);
                 }
                 check_isolated(isolated)
@@ -100,10 +102,12 @@ impl Type1 {
                 Ok(())
             },
         )?;
-        // On failure the group is detached again.
-        for (_, entry) in maps.ranges.iter() {
-            if let Some(mixed) = entry.as_mixed() {
-                mixed.refill()?;
+        if maps.ranges.has_mixed() {
+            // On failure the group is detached again.
+            for (_, entry) in maps.ranges.iter() {
+                if let Some(mixed) = entry.as_mixed() {
+                    mixed.refill()?;
+                }
             }
         }
         let allowed = own.ok_or(EINVAL)?;
