@@ -8,6 +8,11 @@ use anyhow::{Context, Result, bail, ensure};
 use vfio_client::sysfs::{self, PciDevice, VFIO_PCI};
 use vfio_client::uapi::*;
 use vfio_client::{Container, Device, DmaBuf, Edu, Event, Group, edu};
+use vfio_rs_cli::cli::ListArgs;
+use vfio_rs_cli::host::Host;
+use vfio_rs_cli::root::Root;
+use vfio_rs_cli::text::plain;
+use vfio_rs_cli::{list, who};
 
 use crate::tell::Teller;
 
@@ -105,6 +110,7 @@ fn use_device(tell: &mut Teller, pci: &PciDevice) -> Result<()> {
     copy(tell, &edu, &out, &back)?;
     interrupt(tell, &device, &edu)?;
     refused(tell, &container, &edu, &back)?;
+    see_who(tell, pci)?;
     tell.step(
         "Close everything",
         "The program closes its files (or crashes, or is killed: it makes no difference). The kernel unmaps the memory, \
@@ -338,6 +344,36 @@ fn refused(tell: &mut Teller, container: &Container, edu: &Edu<'_>, back: &DmaBu
         "It wrote to {IN:#x}, which was page 2 a moment ago: refused as well."
     ));
     tell.say("The kernel's log has a line for each such fault (dmesg | grep -i fault).");
+    Ok(())
+}
+
+/// What the administrator's tool shows meanwhile.
+fn see_who(tell: &mut Teller, pci: &PciDevice) -> Result<()> {
+    tell.step(
+        "See who has it",
+        "The tool vfio-rs shows devices, what the host uses them for, and which programs have them. lsvfio is its list.",
+    );
+    let host = Host::read(Root::real());
+    let show = |command: &str, text: &str| {
+        tell.call(command);
+        let text = plain(text);
+        tell.picture(&text.lines().collect::<Vec<_>>());
+    };
+    let all = ListArgs {
+        filters: vec![format!("group:{}", pci.group().context("no group")?)],
+        ..ListArgs::default()
+    };
+    show(
+        &format!("lsvfio {}", pci.address),
+        &list::run(&host, &all, 76)?,
+    );
+    let who = who::run(&host, false, 76)?;
+    ensure!(
+        who.contains(&std::process::id().to_string()),
+        "vfio-rs who does not name this program: {who}"
+    );
+    show("vfio-rs who", &who);
+    tell.good("It names this program, and what it has mapped.");
     Ok(())
 }
 
