@@ -295,7 +295,7 @@ mod tests {
         for offset in 0..256u16 {
             let cut = user.space.cut(offset.into(), &[0xff])?;
             let only_stores = !others.iter().any(|range| range.contains(&offset));
-            assert_eq!(cut.only_stores(), only_stores, "{offset:#x}");
+            assert_eq!(cut.only_stores(), only_stores);
             if only_stores {
                 let enabled = user.space.memory_enabled();
                 assert_eq!(user.space.put(&mock, &cut)?, Effects::default());
