@@ -16,13 +16,15 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use serde_json::Value;
 use vfio_client::sysfs::{PciDevice, VFIO_PCI};
 use vfio_client::uapi::VFIO_TYPE1v2_IOMMU;
-use vfio_client::{Container, Group};
+use vfio_client::{Container, Edu, Group};
 use vfio_rs_cli::cli::Cli;
 use vfio_rs_cli::errors::Stop;
 use vfio_rs_cli::run;
 use vfio_rs_selftests::process;
-use vfio_rs_selftests::setup::{E1000E, EDU, IGB, IOVA, is_rust_stack, shared_group};
-use vfio_rs_selftests::{Context, Outcome, Result, ensure, same, skip, suite};
+use vfio_rs_selftests::setup::{
+    E1000E, EDU, IGB, IOVA, PAGE, PATIENCE, is_rust_stack, shared_group, slowness,
+};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, same, skip, suite, until};
 
 const STATE: &str = "/run/vfio-rs/bound.json";
 
@@ -428,6 +430,29 @@ fn doctor_and_the_rest_print() -> Outcome {
     Ok(())
 }
 
+/// DMA to where nothing is mapped: the log has it, and the tool says what is nearest.
+fn faults_name_what_is_nearest() -> Outcome {
+    let opened = EDU.open()?;
+    let _buf = opened.map_new(IOVA, 1)?;
+    let edu = Edu::new(&opened.device)?;
+    let wrong = IOVA + (1 << 20) + PAGE;
+    edu.store(wrong, PAGE as usize)?;
+    until("a fault in the log", PATIENCE * slowness(), || {
+        let value: Value = serde_json::from_str(&good(&["faults", "--json"])?)?;
+        let all = value["faults"].as_array().context("faults")?;
+        let is_it = |fault: &&Value| fault["address"] == *format!("{wrong:#x}");
+        let Some(fault) = all.iter().find(is_it) else {
+            return Ok(false);
+        };
+        ensure!(fault["device"] == *opened.bound.pci.address, "{fault:#}");
+        ensure!(fault["users"][0]["pid"] == std::process::id(), "{fault:#}");
+        let near = fault["nearest"].as_str().unwrap_or_default();
+        let says = format!("1 MiB past {IOVA:#x}-{:#x}", IOVA + PAGE - 1);
+        ensure!(!is_rust_stack() || near.contains(&says), "{fault:#}");
+        Ok(true)
+    })
+}
+
 suite!(
     iommus: Vtd, debug: Answers;
     bound_and_restored,
@@ -440,4 +465,5 @@ suite!(
     persisted,
     allowed_and_denied,
     doctor_and_the_rest_print,
+    faults_name_what_is_nearest,
 );
