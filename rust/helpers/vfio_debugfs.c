@@ -11,17 +11,12 @@ struct dentry *vfio_rs_debugfs_dir(const char *name)
 
 struct dentry *vfio_rs_debugfs_subdir(const char *name, struct dentry *parent)
 {
-	if (IS_ERR_OR_NULL(parent))
-		return parent;
 	return debugfs_create_dir(name, parent);
 }
 
-/* Where there is no folder the file would go to the top. */
 struct dentry *vfio_rs_debugfs_file(const char *name, umode_t mode, struct dentry *parent,
 				    void *data, const struct file_operations *fops)
 {
-	if (IS_ERR_OR_NULL(parent))
-		return parent;
 	return debugfs_create_file(name, mode, parent, data, fops);
 }
 

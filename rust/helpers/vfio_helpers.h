@@ -19,7 +19,6 @@ struct seq_file;
 
 /* Module parameters; see vfio_params.c. */
 extern bool vfio_rs_enable_unsafe_noiommu_mode;
-extern unsigned int vfio_rs_cdev_groups;
 extern const struct kernel_param_ops vfio_rs_cdev_groups_ops;
 extern bool vfio_rs_allow_unsafe_interrupts;
 extern bool vfio_rs_disable_hugepages;
@@ -32,6 +31,11 @@ extern bool vfio_rs_disable_denylist;
 extern bool vfio_rs_wc_mmap;
 extern bool vfio_rs_pamu_strict;
 extern unsigned int vfio_rs_msi_test_banks;
+
+/* What is done when parameters are written or read: in Rust, vfio_kernel/params.rs. */
+int vfio_rs_set_cdev_groups(const char *val, const struct kernel_param *kp);
+int vfio_rs_get_cdev_groups(char *buffer, const struct kernel_param *kp);
+int vfio_rs_set_msi_test_banks(const char *val, const struct kernel_param *kp);
 extern unsigned int vfio_rs_kvm_entry_limit;
 
 struct page *vfio_rs_pfn_to_page(unsigned long pfn);

@@ -9,6 +9,8 @@
 
 #include "vfio_mmap.h"
 
+static_assert(VFIO_RS_MAP_FIXED == MAP_FIXED);
+
 /* What io_remap_pfn_range() would set; the fault handler may not change it. */
 void vfio_rs_vma_set_mmio(struct vm_area_struct *vma, bool write_combining)
 {
@@ -68,44 +70,10 @@ unsigned long vfio_rs_get_unmapped_area(struct file *file, unsigned long addr,
 	return mm_get_unmapped_area(file, addr, len, pgoff, flags);
 }
 
-#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
-/*
- * Room for @len bytes where a huge page of @size can map @phys: both have the
- * same place in it. 0 if there is none, or if @len holds no whole huge page.
- */
-static unsigned long huge_area(struct file *file, unsigned long len, unsigned long pgoff,
-			       unsigned long flags, u64 phys, unsigned long size)
+/* Whether new maps of the current process go below those that are there. */
+bool vfio_rs_maps_top_down(void)
 {
-	unsigned long addr, shift;
-
-	if (round_up(phys, size) + size > phys + len || len + size < len)
-		return 0;
-	addr = mm_get_unmapped_area(file, 0, len + size, pgoff, flags);
-	if (IS_ERR_VALUE(addr))
-		return 0;
-	shift = (phys - addr) & (size - 1);
-	/* Top down, the end of the area is where the next map begins. */
-	if (!shift && mm_flags_test(MMF_TOPDOWN, current->mm))
-		shift = size;
-	return addr + shift;
-}
-#endif
-
-unsigned long vfio_rs_huge_unmapped_area(struct file *file, unsigned long len,
-					 unsigned long pgoff, unsigned long flags, u64 phys)
-{
-	unsigned long addr = 0;
-
-	if (flags & MAP_FIXED)
-		return mm_get_unmapped_area(file, 0, len, pgoff, flags);
-#ifdef CONFIG_ARCH_SUPPORTS_PUD_PFNMAP
-	addr = huge_area(file, len, pgoff, flags, phys, PUD_SIZE);
-#endif
-#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
-	if (!addr)
-		addr = huge_area(file, len, pgoff, flags, phys, PMD_SIZE);
-#endif
-	return addr ?: mm_get_unmapped_area(file, 0, len, pgoff, flags);
+	return mm_flags_test(MMF_TOPDOWN, current->mm);
 }
 
 /* Whether a physical range can be made write-combining. */
@@ -128,44 +96,54 @@ void vfio_rs_free_wc(u64 start, u64 size)
 	arch_io_free_memtype_wc(start, size);
 }
 
-static u32 wc_downgraded;
-
 /*
- * Counts a page of a write-combining map that was just put in and is something
- * else, as somebody else's map of the range was there first: that the range
- * could be reserved proves nothing.
+ * Whether what a fault has put in, a page or a huge one, is write-combining, or
+ * not to be seen. Macros of page tables, that nothing else can read.
  */
-void vfio_rs_check_wc(struct vm_fault *vmf, unsigned int order)
-{
 #ifdef CONFIG_X86_PAT
-	const pgprotval_t mask = _PAGE_PWT | _PAGE_PCD;
-	pgprotval_t want = pgprot_val(pgprot_writecombine(__pgprot(0))) & mask;
-	pgprotval_t got = want;
-
-	if (order == PMD_ORDER) {
-		pmd_t pmd = pmdp_get(vmf->pmd);
-
-		if (pmd_leaf(pmd))
-			got = pmd_val(pmd) & mask;
-	} else if (order == PUD_ORDER) {
-		pud_t pud = pudp_get(vmf->pud);
-
-		if (pud_leaf(pud))
-			got = pud_val(pud) & mask;
-	} else if (!(vmf->flags & FAULT_FLAG_VMA_LOCK)) {
-		struct follow_pfnmap_args args = { .vma = vmf->vma, .address = vmf->address };
-
-		if (!follow_pfnmap_start(&args)) {
-			got = pgprot_val(args.pgprot) & mask;
-			follow_pfnmap_end(&args);
-		}
-	}
-	if (got != want)
-		WRITE_ONCE(wc_downgraded, READ_ONCE(wc_downgraded) + 1);
-#endif
-}
-
-u32 vfio_rs_wc_downgraded(void)
+static bool combines(pgprotval_t val)
 {
-	return READ_ONCE(wc_downgraded);
+	return !((val ^ pgprot_val(pgprot_writecombine(__pgprot(0)))) & (_PAGE_PWT | _PAGE_PCD));
 }
+
+bool vfio_rs_pte_combines(struct vm_fault *vmf)
+{
+	struct follow_pfnmap_args args = { .vma = vmf->vma, .address = vmf->address };
+	bool yes;
+
+	if (follow_pfnmap_start(&args))
+		return true;
+	yes = combines(pgprot_val(args.pgprot));
+	follow_pfnmap_end(&args);
+	return yes;
+}
+
+bool vfio_rs_pmd_combines(struct vm_fault *vmf)
+{
+	pmd_t pmd = pmdp_get(vmf->pmd);
+
+	return !pmd_leaf(pmd) || combines(pmd_val(pmd));
+}
+
+bool vfio_rs_pud_combines(struct vm_fault *vmf)
+{
+	pud_t pud = pudp_get(vmf->pud);
+
+	return !pud_leaf(pud) || combines(pud_val(pud));
+}
+#else
+bool vfio_rs_pte_combines(struct vm_fault *vmf)
+{
+	return true;
+}
+
+bool vfio_rs_pmd_combines(struct vm_fault *vmf)
+{
+	return true;
+}
+
+bool vfio_rs_pud_combines(struct vm_fault *vmf)
+{
+	return true;
+}
+#endif

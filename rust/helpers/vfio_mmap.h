@@ -4,6 +4,9 @@
 #define _VFIO_RS_MMAP_H
 
 #include <linux/mm.h>
+#include <linux/mman.h>
+
+#define VFIO_RS_MAP_FIXED 0x10
 
 void vfio_rs_vma_set_mmio(struct vm_area_struct *vma, bool write_combining);
 void vfio_rs_vma_set_page(struct vm_area_struct *vma);
@@ -15,13 +18,13 @@ vm_fault_t vfio_rs_insert_pfn(struct vm_fault *vmf, unsigned long pfn, unsigned 
 unsigned long vfio_rs_get_unmapped_area(struct file *file, unsigned long addr,
 					unsigned long len, unsigned long pgoff,
 					unsigned long flags);
-unsigned long vfio_rs_huge_unmapped_area(struct file *file, unsigned long len,
-					 unsigned long pgoff, unsigned long flags, u64 phys);
+bool vfio_rs_maps_top_down(void);
 
 bool vfio_rs_write_combining_works(void);
 int vfio_rs_reserve_wc(u64 start, u64 size);
 void vfio_rs_free_wc(u64 start, u64 size);
-void vfio_rs_check_wc(struct vm_fault *vmf, unsigned int order);
-u32 vfio_rs_wc_downgraded(void);
+bool vfio_rs_pte_combines(struct vm_fault *vmf);
+bool vfio_rs_pmd_combines(struct vm_fault *vmf);
+bool vfio_rs_pud_combines(struct vm_fault *vmf);
 
 #endif /* _VFIO_RS_MMAP_H */

@@ -3,11 +3,8 @@
  * Parameters. They live in vfio_rs.ko, which reads them, and show up under the
  * modules whose names users know: see drivers/vfio_rs/compat/.
  */
-#include <linux/capability.h>
 #include <linux/export.h>
 #include <linux/moduleparam.h>
-#include <linux/string.h>
-#include <linux/sysfs.h>
 
 #include "vfio_helpers.h"
 
@@ -15,28 +12,9 @@
 bool vfio_rs_enable_unsafe_noiommu_mode;
 EXPORT_SYMBOL_GPL(vfio_rs_enable_unsafe_noiommu_mode);
 
-unsigned int vfio_rs_cdev_groups;
-
-static const char *const cdev_groups[] = { "all", "singleton" };
-
-static int set_cdev_groups(const char *val, const struct kernel_param *kp)
-{
-	int at = sysfs_match_string(cdev_groups, val);
-
-	if (at < 0)
-		return at;
-	WRITE_ONCE(vfio_rs_cdev_groups, at);
-	return 0;
-}
-
-static int get_cdev_groups(char *buffer, const struct kernel_param *kp)
-{
-	return sysfs_emit(buffer, "%s\n", cdev_groups[READ_ONCE(vfio_rs_cdev_groups)]);
-}
-
 const struct kernel_param_ops vfio_rs_cdev_groups_ops = {
-	.set = set_cdev_groups,
-	.get = get_cdev_groups,
+	.set = vfio_rs_set_cdev_groups,
+	.get = vfio_rs_get_cdev_groups,
 };
 EXPORT_SYMBOL_GPL(vfio_rs_cdev_groups_ops);
 
@@ -82,21 +60,10 @@ module_param_named(kvm_entry_limit, vfio_rs_kvm_entry_limit, uint, 0644);
 MODULE_PARM_DESC(kvm_entry_limit,
 		 "Entries of guests' tables that a VFIO_KVM_IOMMU container may shadow, and a walk may meet (16777216)");
 
-/* PAMU has three; sixteen are enough to try anything. */
-#define MAX_TEST_BANKS 16
-
 unsigned int vfio_rs_msi_test_banks;
 
-/* Pages of the kernel's are shown to users: for those who could see any. */
-static int set_msi_test_banks(const char *val, const struct kernel_param *kp)
-{
-	if (!capable(CAP_SYS_RAWIO))
-		return -EPERM;
-	return param_set_uint_minmax(val, kp, 0, MAX_TEST_BANKS);
-}
-
 static const struct kernel_param_ops msi_test_banks_ops = {
-	.set = set_msi_test_banks,
+	.set = vfio_rs_set_msi_test_banks,
 	.get = param_get_uint,
 };
 

@@ -8,6 +8,7 @@
 use core::marker::PhantomData;
 use kernel::{
     bindings,
+    error::from_err_ptr,
     module::this_module,
     prelude::*,
     seq_file::SeqFile,
@@ -60,13 +61,21 @@ impl Folder {
     ///
     /// `ENOMEM`.
     pub fn within(parent: &Arc<Self>, name: &CStr) -> Result<Arc<Self>> {
-        // SAFETY: As above; the parent is a folder, or an error, which is passed on.
-        let dentry = unsafe { ours::vfio_rs_debugfs_subdir(name.as_char_ptr(), parent.dentry) };
+        let dentry = match parent.is_there() {
+            // SAFETY: As above; the parent is a folder.
+            true => unsafe { ours::vfio_rs_debugfs_subdir(name.as_char_ptr(), parent.dentry) },
+            false => parent.dentry,
+        };
         Self {
             dentry,
             _parent: Some(parent.clone()),
         }
         .shared()
+    }
+
+    /// Whether there is one. What is to be in it would go to the top otherwise.
+    fn is_there(&self) -> bool {
+        from_err_ptr(self.dentry).is_ok_and(|dentry| !dentry.is_null())
     }
 
     fn shared(self) -> Result<Arc<Self>> {
@@ -98,15 +107,19 @@ impl<T: Show> ShowFile<T> {
     /// Makes the file `name` of `folder`, which shows `data`, for those to whom `mode` gives it;
     /// only the bits for reading count.
     pub fn new(folder: &Arc<Folder>, name: &CStr, mode: u16, data: Arc<T>) -> ShowFile<T> {
-        // SAFETY: The data lives until after the dentry is removed, and the operations are for it.
-        let dentry = unsafe {
-            ours::vfio_rs_debugfs_file(
-                name.as_char_ptr(),
-                mode & 0o444,
-                folder.dentry,
-                core::ptr::from_ref::<T>(&data).cast_mut().cast(),
-                Table::<T>::OPS,
-            )
+        let dentry = match folder.is_there() {
+            // SAFETY: The data lives until after the dentry is removed, and the operations are for
+            // it.
+            true => unsafe {
+                ours::vfio_rs_debugfs_file(
+                    name.as_char_ptr(),
+                    mode & 0o444,
+                    folder.dentry,
+                    core::ptr::from_ref::<T>(&data).cast_mut().cast(),
+                    Table::<T>::OPS,
+                )
+            },
+            false => folder.dentry,
         };
         Self {
             dentry,

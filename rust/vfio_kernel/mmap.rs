@@ -35,7 +35,9 @@ use crate::{
         NodeWay, //
     },
     gate::Gate,
+    huge_area,
     mapping::Mapping,
+    memtype,
     pci::BarWindow,
 };
 
@@ -184,10 +186,33 @@ impl PageFault<'_> {
             order => unsafe { bindings::vfio_rs_insert_pfn(self.vmf, pfn, order) },
         };
         if caching == Caching::WriteCombining && result == VM_FAULT_NOPAGE {
-            // SAFETY: `vmf` is valid, with the locks that the MM took for the fault.
-            unsafe { bindings::vfio_rs_check_wc(self.vmf, self.order) };
+            self.check_combines();
         }
         FaultResult(Ok(result))
+    }
+
+    /// Looks whether what was put in is write-combining.
+    #[cold]
+    fn check_combines(&self) {
+        const PMD_ORDER: u32 = bindings::PMD_SHIFT - PAGE_SHIFT as u32;
+        const PUD_ORDER: u32 = bindings::PUD_SHIFT - PAGE_SHIFT as u32;
+
+        // SAFETY: `vmf` is valid, with the locks that the MM took for the fault. A page can be
+        // looked for only if that is the lock of the whole address space.
+        let combines = unsafe {
+            match self.order {
+                PMD_ORDER => bindings::vfio_rs_pmd_combines(self.vmf),
+                PUD_ORDER => bindings::vfio_rs_pud_combines(self.vmf),
+                _ => {
+                    let flags = bindings::vfio_rs_fault_flags(self.vmf);
+                    flags & bindings::fault_flag_FAULT_FLAG_VMA_LOCK != 0
+                        || bindings::vfio_rs_pte_combines(self.vmf)
+                }
+            }
+        };
+        if !combines {
+            memtype::count_downgraded();
+        }
     }
 
     /// Whether a naturally aligned page around the address lies in the area.
@@ -374,7 +399,7 @@ unsafe extern "C" fn get_unmapped_area<T: Mmap>(
         let offset = (pgoff as u64).checked_mul(PAGE_SIZE as u64);
         if let Some(phys) = offset.and_then(|offset| data.placement(offset)) {
             // SAFETY: The same contract.
-            return unsafe { bindings::vfio_rs_huge_unmapped_area(file, len, pgoff, flags, phys) };
+            return unsafe { huge_area::find(file, len, pgoff, flags, phys) };
         }
     }
     // SAFETY: The same contract.

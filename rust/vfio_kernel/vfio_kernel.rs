@@ -19,6 +19,7 @@ pub mod eventfd;
 pub mod few;
 pub mod fops;
 pub mod gate;
+mod huge_area;
 pub mod iommu;
 pub mod iommufd;
 pub mod irq;
