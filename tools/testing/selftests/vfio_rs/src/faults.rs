@@ -23,6 +23,9 @@ const KINDS: [&str; 3] = ["failslab", "fail_page_alloc", "fail_usercopy"];
 const SET_FOR: &str = "/run/vfio_rs_faults";
 /// Firmware looks up where a pin leads by thousands of allocations that are not ours to test.
 const FIRMWARE: &str = "acpi_pci_irq_enable";
+/// Makes the files of an interrupt in /proc: the kernel goes on without those that it cannot make,
+/// and warns that they are missing when it removes them. For [`Faults::besides`].
+pub const IRQ_FILES: &str = "register_irq_proc";
 /// More than any call needs; a sweep that gets here does not end.
 const MOST: u32 = 3000;
 

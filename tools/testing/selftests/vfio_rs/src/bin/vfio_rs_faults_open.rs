@@ -8,15 +8,12 @@ use nix::errno::Errno;
 use vfio_client::config::COMMAND_MEMORY;
 use vfio_client::uapi::*;
 use vfio_client::{Container, Event, Group};
-use vfio_rs_selftests::faults::Faults;
+use vfio_rs_selftests::faults::{Faults, IRQ_FILES};
 use vfio_rs_selftests::setup::{E1000E, EDU, IGB, Kind};
 use vfio_rs_selftests::{Context, Outcome, ensure, same, suite};
 
 /// No memory, or a copy from or to the user that failed.
 const USUAL: &[Errno] = &[Errno::ENOMEM, Errno::EFAULT];
-/// Makes the files of an interrupt in /proc: the kernel goes on without those that it cannot make,
-/// and warns that they are missing when it removes them.
-const IRQ_FILES: &str = "register_irq_proc";
 
 fn open_container() -> Outcome {
     Faults::new()?.sweep(

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use vfio_client::pamu::*;
 use vfio_client::uapi::*;
 use vfio_client::{Container, DmaBuf, Event, counters};
-use vfio_rs_selftests::faults::Faults;
+use vfio_rs_selftests::faults::{Faults, IRQ_FILES};
 use vfio_rs_selftests::modules::Set;
 use vfio_rs_selftests::pamu::{MIB, banks, cut};
 use vfio_rs_selftests::setup::{E1000E, PAGE};
@@ -47,7 +47,7 @@ struct Windows {
 impl Windows {
     /// With the windows for banks being the kernel's (0) or the user's (1).
     fn new(mode: u32) -> Result<Self> {
-        let (faults, banks) = (Faults::new()?, banks(BANKS)?);
+        let (faults, banks) = (Faults::besides(IRQ_FILES)?, banks(BANKS)?);
         let space = Space::new(VFIO_PAMU_IOMMU)?;
         let container = &space.container;
         cut(container, u64::from(COUNT) * WINDOW, COUNT)?;
