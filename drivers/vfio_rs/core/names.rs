@@ -85,7 +85,8 @@ impl<N: Send + Sync + 'static> DeviceNames<N> {
     }
 
     /// Names a device, whose DMA goes through `fence`, by the lowest number that is free, and makes
-    /// its node if it is to have one and the kernel has iommufd and such nodes. That carries `data`.
+    /// its node if it is to have one and the kernel has iommufd and such nodes. That carries
+    /// `data`.
     ///
     /// # Errors
     ///
