@@ -181,7 +181,8 @@ mod tests {
                         let is_set = runs
                             .iter()
                             .any(|(first, count)| (*first..first + count).contains(&at));
-                        assert_eq!(*word >> bit & 1 != 0, is_set);
+                        let was_set = *word >> bit & 1 != 0;
+                        assert_eq!(was_set, is_set);
                         seen += u64::from(is_set);
                     }
                 }
