@@ -13,7 +13,7 @@ use vfio_client::iommufd::{self, Ioas, Iommufd};
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf, sys};
 use vfio_rs_selftests::node;
-use vfio_rs_selftests::setup::{EDU, IOVA, PAGE, is_rust_stack, present_kinds, read_trimmed};
+use vfio_rs_selftests::setup::{EDU, IGB, IOVA, PAGE, is_rust_stack, present_kinds, read_trimmed};
 use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
 
 type Attach = vfio_device_attach_iommufd_pt;
@@ -269,6 +269,40 @@ fn attach_refuses() -> Outcome {
     Ok(ioas.iommufd().destroy(ioas.id())?)
 }
 
+/// Page tables are those of the device's own context, and stay while it is attached.
+fn page_tables() -> Outcome {
+    let (_bound, device) = node::open(&EDU)?;
+    let ioas = Ioas::new()?;
+    let id = device.bind_iommufd(&ioas)?;
+    let own = ioas.iommufd().alloc_hwpt(id, ioas.id())?;
+    same("the number", device.attach_pt(own)?, own)?;
+    errno("attached", ioas.iommufd().destroy(own), Errno::EBUSY)?;
+    let (_other_bound, other) = node::open(&IGB)?;
+    let foreign = Ioas::new()?;
+    let other_id = other.bind_iommufd(&foreign)?;
+    // A number that is nothing in the first context.
+    for _ in 0..8 {
+        foreign.iommufd().alloc_ioas()?;
+    }
+    let table = foreign.iommufd().alloc_hwpt(other_id, foreign.id())?;
+    errno("another's", device.attach_pt(table), Errno::ENOENT)?;
+    other.attach_pt(table)?;
+    errno(
+        "another's, attached",
+        device.attach_pt(table),
+        Errno::ENOENT,
+    )?;
+    let buf = DmaBuf::new(PAGE as usize)?;
+    ioas.map(buf.addr(), IOVA, PAGE)?;
+    buf.put(0, &[0x5a; 8]);
+    let edu = Edu::new(&device)?;
+    edu.fetch(IOVA, 8)?;
+    edu.store(IOVA + 8, 8)?;
+    ensure!(buf.is_filled(8, 8, 0x5a), "attached as before");
+    device.detach_pt()?;
+    Ok(ioas.iommufd().destroy(own)?)
+}
+
 /// A struct that cannot be written.
 struct ReadOnly(DmaBuf);
 
@@ -371,6 +405,7 @@ suite!(
     group_and_node_exclude_each_other,
     device_of_a_group_is_not_bound,
     attach_refuses,
+    page_tables,
     bad_place_for_the_result,
     result_across_pages,
 );

@@ -2,19 +2,24 @@
 //! Devices by their own nodes, and groups that have an iommufd in place of a container: what they
 //! do.
 
+use std::any::Any;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MmapAdvise, madvise};
+use vfio_client::counters::locked_kib;
 use vfio_client::edu::{BUFFER_SIZE, Edu};
 use vfio_client::iommufd::{self, Iommufd};
+use vfio_client::kvm::FileAction;
 use vfio_client::uapi::*;
 use vfio_client::{Device, DmaBuf, sys};
 use vfio_rs_selftests::kmsg::Kmsg;
+use vfio_rs_selftests::machine::machine;
 use vfio_rs_selftests::modules::{Set, TestModule, parameter};
 use vfio_rs_selftests::node::{self, ByNode};
+use vfio_rs_selftests::order::permutations;
 use vfio_rs_selftests::reset::{bridged, raw_reset};
 use vfio_rs_selftests::setup::{
     E1000E, EDU, Freed, IGB, IOVA, PAGE, PATIENCE, is_rust_stack, read_trimmed, shared_group,
@@ -78,6 +83,38 @@ fn iommufd_closed_first() -> Outcome {
     ensure!(carry(&edu, &buf)?, "the data did not come");
     drop(device);
     drop(bound.open_group()?);
+    Ok(())
+}
+
+/// A device, its address space, a map of its BAR and a virtual machine that knows it, in whatever
+/// order they go.
+fn closed_in_each_order() -> Outcome {
+    let bound = node::open(&EDU)?.0;
+    for (round, order) in (0..).zip(permutations(4)) {
+        // A sample on a slow kernel.
+        if slowness() > 1 && round % 5 != 0 {
+            continue;
+        }
+        let ByNode { device, ioas, .. } = node::attach(&EDU)?;
+        let buf = DmaBuf::new(PAGE as usize)?;
+        ioas.map(buf.addr(), IOVA, PAGE)?;
+        let region = device.region(VFIO_PCI_BAR0_REGION_INDEX)?;
+        let map = device.mmap(&region, 0, PAGE as usize)?;
+        same("register", map.read32(0) & 0xff, 0xed)?;
+        let (vm, kvm) = machine()?;
+        kvm.file(FileAction::Add, device.as_raw_fd())?;
+        let mut things: [Option<Box<dyn Any>>; 4] = [
+            Some(Box::new(device)),
+            Some(Box::new(ioas)),
+            Some(Box::new(map)),
+            Some(Box::new((kvm, vm))),
+        ];
+        for thing in order {
+            things[thing] = None;
+        }
+        same("locked", locked_kib()?, 0)?;
+        drop(bound.open_group()?);
+    }
     Ok(())
 }
 
@@ -403,6 +440,7 @@ suite!(
     moves_data,
     replaces,
     iommufd_closed_first,
+    closed_in_each_order,
     maps_keep_it_open,
     two_contexts_for_a_group,
     hot_reset,
