@@ -61,16 +61,16 @@ impl Build {
     }
 }
 
-/// Folder with our modules for `kernel`; it need not exist.
+/// Folder with our modules for `kernel`; it need not exist. Those of the debug kernel are where it
+/// is built, as scripts/modules has it, whatever `VFIO_RS_MODULES` says.
 pub(crate) fn modules(kernel: Kernel) -> Result<PathBuf> {
-    match env::var_os("VFIO_RS_MODULES") {
-        Some(mut dir) => {
-            if kernel == Kernel::Stock {
-                dir.push("-stock"); // as scripts/modules has it
-            }
+    match (env::var_os("VFIO_RS_MODULES"), kernel) {
+        (Some(dir), Kernel::Release) => Ok(dir.into()),
+        (Some(mut dir), Kernel::Stock) => {
+            dir.push("-stock"); // as scripts/modules has it
             Ok(dir.into())
         }
-        None => ask("modules", kernel),
+        _ => ask("modules", kernel),
     }
 }
 

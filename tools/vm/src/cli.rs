@@ -52,7 +52,8 @@ EXIT STATUS
 
 FILES
 Kernels come from `make kernel`, `make kernel-debug` and scripts/stock, our modules from
-scripts/modules; all of it is under ${XDG_CACHE_HOME:-~/.cache}/vfio-rs. VFIO_RS_MODULES=DIR takes our modules from DIR.";
+scripts/modules; all of it is under ${XDG_CACHE_HOME:-~/.cache}/vfio-rs. VFIO_RS_MODULES=DIR takes our modules from DIR,
+but for the debug kernel, which is built with them.";
 
 /// Runs COMMAND as root in a virtual machine with an IOMMU and devices to assign, the VFIO modules
 /// loaded and this machine's files in view; without COMMAND, a shell. It is emulated: no KVM

@@ -94,8 +94,7 @@ fn items(options: &Options, build: &Build) -> Result<Vec<Item>> {
     let mut dir = cache::modules(options.kernel)?;
     // Ours are not wanted beside C VFIO, and in the debug kernel they are among the kernel's; but
     // those that tests need.
-    let in_tree = options.kernel == Kernel::Debug && env::var_os("VFIO_RS_MODULES").is_none();
-    if c_vfio || in_tree {
+    if c_vfio || options.kernel == Kernel::Debug {
         dir.push("test_modules");
     }
     collect(&dir, &mut items)?;
