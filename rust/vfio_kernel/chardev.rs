@@ -153,6 +153,10 @@ pub(crate) unsafe fn opened<T>(file: *mut bindings::file, data: Result<Arc<T>>) 
 }
 
 /// A registered miscellaneous device; dropping it removes the node.
+///
+/// # Invariants
+///
+/// It is registered, and its name and operations live as long as the module.
 pub struct MiscNode(Pin<KBox<Opaque<bindings::miscdevice>>>);
 
 // SAFETY: Registration and removal may happen on different threads.
@@ -184,18 +188,23 @@ impl MiscNode {
         let misc = KBox::pin(Opaque::new(misc), GFP_KERNEL)?;
         // SAFETY: The struct is filled in, pinned, and removed before it is freed.
         to_result(unsafe { bindings::misc_register(misc.get()) })?;
+        // INVARIANT: It was registered just now; what it names is static.
         Ok(Self(misc))
     }
 }
 
 impl Drop for MiscNode {
     fn drop(&mut self) {
-        // SAFETY: Registered by `register`.
+        // SAFETY: It is registered (type invariant).
         unsafe { bindings::misc_deregister(self.0.get()) }
     }
 }
 
 /// A device class together with the device numbers of its nodes; dropping it gives both back.
+///
+/// # Invariants
+///
+/// The class is registered, and all [`MINORS`] numbers from `first` on are the module's.
 pub struct NodeClass {
     class: Pin<KBox<ClassInner>>,
     first: bindings::dev_t,
@@ -246,14 +255,15 @@ impl NodeClass {
             unsafe { bindings::unregister_chrdev_region(first, MINORS) };
             return Err(err);
         }
+        // INVARIANT: Both calls succeeded.
         Ok(Self { class, first })
     }
 }
 
 impl Drop for NodeClass {
     fn drop(&mut self) {
-        // SAFETY: Both were registered by `register`; nodes borrow nothing from us but hold the
-        // module, whose exit drops them first.
+        // SAFETY: Both are ours (type invariant); nodes borrow nothing from us but hold the module,
+        // whose exit drops them first.
         unsafe {
             bindings::class_unregister(self.class.class.get());
             bindings::unregister_chrdev_region(self.first, MINORS);
@@ -290,6 +300,11 @@ unsafe extern "C" fn devnode(
 /// A character device node that carries `N`.
 ///
 /// Lives until the last open file, sysfs user and [`NodeRegistration`] are gone.
+///
+/// # Invariants
+///
+/// `dev` is initialised and has a reference; its release frees the `KBox` that this is in. `cdev`
+/// is initialised if `dev` has a number, and its parent is `dev`.
 #[repr(C)]
 pub struct CharNode<N> {
     cdev: Opaque<bindings::cdev>,
@@ -335,6 +350,8 @@ impl<N: Send + Sync + 'static> CharNode<N> {
             GFP_KERNEL,
         )?;
         let this = KBox::into_raw(this);
+        // INVARIANT: Both are initialised here; `cdev_device_add()` makes `dev` the parent of a
+        // cdev with a number.
         // SAFETY: `this` is a fresh allocation; from `device_initialize()` on it is freed by
         // `free_node` when its last reference goes, which `put_device()` gives up on failure. The
         // parent is alive, and `device_add()` takes a reference to it. Without a number
@@ -363,6 +380,7 @@ impl<N: Send + Sync + 'static> CharNode<N> {
                 bindings::put_device(dev);
                 return Err(err);
             }
+            // INVARIANT: It was added; the reference is that of `device_initialize()`.
             Ok(NodeRegistration(NonNull::new_unchecked(this), PhantomData))
         }
     }
@@ -382,6 +400,10 @@ unsafe extern "C" fn free_node<N>(dev: *mut bindings::device) {
 }
 
 /// A registered [`CharNode`]; dropping it removes the node. Files that are open stay so.
+///
+/// # Invariants
+///
+/// The node was added, and one reference to its device is this one's.
 pub struct NodeRegistration<N>(NonNull<CharNode<N>>, PhantomData<N>);
 
 // SAFETY: The node may be removed from any thread, and its data be dropped there.
@@ -392,7 +414,7 @@ unsafe impl<N: Send + Sync> Sync for NodeRegistration<N> {}
 impl<N> Drop for NodeRegistration<N> {
     fn drop(&mut self) {
         let node = self.0.as_ptr();
-        // SAFETY: Added by `register`, which left us one reference to the device. Without a number
+        // SAFETY: It was added, and a reference is ours (type invariant). Without a number
         // `cdev_device_del()` does not look at the cdev.
         unsafe {
             let dev = addr_of_mut!((*node).dev).cast();
