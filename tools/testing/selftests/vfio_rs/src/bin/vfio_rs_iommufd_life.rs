@@ -27,7 +27,7 @@ use vfio_rs_selftests::setup::{
     E1000E, EDU, GLANCE, IGB, IOVA, PAGE, PATIENCE, is_rust_stack, number, slowness,
 };
 use vfio_rs_selftests::shapes::{bind, pairs};
-use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite};
+use vfio_rs_selftests::{Context, Outcome, Result, ensure, errno, same, skip, suite, until};
 
 const DRIVER: &str = "vfio-rs-intruder";
 
@@ -127,11 +127,12 @@ fn unbind_with_a_node_open() -> Outcome {
         bound.pci.address
     );
     let mut unbind = Command::new("sh").args(["-c", &command]).spawn()?;
+    // Nobody comes in any more.
+    until("the name goes", PATIENCE * slowness(), || {
+        Ok(vfio_client::iommufd::node(&bound.pci).is_err())
+    })?;
     sleep(GLANCE);
     ensure!(unbind.try_wait()?.is_none(), "it does not wait");
-    // Nor does anybody come in.
-    let name = vfio_client::iommufd::node(&bound.pci);
-    ensure!(name.is_err(), "{name:?} is there still");
     drop(device);
     ensure!(unbind.wait()?.success(), "the unbinding");
     Ok(bound.pci.bind_vfio()?)
@@ -258,11 +259,17 @@ fn probes_against_binds() -> Outcome {
     E1000E.load_host_driver()?;
     own.bind_vfio()?;
     host.release()?;
-    let (tries, bound, over) = (AtomicU32::new(0), AtomicU32::new(0), AtomicBool::new(false));
+    let [tries, bound, gaps] = [0; 3].map(AtomicU32::new);
+    let over = AtomicBool::new(false);
     let ioas = Ioas::new()?;
     let fine = race_while(
         || {
-            sleep(Duration::from_secs(1) * slowness());
+            sleep(Duration::from_secs(1));
+            // A probe may take half a minute on a slow kernel.
+            let end = Instant::now() + PATIENCE * slowness();
+            while gaps.load(Ordering::Relaxed) == 0 && Instant::now() < end {
+                sleep(Duration::from_millis(10));
+            }
             over.store(true, Ordering::Relaxed);
         },
         &[
@@ -289,6 +296,7 @@ fn probes_against_binds() -> Outcome {
                 while tries.load(Ordering::Relaxed) < seen + 2 && !over.load(Ordering::Relaxed) {
                     sleep(Duration::from_millis(1));
                 }
+                gaps.fetch_add(1, Ordering::Relaxed);
                 true
             },
         ],
