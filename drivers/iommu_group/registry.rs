@@ -62,10 +62,9 @@ impl Registry {
     ///
     /// `EEXIST` if there is such a class; `ENOMEM`.
     pub(crate) fn new(drivers: Arc<Drivers>, node_ops: NodeOps<Arc<Group>>) -> Result<Arc<Self>> {
-        let class = match parts::GROUP {
-            true => Some(NodeClass::register(c_str!("vfio"), c_str!("vfio"))?),
-            false => None,
-        };
+        let class = parts::GROUP
+            .then(|| NodeClass::register(c_str!("vfio"), c_str!("vfio")))
+            .transpose()?;
         Arc::pin_init(
             pin_init!(Self {
                 entries <- new_mutex!(KVec::new(), "Registry::entries"),

@@ -78,19 +78,15 @@ impl kernel::Module for VfioRs {
         let owed = Owed::start()?;
         iommu::init();
         kvm::serve(&files::KVM_FILES);
-        let container_node = match parts::CONTAINER || iommufd::HAS_CONTAINER {
-            true => container_node()?,
-            false => None,
-        };
+        let container_node = container_node()?;
         let drivers = Drivers::new()?;
         let registry = Registry::new(drivers.clone(), files::group::FILE_OPS.node_ops())?;
         let watch = Watch::new(drivers, registry.clone())?;
         let physfns = pci::PhysFns::new()?;
         let vf_watch = BusWatch::new(physfns.clone())?;
-        let debug_files = match parts::DEBUGFS {
-            true => Some(DebugFiles::new(&registry)?),
-            false => None,
-        };
+        let debug_files = parts::DEBUGFS
+            .then(|| DebugFiles::new(&registry))
+            .transpose()?;
         let shared = pci::Shared::new(registry, physfns, files::PCI_NODE_OPS)?;
         let driver = Offer::new::<pci::Bound>(pci::DRIVER, shared)?;
         Ok(Self {
@@ -104,8 +100,11 @@ impl kernel::Module for VfioRs {
     }
 }
 
-/// `/dev/vfio/vfio`, unless iommufd has it.
+/// `/dev/vfio/vfio`, unless iommufd has it or the kernel was built without.
 fn container_node() -> Result<Option<MiscNode>> {
+    if !parts::CONTAINER && !iommufd::HAS_CONTAINER {
+        return Ok(None);
+    }
     let node = MiscNode::register(
         uapi::VFIO_MINOR,
         c_str!("vfio"),

@@ -64,10 +64,7 @@ impl Shared {
             sets: DevSets::new()?,
             physfns,
             queue: WorkQueue::new(c"vfio_rs")?,
-            debug: match parts::DEBUGFS {
-                true => Some(DebugRoot::new()?),
-                false => None,
-            },
+            debug: parts::DEBUGFS.then(DebugRoot::new).transpose()?,
         };
         Ok(Arc::new(shared, GFP_KERNEL)?)
     }
