@@ -147,16 +147,11 @@ fn cell(host: &Host, device: &Device, column: &str, is_first: bool) -> (String, 
 
 /// A line for each group of these devices.
 fn groups(host: &Host, devices: &[&Device], width: usize) -> String {
-    let column = |title, right, shrinks_to| Column {
-        title,
-        right,
-        shrinks_to,
-    };
     let mut table = Table::new(vec![
-        column("GROUP", true, None),
-        column("DEVICES", false, Some(7)),
-        column("VERDICT", false, None),
-        column("IN THE WAY", false, Some(10)),
+        Column::new("GROUP", true, None),
+        Column::new("DEVICES", false, Some(7)),
+        Column::new("VERDICT", false, None),
+        Column::new("IN THE WAY", false, Some(10)),
     ]);
     let mut done = None;
     for device in devices {

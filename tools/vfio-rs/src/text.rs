@@ -123,6 +123,18 @@ pub struct Column {
     pub shrinks_to: Option<usize>,
 }
 
+impl Column {
+    /// A column `title`, with its cells at the `right` or not, which may be cut to `shrinks_to`.
+    #[must_use]
+    pub const fn new(title: &'static str, right: bool, shrinks_to: Option<usize>) -> Self {
+        Self {
+            title,
+            right,
+            shrinks_to,
+        }
+    }
+}
+
 /// Rows of cells, which are printed in columns.
 #[derive(Debug)]
 pub struct Table {
@@ -246,15 +258,10 @@ mod tests {
 
     #[test]
     fn tables_are_cut_where_they_may_be() {
-        let column = |title, right, shrinks_to| Column {
-            title,
-            right,
-            shrinks_to,
-        };
         let mut table = Table::new(vec![
-            column("N", true, None),
-            column("NAME", false, Some(4)),
-            column("WHY", false, None),
+            Column::new("N", true, None),
+            Column::new("NAME", false, Some(4)),
+            Column::new("WHY", false, None),
         ]);
         let plain = |text: &str| (text.to_owned(), Style::new());
         table.add(vec![plain("10"), plain("a long name"), plain("yes")]);

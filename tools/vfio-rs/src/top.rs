@@ -52,20 +52,15 @@ fn look(
 ) -> Result<String> {
     let counts = interrupts(&host.root);
     let faults = faults::parse(&host.root.log());
-    let column = |title, right, shrinks_to| Column {
-        title,
-        right,
-        shrinks_to,
-    };
     let mut table = Table::new(vec![
-        column("DEVICE", false, None),
-        column("USER", false, Some(8)),
-        column("VECTOR", false, None),
-        column("COUNT", true, None),
-        column("PER S", true, None),
-        column("FAULTS", true, None),
-        column("MAPPED", true, None),
-        column("PINNED", true, None),
+        Column::new("DEVICE", false, None),
+        Column::new("USER", false, Some(8)),
+        Column::new("VECTOR", false, None),
+        Column::new("COUNT", true, None),
+        Column::new("PER S", true, None),
+        Column::new("FAULTS", true, None),
+        Column::new("MAPPED", true, None),
+        Column::new("PINNED", true, None),
     ]);
     let mut all = Vec::new();
     for device in host.machine.devices.iter().filter(|d| d.has_vfio_driver) {

@@ -72,20 +72,15 @@ pub fn run(host: &Host, json: bool, width: usize) -> Result<String> {
     if host.users.processes.is_empty() {
         return Ok("Nobody uses VFIO.\n".to_owned());
     }
-    let column = |title, right, shrinks_to| Column {
-        title,
-        right,
-        shrinks_to,
-    };
     let mut table = Table::new(vec![
-        column("PID", true, None),
-        column("COMMAND", false, Some(8)),
-        column("USER", false, Some(6)),
-        column("GROUPS", false, Some(6)),
-        column("DEVICES", false, Some(8)),
-        column("MAPPED", true, None),
-        column("PINNED", true, None),
-        column("LEFT", true, None),
+        Column::new("PID", true, None),
+        Column::new("COMMAND", false, Some(8)),
+        Column::new("USER", false, Some(6)),
+        Column::new("GROUPS", false, Some(6)),
+        Column::new("DEVICES", false, Some(8)),
+        Column::new("MAPPED", true, None),
+        Column::new("PINNED", true, None),
+        Column::new("LEFT", true, None),
     ]);
     for process in &host.users.processes {
         let groups: Vec<_> = process.groups.iter().map(u32::to_string).collect();
